@@ -1,0 +1,1 @@
+"""The experiments: the only place that knows Hydra, Weights & Biases and matplotlib."""

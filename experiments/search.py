@@ -1,0 +1,92 @@
+"""One candidate of a random structure search, as a task that any executor can carry out."""
+
+import os
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.calculators.calculator import Calculator
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from sdedata.rss import Trajectory, random_surface, relax
+from sdedata.template import Template
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a worker needs to make structure `index`; everything random follows from (seed, index)."""
+
+    index: int
+    composition: str
+    seed: int
+    template: Template
+    calculator: str
+    """The calculator's config as YAML: calculators themselves rarely survive pickling."""
+    min_distances: dict[str, float]
+    relaxation: dict[str, float]
+    folder: str
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder) / f"{self.index:05d}.npz"
+
+
+@lru_cache(maxsize=1)
+def _calculator(config: str) -> Calculator:
+    import torch
+
+    torch.set_num_threads(1)  # one process per core with one thread each beats any other split
+    return instantiate(OmegaConf.create(config))
+
+
+def search(candidate: Candidate) -> dict[str, Any]:
+    """Draw, relax and write one candidate; returns its row for the log.
+
+    A calculator that fails costs this candidate only: the row then holds `failed`, the reason.
+    """
+    started = time.process_time()
+    rng = np.random.default_rng([candidate.seed, candidate.index])
+    row: dict[str, Any] = {"index": candidate.index, "composition": candidate.composition}
+    calculator = _calculator(candidate.calculator)
+    atoms = random_surface(candidate.template, candidate.composition, rng, candidate.min_distances)
+    try:
+        trajectory = relax(atoms, calculator, **candidate.relaxation)
+    except Exception as error:  # calculators raise anything; the reason is kept in the log
+        return row | {"failed": f"{type(error).__name__}: {error}"}
+    row |= {
+        "energy": float(trajectory.energies[-1]),
+        "energy_initial": float(trajectory.energies[0]),
+        "relax_steps": trajectory.steps,
+        "converged": trajectory.converged,
+        "cpu_seconds": time.process_time() - started,
+    }
+    write_trajectory(candidate.path, trajectory, row)
+    return row
+
+
+def write_trajectory(path: Path, trajectory: Trajectory, row: dict[str, Any]) -> None:
+    """Atomically: a file that is there is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.npz")
+    np.savez_compressed(
+        partial,
+        numbers=trajectory.numbers.astype(np.uint8),
+        fixed=trajectory.fixed,
+        cell=trajectory.cell,
+        pbc=trajectory.pbc,
+        positions=trajectory.positions.astype(np.float32),
+        energies=trajectory.energies,
+        forces=trajectory.forces.astype(np.float32),
+        **{f"row.{key}": np.array(value) for key, value in row.items()},
+    )
+    partial.replace(path)
+
+
+def read_trajectory(path: Path) -> tuple[Trajectory, dict[str, Any]]:
+    with np.load(path, allow_pickle=False) as file:
+        row = {k.removeprefix("row."): file[k].item() for k in file.files if k.startswith("row.")}
+        arrays = {k: file[k] for k in file.files if not k.startswith("row.")}
+    return Trajectory(**arrays, converged=bool(row["converged"])), row

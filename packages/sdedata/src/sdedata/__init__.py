@@ -1,0 +1,25 @@
+"""Surface structures and where they come from.
+
+The formalism needs one kind of object: a batch of slabs whose atoms are frozen or mobile, confined to
+a window in z and periodic in the plane (:class:`Graph`). Everything else here makes such objects,
+stores them, repeats them or compares them.
+"""
+
+from sdedata.augment import repeat
+from sdedata.dataset import StructureSet, low_energy, oxygen_poor, oxygen_rich
+from sdedata.graph import Graph, collate
+from sdedata.neighbours import neighbour_list
+from sdedata.template import Template, parse_formula
+
+__all__ = [
+    "Graph",
+    "StructureSet",
+    "Template",
+    "collate",
+    "low_energy",
+    "neighbour_list",
+    "oxygen_poor",
+    "oxygen_rich",
+    "parse_formula",
+    "repeat",
+]

@@ -1,0 +1,143 @@
+"""Random structure search: random overlayers on a frozen slab, relaxed with any ASE calculator."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from ase.data import atomic_numbers, covalent_radii
+from ase.optimize import BFGS
+
+from sdedata.template import Template, parse_formula
+
+CLOSEST = 0.76
+"""Closest approach of two atoms in units of the sum of their covalent radii, where none is given."""
+SILVER_OXIDE_DISTANCES = {"Ag-Ag": 2.2, "Ag-O": 1.6, "O-O": 1.1}
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Every frame of one relaxation, k frames of n atoms; the last is the (converged?) minimum."""
+
+    numbers: np.ndarray  # (n,)
+    fixed: np.ndarray  # (n,) bool
+    cell: np.ndarray  # (3, 3) Å
+    pbc: np.ndarray  # (3,) bool
+    positions: np.ndarray  # (k, n, 3) Å
+    energies: np.ndarray  # (k,) eV
+    forces: np.ndarray  # (k, n, 3) eV/Å, on all atoms, the fixed ones too
+    converged: bool
+
+    @property
+    def steps(self) -> int:
+        return len(self.energies) - 1
+
+
+def random_surface(
+    template: Template,
+    composition: str,
+    rng: np.random.Generator,
+    min_distances: Mapping[str, float] | None = None,
+    attempts: int = 200,
+) -> Atoms:
+    """An overlayer drawn uniformly from cell and window, atom by atom, rejecting close contacts.
+
+    `min_distances` (Å) maps pairs such as "Ag-O" to the closest approach allowed, substrate included;
+    pairs without one use `CLOSEST` times the sum of covalent radii. Raises ValueError if the overlayer
+    does not fit after `attempts` fresh starts.
+    """
+    count = parse_formula(composition)
+    symbols = np.array([symbol for symbol, n in count.items() for _ in range(n)])
+    for _ in range(attempts):
+        # Species in random order: a fixed one would let the first species fill the best places.
+        order = rng.permutation(len(symbols))
+        grown = template.slab.copy()
+        grown.set_constraint()
+        for symbol in symbols[order]:
+            position = _free_place(template, grown, symbol, rng, min_distances or {})
+            if position is None:
+                break
+            grown += Atoms([symbol], positions=[position])
+        else:
+            positions = np.empty((len(symbols), 3))
+            positions[order] = grown.positions[len(template.slab) :]
+            return template.surface(composition, positions)
+    low, high = template.window
+    raise ValueError(
+        f"{composition} does not fit into the window {low:g} to {high:g} Å of template "
+        f"{template.name}: enlarge the window or lower the minimum distances"
+    )
+
+
+def _free_place(
+    template: Template,
+    grown: Atoms,
+    symbol: str,
+    rng: np.random.Generator,
+    min_distances: Mapping[str, float],
+    tries: int = 500,
+) -> np.ndarray | None:
+    """A uniform point of cell and window that respects the minimum distances, or None."""
+    limits = np.array([_closest(symbol, other, min_distances) for other in grown.symbols])
+    cell = np.asarray(template.slab.cell)
+    inverse = np.linalg.inv(cell[:2, :2])
+    images = np.array([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)]) @ cell[:2, :2]
+    for _ in range(tries):
+        point = np.append(rng.random(2) @ cell[:2, :2], rng.uniform(*template.window))
+        delta = grown.positions - point
+        delta[:, :2] -= np.round(delta[:, :2] @ inverse) @ cell[:2, :2]
+        planar = delta[:, None, :2] + images
+        if (np.hypot(np.linalg.norm(planar, axis=-1), delta[:, None, 2]) >= limits[:, None]).all():
+            return point
+    return None
+
+
+def _closest(one: str, other: str, min_distances: Mapping[str, float]) -> float:
+    for pair in (f"{one}-{other}", f"{other}-{one}"):
+        if pair in min_distances:
+            return min_distances[pair]
+    radii = covalent_radii[atomic_numbers[one]] + covalent_radii[atomic_numbers[other]]
+    return CLOSEST * float(radii)
+
+
+def relax(
+    atoms: Atoms,
+    calculator: Calculator,
+    fmax: float = 0.1,
+    max_steps: int = 150,
+    max_step: float = 0.2,
+) -> Trajectory:
+    """Relax the atoms that no constraint holds (BFGS) and keep every frame.
+
+    `fmax` in eV/Å on the free atoms, `max_step` in Å per atom and step. Raises FloatingPointError when
+    the calculator gives an energy or force that is not finite.
+    """
+    atoms = atoms.copy()
+    atoms.calc = calculator
+    fixed = np.zeros(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        fixed[constraint.get_indices()] = True
+    frames: list[tuple[np.ndarray, float, np.ndarray]] = []
+
+    def keep() -> None:
+        energy = float(atoms.get_potential_energy())
+        forces = np.array(atoms.get_forces(apply_constraint=False), dtype=float)
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            raise FloatingPointError(f"energy or forces not finite after {len(frames)} steps")
+        frames.append((atoms.positions.copy(), energy, forces))
+
+    optimizer = BFGS(atoms, maxstep=max_step, logfile=None)
+    optimizer.attach(keep)
+    converged = bool(optimizer.run(fmax=fmax, steps=max_steps))
+    positions, energies, forces = zip(*frames, strict=True)
+    return Trajectory(
+        numbers=atoms.numbers.copy(),
+        fixed=fixed,
+        cell=np.array(atoms.cell),
+        pbc=np.array(atoms.pbc),
+        positions=np.array(positions),
+        energies=np.array(energies),
+        forces=np.array(forces),
+        converged=converged,
+    )

@@ -1,0 +1,300 @@
+"""Are two surfaces the same?
+
+Two structures on one template (same cell, same frozen substrate) are the same surface if a symmetry
+operation of the substrate carries the mobile atoms of one onto those of the other. An operation is
+an in-plane rotation or mirror, then an in-plane translation; z is kept, and periodicity in z is
+ignored. The distance of two surfaces is the largest displacement of an atom, at the operation where
+that is smallest, with equal atoms paired by the least sum of squares.
+
+The largest displacement and not the root mean square decides, because in an overlayer of 18 atoms
+one atom on another site is another surface, and yet changes the root mean square by 0.2 Å only.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations_with_replacement
+
+import numpy as np
+from ase import Atoms
+from ase.constraints import FixAtoms
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+SAME = 0.3  # Å, see `same`
+EXACT = 0.05  # Å, by which frozen atoms may miss the ideal positions
+CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The symmetry operations r -> r @ rotation + translation of a substrate, on (x, y) in Å."""
+
+    rotations: Float[np.ndarray, "o 2 2"]
+    translations: Float[np.ndarray, "o 2"]
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+    def apply(self, positions: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "o n 3"]:
+        """Every image of the atoms; z is kept, and nothing is wrapped."""
+        images = np.repeat(positions[None], len(self), axis=0)
+        images[..., :2] = positions[:, :2] @ self.rotations + self.translations[:, None]
+        return images
+
+
+def symmetries(
+    atoms: Atoms, frozen: Bool[np.ndarray, " n"] | None = None, tolerance: float = EXACT
+) -> Operations:
+    """Find all symmetry operations of the frozen atoms in their cell, the identity included.
+
+    `frozen` marks the frozen atoms; without it the FixAtoms constraints of `atoms` do.
+    `tolerance` is the distance in Å by which an operation may miss an atom.
+    """
+    surface = _read(atoms, frozen)
+    return _symmetries(
+        surface.cell.tobytes(), surface.numbers.tobytes(), surface.frozen.tobytes(), tolerance
+    )
+
+
+def distance(a: Atoms, b: Atoms, frozen: Bool[np.ndarray, " n"] | None = None) -> float:
+    """How far two surfaces are from being the same, in Å (see the module's first lines).
+
+    Infinite if the mobile atoms are not of the same composition. `frozen` marks the frozen atoms of
+    both; without it the FixAtoms constraints do.
+
+    Raises:
+        ValueError: if cells or frozen atoms differ, or nothing is frozen.
+    """
+    first, second = _read(a, frozen), _read(b, frozen)
+    _require_same_template(first, second)
+    return _distance(first, second, symmetries(a, frozen))
+
+
+def same(
+    a: Atoms, b: Atoms, tolerance: float = SAME, frozen: Bool[np.ndarray, " n"] | None = None
+) -> bool:
+    """Whether no atom need move by more than `tolerance` Å to make one surface the other.
+
+    Keep `tolerance` under a quarter of the shortest bond: only then is the pairing of atoms unique.
+    Errors as in `distance`.
+    """
+    return distance(a, b, frozen) <= tolerance
+
+
+def unique(
+    structures: Sequence[Atoms],
+    tolerance: float = SAME,
+    frozen: Bool[np.ndarray, " n"] | None = None,
+) -> list[int]:
+    """For each structure the index of the first one that is the same surface (often its own).
+
+    Each is compared with the representatives before it, so that `labels[i] == i` marks the unique
+    ones. Compositions may differ. Almost all pairs are decided by `_fingerprint` alone.
+    Errors as in `distance`.
+    """
+    if not structures:
+        return []
+    surfaces = [_read(atoms, frozen) for atoms in structures]
+    for index, surface in enumerate(surfaces):
+        _require_same_template(surfaces[0], surface, f"structure {index}")
+    operations = symmetries(structures[0], frozen)
+    labels = list(range(len(surfaces)))
+    for members in _by_composition(surfaces):
+        prints = np.array([_fingerprint(surfaces[i], surfaces[0].cell) for i in members])
+        # An operation is exact up to EXACT only, and so is the bound.
+        candidates = cdist(prints, prints, "chebyshev") <= tolerance + EXACT
+        for row, i in enumerate(members):
+            earlier = (members[k] for k in np.flatnonzero(candidates[row, :row]))
+            for j in earlier:
+                if labels[j] == j and (
+                    _distance(surfaces[i], surfaces[j], operations) <= tolerance
+                ):
+                    labels[i] = j
+                    break
+    return labels
+
+
+@dataclass(frozen=True)
+class _Surface:
+    cell: Float[np.ndarray, "2 2"]
+    numbers: Int[np.ndarray, " f"]  # of the frozen atoms
+    frozen: Float[np.ndarray, "f 3"]
+    species: Int[np.ndarray, " m"]  # of the mobile atoms, ascending
+    mobile: Float[np.ndarray, "m 3"]
+
+    def blocks(self) -> Iterator[slice]:
+        """The mobile atoms of one element after the other."""
+        edges = np.flatnonzero(np.diff(self.species, prepend=-1, append=-1))
+        return (slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False))
+
+
+def _read(atoms: Atoms, frozen: np.ndarray | None) -> _Surface:
+    cell = atoms.cell.array
+    if abs(np.linalg.det(cell[:2, :2])) < 1e-6 or abs(cell[:2, 2]).max() > EXACT:
+        raise ValueError("The first two cell vectors must span the x-y plane of the surface.")
+    if not np.isfinite(atoms.positions).all():
+        raise ValueError("A structure to compare has positions that are not finite; drop it first.")
+    if frozen is None:
+        frozen = np.zeros(len(atoms), dtype=bool)
+        for constraint in atoms.constraints:
+            if isinstance(constraint, FixAtoms):
+                frozen[constraint.index] = True
+    if len(frozen) != len(atoms):
+        raise ValueError(f"The mask of frozen atoms has {len(frozen)} entries for {len(atoms)}.")
+    if not frozen.any():
+        raise ValueError("No atom is frozen: add a FixAtoms constraint, or pass `frozen`.")
+    mobile = np.flatnonzero(~frozen)
+    mobile = mobile[np.argsort(atoms.numbers[mobile], kind="stable")]
+    return _Surface(
+        cell[:2, :2].copy(),
+        atoms.numbers[frozen],
+        atoms.positions[frozen],
+        atoms.numbers[mobile],
+        atoms.positions[mobile],
+    )
+
+
+def _require_same_template(a: _Surface, b: _Surface, name: str = "the second structure") -> None:
+    if abs(a.cell - b.cell).max() > EXACT:
+        raise ValueError(f"The in-plane cell of {name} is not that of the first: not one template.")
+    if np.array_equal(a.numbers, b.numbers) and np.array_equal(a.frozen, b.frozen):
+        return
+    if len(a.numbers) == len(b.numbers):
+        other = a.numbers[:, None] != b.numbers
+        if (_misses(a.frozen[None], other, b.frozen, a.cell)[1] <= EXACT).all():
+            return
+    raise ValueError(f"The frozen atoms of {name} are not those of the first: not one template.")
+
+
+def _by_composition(surfaces: Sequence[_Surface]) -> list[list[int]]:
+    groups: dict[bytes, list[int]] = {}
+    for index, surface in enumerate(surfaces):
+        groups.setdefault(surface.species.tobytes(), []).append(index)
+    return list(groups.values())
+
+
+def _reduced(cell: Float[np.ndarray, "2 2"]) -> Float[np.ndarray, "2 2"]:
+    """The same lattice, spanned by its two shortest vectors (Lagrange's reduction)."""
+    short, long = sorted(cell, key=np.linalg.norm)
+    while True:
+        long = long - np.round(short @ long / (short @ short)) * short
+        if long @ long > (1 - 1e-9) * (short @ short):
+            return np.array([short, long])
+        short, long = long, short
+
+
+def _periodic_squares(gaps: Float[np.ndarray, "*s 3"], cell: Float[np.ndarray, "2 2"]) -> np.ndarray:
+    """Squared lengths of the vectors at their shortest in-plane image; `cell` must be reduced.
+
+    A reduced cell falls into two triangles without an obtuse angle, so that the lattice point next
+    to a vector is one of the corners of the parallelogram which holds it.
+    """
+    fractions = gaps[..., :2] @ np.linalg.inv(cell)
+    inside = (fractions - np.floor(fractions)) @ cell
+    x, y = inside[..., 0], inside[..., 1]
+    corners = CORNERS @ cell
+    planar = np.minimum.reduce([(x - cx) ** 2 + (y - cy) ** 2 for cx, cy in corners])
+    return planar + gaps[..., 2] ** 2
+
+
+def _misses(
+    images: Float[np.ndarray, "c f 3"],
+    forbidden: Bool[np.ndarray, "f f"],
+    frozen: Float[np.ndarray, "f 3"],
+    cell: Float[np.ndarray, "2 2"],
+) -> tuple[Float[np.ndarray, "c f 3"], Float[np.ndarray, "c f"]]:
+    """Vectors from each image to the nearest frozen atom it may become, and their lengths.
+
+    Right for vectors much shorter than the cell; others come out too long, but never short.
+    """
+    gaps = frozen - images[:, :, None]
+    gaps[..., :2] -= np.round(gaps[..., :2] @ np.linalg.inv(cell)) @ cell
+    lengths = np.where(forbidden, np.inf, np.linalg.norm(gaps, axis=-1))
+    nearest = lengths.argmin(-1)[..., None]
+    vectors = np.take_along_axis(gaps, nearest[..., None], 2)[:, :, 0]
+    return vectors, np.take_along_axis(lengths, nearest, 2)[:, :, 0]
+
+
+def _isometries(cell: Float[np.ndarray, "2 2"], tolerance: float) -> Float[np.ndarray, "k 2 2"]:
+    """Rotations and mirrors that carry the lattice onto itself: inverse(cell) @ W @ cell, W integer.
+
+    The rows of W @ cell are lattice vectors as long as the cell's rows, at the same angle. In a
+    reduced cell such vectors have indices -1, 0, 1, but for the shorter row of a long cell's.
+    """
+    reach = np.ceil(np.linalg.norm(cell[1]) * np.linalg.norm(np.linalg.inv(cell), axis=0) + 0.01)
+    indices = np.indices((2 * reach + 1).astype(int)).reshape(2, -1).T - reach
+    vectors = indices @ cell
+    lengths = np.linalg.norm(vectors, axis=1)
+    one, two = (vectors[abs(lengths - np.linalg.norm(row)) < tolerance] for row in cell)
+    pairs = np.stack(np.broadcast_arrays(one[:, None], two[None]), axis=2).reshape(-1, 2, 2)
+    dots = (pairs[:, 0] * pairs[:, 1]).sum(-1)
+    kept = pairs[abs(dots - cell[0] @ cell[1]) < tolerance * np.linalg.norm(cell[1])]
+    return np.linalg.inv(cell) @ kept
+
+
+@lru_cache(maxsize=64)
+def _symmetries(cell_bytes: bytes, numbers: bytes, frozen: bytes, tolerance: float) -> Operations:
+    """`symmetries` of raw arrays: bytes are hashable, and a template is asked for very often."""
+    cell = _reduced(np.frombuffer(cell_bytes).reshape(2, 2))
+    kinds = np.frombuffer(numbers, dtype=int)
+    atoms = np.frombuffer(frozen).reshape(-1, 3)
+    forbidden = (kinds[:, None] != kinds) | (abs(atoms[:, None, 2] - atoms[:, 2]) > tolerance)
+    anchor = (~forbidden).sum(1).argmin()  # the atom with the fewest partners
+    partners = atoms[~forbidden[anchor], :2]
+    rotations, translations = [], []
+    for rotation in _isometries(cell, tolerance):
+        shifts = partners - atoms[anchor, :2] @ rotation
+        turned = Operations(np.repeat(rotation[None], len(shifts), axis=0), shifts)
+        vectors, _ = _misses(turned.apply(atoms), forbidden, atoms, cell)
+        shifts = shifts + vectors[..., :2].mean(1)  # the anchor's own error would bias the rest
+        centred = Operations(turned.rotations, shifts)
+        _, lengths = _misses(centred.apply(atoms), forbidden, atoms, cell)
+        kept = shifts[(lengths <= tolerance).all(1)]
+        rotations += [rotation] * len(kept)
+        translations += list(kept)
+    return Operations(np.array(rotations), np.array(translations))
+
+
+def _distance(a: _Surface, b: _Surface, operations: Operations) -> float:
+    if not np.array_equal(a.species, b.species):
+        return float("inf")
+    if not len(a.species):
+        return 0.0
+    cell = _reduced(a.cell)
+    images = operations.apply(a.mobile)
+    squares = [
+        _periodic_squares(images[:, block, None] - b.mobile[block], cell) for block in a.blocks()
+    ]
+    # Each atom goes at least to its nearest partner, whatever the assignment.
+    bounds = np.max(
+        [np.maximum(s.min(1).max(1), s.min(2).max(1)) for s in squares], axis=0
+    )
+    best = np.inf
+    for operation in bounds.argsort():
+        if bounds[operation] >= best:
+            break
+        costs = [s[operation] for s in squares]
+        best = min(best, max(cost[linear_sum_assignment(cost)].max() for cost in costs))
+    return float(np.sqrt(best))
+
+
+def _fingerprint(surface: _Surface, cell: Float[np.ndarray, "2 2"]) -> Float[np.ndarray, " k"]:
+    """Numbers that no operation changes, and that differ by no more than the surfaces' distance.
+
+    Sorted, for each element: the heights, and the distances to the nearest frozen atom; for each
+    pair of elements: half the distances. If no atom moves by more than d, each of these changes by
+    at most d, sorted or not: a pair of surfaces farther apart here need not be compared.
+    """
+    cell = _reduced(cell)
+    mobile = surface.mobile
+    to_frozen = _periodic_squares(mobile[:, None] - surface.frozen, cell).min(1) ** 0.5
+    pairs = _periodic_squares(mobile[:, None] - mobile, cell) ** 0.5 / 2
+    parts = [np.empty(0)]
+    for block in surface.blocks():
+        parts += [np.sort(mobile[block, 2]), np.sort(to_frozen[block])]
+    for p, q in combinations_with_replacement(list(surface.blocks()), 2):
+        values = pairs[p, q]
+        parts.append(np.sort(values[np.triu_indices(len(values), 1)] if p == q else values.ravel()))
+    return np.concatenate(parts)

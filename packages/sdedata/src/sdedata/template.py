@@ -1,0 +1,127 @@
+"""Templates: a frozen slab, its periodic cell and the window in z that confines the overlayer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.build import fcc111, make_supercell
+from ase.constraints import FixAtoms
+from ase.formula import Formula
+from ase.io import read
+
+from sdedata.graph import frozen_mask
+
+A0_AG = 4.15  # Å, PBE lattice constant of silver
+AG111_CELLS = {
+    "c2x8": [[2, 0], [-3, 4]],  # primitive cell of the centred 2a x 4√3a rectangle
+    "p3x3": [[3, 0], [0, 3]],
+    "p4x4": [[4, 0], [0, 4]],
+}
+
+
+def parse_formula(formula: str) -> dict[str, int]:
+    """Composition of an overlayer, e.g. "Ag6O3" -> {"Ag": 6, "O": 3}; ValueError if it is not one."""
+    try:
+        count = Formula(formula).count()
+    except Exception as error:  # ASE raises several kinds, some of them not ValueError
+        raise ValueError(f"cannot read {formula!r} as a chemical formula such as Ag6O3") from error
+    if not count or any(n < 1 for n in count.values()):
+        raise ValueError(f"the formula {formula!r} holds no atoms: give one such as Ag6O3")
+    return dict(count)
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """Where a surface is made: frozen slab (all its atoms fixed), cell and confinement.
+
+    `window` is (lowest, highest) z in Å, absolute. Raises ValueError if the window is empty, begins
+    inside the slab, or does not fit below the slab's periodic image.
+    """
+
+    name: str
+    slab: Atoms
+    window: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        low, high = self.window
+        height = float(self.slab.cell[2, 2])
+        if len(self.slab) == 0:
+            raise ValueError(f"template {self.name}: the slab has no atoms")
+        if not low < high:
+            raise ValueError(f"template {self.name}: the window in z is empty: {low:g} to {high:g} Å")
+        if low <= self.top:
+            raise ValueError(
+                f"template {self.name}: the window begins at z = {low:g} Å, inside the slab, whose "
+                f"highest atom is at {self.top:g} Å; begin it about 1 Å above"
+            )
+        bottom = float(self.slab.positions[:, 2].min())
+        if height > 0 and bottom + height - high < 2.0:
+            raise ValueError(
+                f"template {self.name}: the cell is too thin in z: the window ends at {high:g} Å and "
+                f"the slab's image begins at {bottom + height:g} Å; add vacuum"
+            )
+
+    @property
+    def top(self) -> float:
+        """z of the highest slab atom, in Å."""
+        return float(self.slab.positions[:, 2].max())
+
+    @classmethod
+    def ag111(
+        cls, cell: str = "p3x3", window: tuple[float, float] = (1.0, 5.0), layers: int = 2
+    ) -> "Template":
+        """Ag(111) with all substrate atoms fixed; `window` in Å above the top layer.
+
+        `cell` is c2x8, p3x3 or p4x4 (8, 9 and 16 atoms per layer); 10 Å of vacuum on either side.
+        """
+        if cell not in AG111_CELLS:
+            raise ValueError(f"no Ag(111) cell {cell!r}: choose one of {', '.join(AG111_CELLS)}")
+        unit = fcc111("Ag", (1, 1, layers), a=A0_AG, vacuum=10.0)
+        matrix = np.eye(3, dtype=int)
+        matrix[:2, :2] = AG111_CELLS[cell]
+        slab = make_supercell(unit, matrix)
+        slab.pbc = True
+        slab.positions[:, 2] -= slab.positions[:, 2].min()
+        slab.wrap(pbc=[True, True, False])
+        slab = slab[np.argsort(slab.positions[:, 2], kind="stable")]
+        return cls.from_slab(slab, window, name=f"ag111_{cell}")
+
+    @classmethod
+    def from_slab(
+        cls, slab: Atoms | str | Path, window: tuple[float, float] = (1.0, 5.0), name: str = "slab"
+    ) -> "Template":
+        """Any slab, from ASE or an ASE-readable file; `window` in Å above its highest frozen atom.
+
+        Atoms under FixAtoms are the substrate, and free atoms (an old overlayer) are removed; if none
+        is fixed, all are substrate. ValueError without an in-plane cell.
+        """
+        if not isinstance(slab, Atoms):
+            path = Path(slab)
+            if not path.is_file():
+                raise ValueError(f"no slab file {path}")
+            loaded = read(path)
+            assert isinstance(loaded, Atoms)
+            name, slab = path.stem, loaded
+        if abs(np.linalg.det(np.asarray(slab.cell)[:2, :2])) < 1e-3:
+            raise ValueError(f"template {name}: the slab has no cell in the plane")
+        frozen = frozen_mask(slab)
+        slab = slab[frozen] if frozen.any() else slab.copy()
+        slab.calc = None
+        slab.set_constraint(FixAtoms(mask=np.ones(len(slab), dtype=bool)))
+        top = float(slab.positions[:, 2].max())
+        return cls(name, slab, (top + window[0], top + window[1]))
+
+    @property
+    def area(self) -> float:
+        """Area of the cell in the plane, Å²."""
+        return float(np.linalg.norm(np.cross(self.slab.cell[0], self.slab.cell[1])))
+
+    def surface(self, composition: str | Mapping[str, int], positions: np.ndarray) -> Atoms:
+        """Slab plus an overlayer of the composition at the positions (Å), in the formula's order."""
+        count = parse_formula(composition) if isinstance(composition, str) else dict(composition)
+        symbols = [symbol for symbol, n in count.items() for _ in range(n)]
+        atoms = self.slab + Atoms(symbols, positions=positions)
+        atoms.set_constraint(FixAtoms(indices=np.arange(len(self.slab))))
+        return atoms
