@@ -1,0 +1,45 @@
+# `make` lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+# Another build of torch: make setup TORCH_INDEX=<URL of a package index that offers it>
+TORCH_INDEX ?=
+BIN = $(VENV)/bin
+UV = UV_FIND_LINKS="$(PIP_FIND_LINKS)" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -c constraints.txt
+MEMBERS = $(foreach p,sdedata painnx vpsde guidance,-e packages/$(p))
+STAMP = $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test lint cluster doctor clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+setup: $(STAMP)  ## make the virtual environment and install the four packages with what they need
+
+$(STAMP): pyproject.toml constraints.txt $(wildcard packages/*/pyproject.toml)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(if $(TORCH_INDEX),$(UV) --index-url $(TORCH_INDEX) torch)
+	$(UV) $(MEMBERS) -e '.[dev]'
+	@touch $@
+
+quickstart: $(STAMP)  ## train, generate Ag6O3 in p(3x3), relax, compare with random search (minutes)
+	$(BIN)/python -m experiments.quickstart
+
+test: $(STAMP)  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+cluster: $(STAMP)  ## build torch-cluster, the optional neighbour backend (needs a C++ compiler)
+	$(UV) ninja setuptools wheel
+	PATH="$(abspath $(BIN)):$$PATH" $(UV) --no-build-isolation 'torch-cluster==1.6.3'
+
+doctor: $(STAMP)  ## versions, device, neighbour backend, W&B key
+	$(BIN)/python -m experiments.doctor
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
