@@ -1,0 +1,34 @@
+"""What this package needs of the outside world: a graph, a score network and, perhaps, a guide."""
+
+from collections.abc import Callable
+from typing import Protocol, Self, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@runtime_checkable
+class Graph(Protocol):
+    """A batch of `b` slabs with `n` atoms in all; lengths in Å, cells as row vectors."""
+
+    @property
+    def positions(self) -> Float[Tensor, "n 3"]: ...
+    @property
+    def batch(self) -> Int[Tensor, " n"]: ...  # structure of each atom, ascending
+    @property
+    def mobile(self) -> Bool[Tensor, " n"]: ...  # False on the frozen substrate
+    @property
+    def cell(self) -> Float[Tensor, "b 3 3"]: ...
+    @property
+    def pbc(self) -> Bool[Tensor, "b 3"]: ...
+    @property
+    def window(self) -> Float[Tensor, "b 2"]: ...  # z_lo, z_hi of the confinement
+    @property
+    def n_structures(self) -> int: ...
+    def at(self, positions: Float[Tensor, "n 3"]) -> Self: ...
+
+
+# model(graph, t) with t Float[b]: the score in units of `SDE.scale`, [n 3], zero on frozen atoms.
+ScoreModel = Callable[..., Tensor]
+# guide(graph, t) with one number t: a velocity [n 3], zero on frozen atoms; Å per unit of time.
+Guide = Callable[..., Tensor]

@@ -1,0 +1,55 @@
+"""Random numbers for mobile atoms: from one generator, or from one per structure."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vpsde.protocols import Graph
+
+Generators = torch.Generator | Sequence[torch.Generator]
+
+
+def generators(seed: int, indices: Iterable[int]) -> list[torch.Generator]:
+    """One CPU generator for each structure, a function of (seed, index) and of nothing else.
+
+    torch keeps 32 bits of a seed, so that independent hashes would soon meet. Indices are instead
+    permuted: two structures of one seed never share a stream.
+    """
+    key = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return [torch.Generator().manual_seed(_permute(_permute(k) ^ key)) for k in indices]
+
+
+def draw(
+    distribution: Callable[..., Tensor], graph: Graph, generators: Generators
+) -> Float[Tensor, "m 3"]:
+    """float64 numbers of torch.randn or torch.rand for the mobile atoms, on the graph's device.
+
+    Frozen atoms draw nothing: the thickness of the slab does not shift the stream. Raises
+    ValueError if the number of generators is not that of the structures.
+    """
+    owners = graph.batch[graph.mobile]
+    if isinstance(generators, torch.Generator):
+        sources, counts = [generators], [len(owners)]
+    else:
+        sources = list(generators)
+        counts = torch.bincount(owners, minlength=graph.n_structures).tolist()
+    if len(sources) != len(counts):
+        raise ValueError(
+            f"{len(counts)} structures need one generator or {len(counts)}, got {len(sources)}"
+        )
+    numbers = [
+        distribution(count, 3, generator=source, device=source.device, dtype=torch.float64)
+        for source, count in zip(sources, counts, strict=True)
+    ]
+    return torch.cat(numbers).to(graph.positions.device)
+
+
+def _permute(x: int) -> int:
+    """A permutation of the 32-bit integers that scatters neighbours (two xorshift-multiplies)."""
+    mask = 0xFFFFFFFF
+    for factor in (0x7FEB352D, 0x846CA68B):
+        x = ((x ^ (x >> 16)) * factor) & mask
+    return x ^ (x >> 15)

@@ -1,0 +1,108 @@
+"""The reverse process: Eq. 2 as one step, Eq. 3 as an argument of the loop."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vpsde.protocols import Graph, Guide, ScoreModel
+from vpsde.randomness import Generators, draw
+from vpsde.sde import SDE
+
+Noise = Literal["euler", "ancestral"]
+
+
+class State(NamedTuple):
+    """The sampler at time t; `finite` is False for structures that broke down and were frozen."""
+
+    t: float
+    graph: Graph
+    finite: Bool[Tensor, " b"]
+
+
+def times(steps: int, refine: float = 1.0) -> list[float]:
+    """steps + 1 times from 1 to 0: uniform (the paper), or crowded toward 0 for refine > 1."""
+    if steps < 1 or refine <= 0:
+        raise ValueError(f"need steps >= 1 and refine > 0, got {steps} and {refine}")
+    return [(1 - k / steps) ** refine for k in range(steps + 1)]
+
+
+def reverse_step(
+    graph: Graph,
+    score: Float[Tensor, "n 3"],
+    sde: SDE,
+    t: float,
+    t_next: float,
+    noise: Float[Tensor, "m 3"],
+    *,
+    std: float,
+    velocity: Float[Tensor, "n 3"] | float = 0.0,
+) -> Float[Tensor, "n 3"]:
+    """Eq. 2 read backwards in time, once, plus the guide of Eq. 3: the positions at t_next < t.
+
+    M' = M + (M/2 + score) Δ + velocity (t - t_next) + std w, with Δ = ∫beta from t_next to t.
+    Because Δ is the integral, a noiseless last step of Brownian motion is Tweedie's formula: it
+    ends on the posterior mean of x_0, and overshoots nothing.
+    """
+    delta = sde.schedule.integral(t) - sde.schedule.integral(t_next)
+    mean = graph.positions + (score - sde.forward_drift(graph)) * delta + velocity * (t - t_next)
+    return sde.move(graph, mean, graph.cell.new_full((graph.n_structures,), std), noise)
+
+
+def noise_level(sde: SDE, t: float, t_next: float, noise: Noise) -> float:
+    """The noise of one step, Å: sqrt(Δ) (the paper), or that of p(x_next | x_t, x_0).
+
+    The second is sqrt(Δ) sigma(t_next) / sigma(t): exact for a single structure, and none at all
+    in the last step.
+    """
+    delta = sde.schedule.integral(t) - sde.schedule.integral(t_next)
+    if noise == "euler":
+        return delta**0.5
+    late, early = (float(sde.sigma(torch.tensor(s, dtype=torch.float64))) for s in (t, t_next))
+    return delta**0.5 * early / late
+
+
+def sample(
+    model: ScoreModel,
+    graph: Graph,
+    sde: SDE,
+    grid: list[float],
+    generators: Generators,
+    guide: Guide | None = None,
+    noise: Noise = "ancestral",
+    noisy_end: bool = False,
+) -> Iterator[State]:
+    """Draws structures from the prior and takes them along `grid` (see `times`) to t = 0.
+
+    A generator: yields the prior at grid[0], then the state after each step; the last one is the
+    sample. `graph` gives everything but the mobile atoms' positions. One generator per structure
+    makes each independent of its batch. A structure whose positions turn non-finite stays at its
+    last finite ones, is marked in `finite`, and the others go on.
+
+    `guide(graph, t)` is a velocity, Å per unit of t (Eq. 3: tau(t) times forces). `noise` is
+    "ancestral" or "euler" (the paper; with `noisy_end` in the last step too).
+    Raises ValueError for a graph that cannot be diffused (see `sde.check`).
+    """
+    graph = graph.at(sde.prior(graph, generators))
+    finite = torch.ones(graph.n_structures, dtype=torch.bool, device=graph.positions.device)
+    yield State(grid[0], graph, finite)
+    for t, t_next in pairwise(grid):
+        with torch.no_grad():
+            score = sde.score(model, graph, graph.cell.new_full((graph.n_structures,), t))
+        velocity = 0.0 if guide is None else guide(graph, t)
+        silent = t_next == grid[-1] and not noisy_end
+        std = 0.0 if silent else noise_level(sde, t, t_next, noise)
+        dw = draw(torch.randn, graph, generators)
+        new = reverse_step(graph, score, sde, t, t_next, dw, std=std, velocity=velocity)
+        finite = finite & _all_finite(graph, new)
+        graph = graph.at(torch.where(finite[graph.batch, None], new, graph.positions))
+        yield State(t_next, graph, finite)
+
+
+def _all_finite(graph: Graph, positions: Float[Tensor, "n 3"]) -> Bool[Tensor, " b"]:
+    """Per structure: are all its positions finite?"""
+    broken = (~positions.isfinite()).any(-1).to(torch.int64)
+    return broken.new_zeros(graph.n_structures).index_add(0, graph.batch, broken) == 0

@@ -1,0 +1,33 @@
+"""The noise schedule. Its integral is the primitive; beta is the integral's derivative."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor
+
+Time = TypeVar("Time", float, Tensor)
+
+
+@dataclass(frozen=True)
+class LinearBeta:
+    """beta(t) = beta_min + t (beta_max - beta_min), the schedule of the paper's Eq. 1.
+
+    In units of Å² per unit of time. Raises ValueError unless 0 <= beta_min < beta_max.
+    """
+
+    beta_min: float
+    beta_max: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta_min < self.beta_max:
+            raise ValueError(
+                "the noise schedule needs 0 <= beta_min < beta_max, "
+                f"got beta_min={self.beta_min} and beta_max={self.beta_max}"
+            )
+
+    def beta(self, t: Time) -> Time:
+        return self.beta_min + t * (self.beta_max - self.beta_min)
+
+    def integral(self, t: Time) -> Time:
+        """The integral of beta from 0 to t, Å²."""
+        return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t * t

@@ -1,0 +1,235 @@
+"""The diffusion of a surface: Eq. 1 of the paper, its kernels p(x_t | x_0), and its prior.
+
+Only mobile atoms take part; frozen ones keep their positions bit by bit and have score zero.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vpsde import plane
+from vpsde.linalg import exp_symmetric, rows_times
+from vpsde.plane import MinimumImage, Wrapped
+from vpsde.protocols import Graph, ScoreModel
+from vpsde.randomness import Generators, draw
+from vpsde.schedule import LinearBeta
+from vpsde.vertical import Reflected, Truncated
+
+
+class _Overlayer(NamedTuple):
+    """The mobile atoms in float64, each with its structure, in-plane cell and window."""
+
+    positions: Float[Tensor, "m 3"]
+    batch: Int[Tensor, " m"]
+    cell: Float[Tensor, "m 2 2"]
+    window: Float[Tensor, "m 2"]
+
+    def centred(self) -> Float[Tensor, "m 3"]:
+        """M of Eq. 1: from the corner of the cell, inside it, and from the window's middle."""
+        xy = plane.wrap(self.positions[:, :2], self.cell)
+        z = self.positions[:, 2] - self.window.mean(-1)
+        return torch.cat([xy, z.unsqueeze(-1)], -1)
+
+
+def _overlayer(graph: Graph) -> _Overlayer:
+    batch = graph.batch[graph.mobile]
+    return _Overlayer(
+        graph.positions[graph.mobile].double(),
+        batch,
+        graph.cell[batch, :2, :2].double(),
+        graph.window[batch].double(),
+    )
+
+
+@dataclass(frozen=True)
+class SDE:
+    """dM = -½ beta(t) M dt + sqrt(beta(t)) dw (Eq. 1), or the same without its drift.
+
+    `drift=False` is Brownian motion: alpha = 1 and sigma² = ∫beta, whose limit on a periodic cell
+    and between walls is the uniform prior. With the drift, M is taken relative to the corner of the
+    cell and the middle of the window. `plane` and `vertical` are the two halves of the kernel.
+
+    Raises ValueError for mirrors with a drift: the sum over images holds for Brownian motion only.
+    """
+
+    schedule: LinearBeta
+    drift: bool
+    plane: Wrapped | MinimumImage = field(default_factory=Wrapped)
+    vertical: Reflected | Truncated = field(default_factory=Reflected)
+
+    def __post_init__(self) -> None:
+        if self.drift and isinstance(self.vertical, Reflected):
+            raise ValueError(
+                "reflection is exact for Brownian motion only; "
+                "use the truncated vertical kernel together with a drift"
+            )
+
+    def alpha(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The share of x_0 that is left: exp(-½ ∫beta), or 1 without drift."""
+        return torch.exp(-0.5 * self.schedule.integral(t)) if self.drift else torch.ones_like(t)
+
+    def sigma(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The noise level, Å: sigma² = 1 - alpha², or ∫beta without drift."""
+        integral = self.schedule.integral(t)
+        return (-torch.expm1(-integral) if self.drift else integral).sqrt()
+
+    def forward_drift(self, graph: Graph) -> Float[Tensor, "n 3"]:
+        """What multiplies beta dt in Eq. 1: -M/2, or 0; Å."""
+        drift = torch.zeros_like(graph.positions)
+        if self.drift:
+            overlayer = _overlayer(graph)
+            drift[graph.mobile] = (-0.5 * overlayer.centred()).to(drift)
+        return drift
+
+    def move(
+        self,
+        graph: Graph,
+        mean: Float[Tensor, "n 3"],
+        std: Float[Tensor, " b"],
+        noise: Float[Tensor, "m 3"],
+    ) -> Float[Tensor, "n 3"]:
+        """Mobile atoms at mean + std noise, wrapped in the plane and confined to the window.
+
+        The one home of wrapping and confinement: it draws the kernel and makes a sampler's step.
+        """
+        at = _overlayer(graph)
+        target, sigma = mean[graph.mobile].double(), std.double()[at.batch]
+        xy = plane.wrap(target[:, :2] + sigma.unsqueeze(-1) * noise[:, :2], at.cell)
+        z = self.vertical.sample(target[:, 2], sigma, at.window, noise[:, 2])
+        positions = graph.positions.clone()
+        positions[graph.mobile] = torch.cat([xy, z.unsqueeze(-1)], -1).to(positions)
+        return positions
+
+    def perturb(
+        self, graph: Graph, t: Float[Tensor, " b"], generators: Generators
+    ) -> Float[Tensor, "n 3"]:
+        """A sample of p(x_t | x_0), x_0 the graph's positions. ValueError as in `check`."""
+        check(graph)
+        mean = graph.positions.clone()
+        mean[graph.mobile] = self._mean(_overlayer(graph), t).to(mean)
+        return self.move(graph, mean, self.sigma(t.double()), draw(torch.randn, graph, generators))
+
+    def conditional_score(
+        self, graph: Graph, positions_0: Float[Tensor, "n 3"], t: Float[Tensor, " b"]
+    ) -> Float[Tensor, "n 3"]:
+        """grad log p(x_t | x_0), 1/Å, x_t the graph's positions; zero on frozen atoms."""
+        at, mean, sigma = self._transition(graph, positions_0, t)
+        xy, z = at.positions[:, :2], at.positions[:, 2]
+        in_plane = self.plane.score(xy - mean[:, :2], at.cell, sigma)
+        vertical = self.vertical.score(z, mean[:, 2], sigma, at.window)
+        score = torch.zeros_like(graph.positions)
+        score[graph.mobile] = torch.cat([in_plane, vertical.unsqueeze(-1)], -1).to(score)
+        return score
+
+    def log_density(
+        self, graph: Graph, positions_0: Float[Tensor, "n 3"], t: Float[Tensor, " b"]
+    ) -> Float[Tensor, " b"]:
+        """log p(x_t | x_0) of each structure, x_t the graph's positions; p in 1/Å^(3 m)."""
+        at, mean, sigma = self._transition(graph, positions_0, t)
+        xy, z = at.positions[:, :2], at.positions[:, 2]
+        in_plane = plane.log_density(xy - mean[:, :2], at.cell, sigma)
+        vertical = self.vertical.log_density(z, mean[:, 2], sigma, at.window)
+        return sigma.new_zeros(graph.n_structures).index_add(0, at.batch, in_plane + vertical)
+
+    def scale(
+        self, graph: Graph, t: Float[Tensor, " b"], power: int = 1
+    ) -> Float[Tensor, "b 3 3"]:
+        """S(t)^power with S² = E[s sᵀ] of the conditional score s: the unit of the network, 1/Å.
+
+        Averages over x_t and, in z, over x_0 uniform in the window: S knows of the cell, the window
+        and t alone, so that it changes the weight of the loss but not its minimiser. Never under
+        0.001/sigma, where the kernel is flat and the score has vanished.
+        """
+        t = t.double()
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        scale = torch.zeros(graph.n_structures, 3, 3, dtype=torch.float64, device=t.device)
+        in_plane = self.plane.log_information(graph.cell[:, :2, :2].double(), sigma)
+        vertical = self.vertical.log_information(alpha, sigma, graph.window.double())
+        scale[:, :2, :2] = exp_symmetric(0.5 * power * in_plane)
+        scale[:, 2, 2] = torch.exp(0.5 * power * vertical)
+        return (scale * sigma[:, None, None] ** -power).to(graph.positions)
+
+    def score(
+        self, model: ScoreModel, graph: Graph, t: Float[Tensor, " b"]
+    ) -> Float[Tensor, "n 3"]:
+        """The model's score in 1/Å: S(t) times its output."""
+        return rows_times(model(graph, t), self.scale(graph, t)[graph.batch])
+
+    def prior(self, graph: Graph, generators: Generators) -> Float[Tensor, "n 3"]:
+        """Mobile atoms uniform in the cell and in the window. ValueError as in `check`."""
+        check(graph, positions=False)
+        at = _overlayer(graph)
+        share = draw(torch.rand, graph, generators)
+        low, high = at.window.unbind(-1)
+        z = low + share[:, 2] * (high - low)
+        positions = graph.positions.clone()
+        xy = rows_times(share[:, :2], at.cell)
+        positions[graph.mobile] = torch.cat([xy, z.unsqueeze(-1)], -1).to(positions)
+        return positions
+
+    def _transition(
+        self, graph: Graph, positions_0: Tensor, t: Tensor
+    ) -> tuple[_Overlayer, Tensor, Tensor]:
+        """The mobile atoms, and the mean and noise level of p(x_t | x_0) for each of them."""
+        at = _overlayer(graph)
+        start = at._replace(positions=positions_0[graph.mobile].double())
+        return at, self._mean(start, t), self.sigma(t.double())[at.batch]
+
+    def _mean(self, start: _Overlayer, t: Float[Tensor, " b"]) -> Float[Tensor, "m 3"]:
+        """alpha x_0 up to lattice vectors, written so that alpha = 1 leaves every bit."""
+        if not self.drift:
+            return start.positions
+        shrink = (1 - self.alpha(t.double()))[start.batch].unsqueeze(-1)
+        return start.positions - shrink * start.centred()
+
+
+def vp(
+    beta_min: float = 0.01,
+    beta_max: float = 3.0,
+    plane: Wrapped | MinimumImage | None = None,
+) -> SDE:
+    """The paper's Eq. 1 as written, with its range of beta: contracted, truncated, nearest image."""
+    return SDE(LinearBeta(beta_min, beta_max), True, plane or MinimumImage(), Truncated())
+
+
+def brownian(
+    beta_min: float = 0.01,
+    beta_max: float = 40.0,
+    plane: Wrapped | MinimumImage | None = None,
+    vertical: Reflected | Truncated | None = None,
+) -> SDE:
+    """Eq. 1 without its drift, with exact kernels; sigma(1) = 4.5 Å makes a p(4x4) cell uniform."""
+    return SDE(
+        LinearBeta(beta_min, beta_max), False, plane or Wrapped(), vertical or Reflected()
+    )
+
+
+def check(graph: Graph, positions: bool = True) -> None:
+    """Raises ValueError for a graph that cannot be diffused, with what to do about it.
+
+    The cell must be periodic and level in the plane, the window finite and open, there must be
+    mobile atoms, and they must lie in the window (unless their positions are about to be drawn).
+    """
+    cell, window = graph.cell, graph.window
+    if not bool(graph.mobile.any()):
+        raise ValueError("no atom is mobile: nothing can be diffused; free some atoms")
+    if not bool(graph.pbc[:, :2].all()):
+        raise ValueError("the cell must be periodic along its first two vectors; set pbc")
+    if bool((cell[:, :2, 2].abs() > 1e-6).any()) or bool((torch.linalg.det(cell[:, :2, :2]).abs() < 1e-6).any()):
+        raise ValueError("the first two cell vectors must span the xy plane and have no z part")
+    if not bool((window.isfinite().all(-1) & (window[:, 0] < window[:, 1])).all()):
+        raise ValueError("every structure needs a window z_lo < z_hi; give one")
+    if positions:
+        z, (low, high) = graph.positions[:, 2], window[graph.batch].unbind(-1)
+        outside = graph.mobile & ~((z >= low - 1e-3) & (z <= high + 1e-3))
+        if bool(outside.any()):
+            atom = int(outside.nonzero()[0])
+            raise ValueError(
+                f"mobile atom {atom} of structure {int(graph.batch[atom])} lies at "
+                f"z = {float(z[atom]):.3f} Å, outside its window {float(low[atom]):.3f} to "
+                f"{float(high[atom]):.3f} Å; widen the window or drop the structure"
+            )
+
