@@ -1,0 +1,11 @@
+"""What a learned force field does for a generator of surfaces.
+
+It guides the reverse process (`Guide`, Eq. 3 of the paper), relaxes what was generated (`descend`,
+the paper's short relaxation; `relax`, to convergence), and serves ASE (`ForceFieldCalculator`).
+"""
+
+from guidance.calculator import ForceFieldCalculator
+from guidance.guide import Guide, eta_from_step
+from guidance.relax import Relaxation, descend, relax
+
+__all__ = ["ForceFieldCalculator", "Guide", "Relaxation", "descend", "eta_from_step", "relax"]
