@@ -17,13 +17,16 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-SAME = 0.3  # Å, see `same`
-EXACT = 0.05  # Å, by which frozen atoms may miss the ideal positions
+from sdedata.graph import frozen_mask
+
+# Å. Oxide minima in one flat valley, relaxed to 0.1 eV/Å, lie up to 0.57 apart, others 0.7 and
+# more; beyond 0.85 an atom on Ag(111) may have left its hollow for the bridge beside it.
+SAME = 0.6
+EXACT = 0.05  # Å, by which frozen atoms may miss their ideal positions
 CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
 
 
@@ -77,8 +80,8 @@ def same(
 ) -> bool:
     """Whether no atom need move by more than `tolerance` Å to make one surface the other.
 
-    Keep `tolerance` under a quarter of the shortest bond: only then is the pairing of atoms unique.
-    Errors as in `distance`.
+    Keep `tolerance` under a quarter of the shortest distance of equal atoms: then no other pairing
+    of the atoms can do better than the one tried. Errors as in `distance`.
     """
     return distance(a, b, frozen) <= tolerance
 
@@ -106,11 +109,8 @@ def unique(
         # An operation is exact up to EXACT only, and so is the bound.
         candidates = cdist(prints, prints, "chebyshev") <= tolerance + EXACT
         for row, i in enumerate(members):
-            earlier = (members[k] for k in np.flatnonzero(candidates[row, :row]))
-            for j in earlier:
-                if labels[j] == j and (
-                    _distance(surfaces[i], surfaces[j], operations) <= tolerance
-                ):
+            for j in (members[k] for k in np.flatnonzero(candidates[row, :row])):
+                if labels[j] == j and _distance(surfaces[i], surfaces[j], operations) <= tolerance:
                     labels[i] = j
                     break
     return labels
@@ -137,10 +137,7 @@ def _read(atoms: Atoms, frozen: np.ndarray | None) -> _Surface:
     if not np.isfinite(atoms.positions).all():
         raise ValueError("A structure to compare has positions that are not finite; drop it first.")
     if frozen is None:
-        frozen = np.zeros(len(atoms), dtype=bool)
-        for constraint in atoms.constraints:
-            if isinstance(constraint, FixAtoms):
-                frozen[constraint.index] = True
+        frozen = frozen_mask(atoms)
     if len(frozen) != len(atoms):
         raise ValueError(f"The mask of frozen atoms has {len(frozen)} entries for {len(atoms)}.")
     if not frozen.any():
@@ -185,7 +182,9 @@ def _reduced(cell: Float[np.ndarray, "2 2"]) -> Float[np.ndarray, "2 2"]:
         short, long = long, short
 
 
-def _periodic_squares(gaps: Float[np.ndarray, "*s 3"], cell: Float[np.ndarray, "2 2"]) -> np.ndarray:
+def _periodic_squares(
+    gaps: Float[np.ndarray, "*s 3"], cell: Float[np.ndarray, "2 2"]
+) -> np.ndarray:
     """Squared lengths of the vectors at their shortest in-plane image; `cell` must be reduced.
 
     A reduced cell falls into two triangles without an obtuse angle, so that the lattice point next
@@ -218,10 +217,10 @@ def _misses(
 
 
 def _isometries(cell: Float[np.ndarray, "2 2"], tolerance: float) -> Float[np.ndarray, "k 2 2"]:
-    """Rotations and mirrors that carry the lattice onto itself: inverse(cell) @ W @ cell, W integer.
+    """Rotations and mirrors that carry the lattice onto itself.
 
-    The rows of W @ cell are lattice vectors as long as the cell's rows, at the same angle. In a
-    reduced cell such vectors have indices -1, 0, 1, but for the shorter row of a long cell's.
+    They are inverse(cell) @ W @ cell with an integer W: the rows of W @ cell are lattice vectors
+    as long as the cell's rows, and at the same angle.
     """
     reach = np.ceil(np.linalg.norm(cell[1]) * np.linalg.norm(np.linalg.inv(cell), axis=0) + 0.01)
     indices = np.indices((2 * reach + 1).astype(int)).reshape(2, -1).T - reach
@@ -268,9 +267,7 @@ def _distance(a: _Surface, b: _Surface, operations: Operations) -> float:
         _periodic_squares(images[:, block, None] - b.mobile[block], cell) for block in a.blocks()
     ]
     # Each atom goes at least to its nearest partner, whatever the assignment.
-    bounds = np.max(
-        [np.maximum(s.min(1).max(1), s.min(2).max(1)) for s in squares], axis=0
-    )
+    bounds = np.max([np.maximum(s.min(1).max(1), s.min(2).max(1)) for s in squares], axis=0)
     best = np.inf
     for operation in bounds.argsort():
         if bounds[operation] >= best:
