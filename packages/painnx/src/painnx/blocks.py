@@ -1,0 +1,91 @@
+"""PaiNN's blocks: message, update, gated equivariant readout (Schuett et al. 2021, Fig. 2, 3).
+
+Scalars are (n f), vectors (n 3 f): every operation on vectors is linear over the features or a
+product with a scalar, which is all that equivariance asks for.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+EPSILON = 1e-8  # under the root of a norm, so that it has a slope at zero
+
+Aggregate = Callable[[Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]
+
+
+def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """A linear layer that starts Glorot-uniform without bias, as PaiNN does."""
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    nn.init.xavier_uniform_(layer.weight)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(linear(inputs, hidden), nn.SiLU(), linear(hidden, outputs))
+
+
+def norm(vectors: Float[Tensor, "n 3 f"]) -> Float[Tensor, "n f"]:
+    return torch.sqrt(torch.sum(vectors**2, dim=1) + EPSILON)
+
+
+class Message(nn.Module):
+    """Fig. 2b: neighbours' contexts through radial filters, added to scalars and vectors."""
+
+    def __init__(self, features: int, n_radial: int):
+        super().__init__()
+        self.context = mlp(features, features, 3 * features)
+        # one row per radial function and, last, the filter's bias (see radial.radial_basis)
+        weight = torch.zeros(n_radial + 1, 3 * features)
+        nn.init.xavier_uniform_(weight[:-1])
+        self.filters = nn.Parameter(weight.view(n_radial + 1, 3, features))
+
+    def forward(
+        self,
+        scalars: Float[Tensor, "n f"],
+        vectors: Float[Tensor, "n 3 f"] | None,
+        aggregate: Aggregate,
+    ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
+        """aggregate: the sum over neighbours, `EdgeMessages` or `DenseMessages`."""
+        contexts = self.context(scalars).unflatten(1, (3, -1))
+        to_scalars, to_vectors = aggregate(contexts, vectors, self.filters)
+        return scalars + to_scalars, to_vectors if vectors is None else vectors + to_vectors
+
+
+class Update(nn.Module):
+    """Fig. 2c: scalars and vectors of one atom act on each other."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.mix = linear(features, 2 * features, bias=False)
+        self.context = mlp(2 * features, features, 3 * features)
+
+    def forward(
+        self, scalars: Float[Tensor, "n f"], vectors: Float[Tensor, "n 3 f"]
+    ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
+        v, u = self.mix(vectors).chunk(2, dim=-1)
+        context = self.context(torch.cat([scalars, norm(v)], dim=-1))
+        to_scalars, to_vectors, of_product = context.chunk(3, dim=-1)
+        scalars = scalars + to_scalars + of_product * torch.sum(v * u, dim=1)
+        return scalars, vectors + to_vectors[:, None] * u
+
+
+class Gated(nn.Module):
+    """Fig. 3: a readout of scalars and vectors in which scalars gate the vectors."""
+
+    def __init__(self, features: int, outputs: int):
+        super().__init__()
+        self.mix = linear(features, features + outputs, bias=False)
+        self.context = mlp(2 * features, features, 2 * outputs)
+        self.split = [features, outputs]
+
+    def forward(
+        self, scalars: Float[Tensor, "n f"], vectors: Float[Tensor, "n 3 f"]
+    ) -> tuple[Float[Tensor, "n g"], Float[Tensor, "n 3 g"]]:
+        v, u = self.mix(vectors).split(self.split, dim=-1)
+        context = self.context(torch.cat([scalars, norm(v)], dim=-1))
+        scalars, gates = context.chunk(2, dim=-1)
+        return nn.functional.silu(scalars), gates[:, None] * u

@@ -1,0 +1,40 @@
+"""Diffusion time as a condition on every block."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from painnx.blocks import linear
+
+T_MIN = 1e-4  # at t = T_MIN the logarithmic feature is 1
+FREQUENCIES = 6
+
+
+def time_features(t: Float[Tensor, " b"]) -> Float[Tensor, "b k"]:
+    """t and log t, each with cosines of its first multiples.
+
+    Noise levels near the data differ by factors, so that log t resolves 0.001 from 0.002 as well
+    as 0.5 from 1. Raises ValueError for a time outside (0, 1].
+    """
+    if not bool(((t > 0) & (t <= 1)).all()):
+        raise ValueError(f"time must be in (0, 1] (0 is data, 1 is noise), not {t.tolist()}")
+    u = torch.stack([t, torch.log(t) / math.log(T_MIN)], dim=-1)
+    k = torch.arange(1, FREQUENCIES + 1, dtype=t.dtype, device=t.device)
+    return torch.cat([u, torch.cos(math.pi * k * u[..., None]).flatten(1)], dim=-1)
+
+
+class TimeConditioning(nn.Module):
+    """A scale and a shift of the scalars before each block, from the time (FiLM)."""
+
+    def __init__(self, features: int, blocks: int):
+        super().__init__()
+        self.embed = nn.Sequential(linear(2 + 2 * FREQUENCIES, features), nn.SiLU())
+        self.film = linear(features, blocks * 2 * features)
+        self.blocks = blocks
+
+    def forward(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b 2 f"], ...]:
+        """One (scale, shift) pair per block; scale 0 and shift 0 would change nothing."""
+        film = self.film(self.embed(time_features(t)))
+        return film.unflatten(1, (self.blocks, 2, -1)).unbind(1)
