@@ -1,15 +1,16 @@
 """Surface structures and where they come from.
 
-The formalism needs one kind of object: a batch of slabs whose atoms are frozen or mobile, confined to
-a window in z and periodic in the plane (:class:`Graph`). Everything else here makes such objects,
-stores them, repeats them or compares them.
+The formalism needs one kind of object: a batch of slabs whose atoms are frozen or mobile, confined
+to a window in z and periodic in the plane (:class:`Graph`). Everything else here makes such
+objects, stores them, repeats them or compares them.
 """
 
 from sdedata.augment import repeat
+from sdedata.composition import parse_formula
 from sdedata.dataset import StructureSet, low_energy, oxygen_poor, oxygen_rich
 from sdedata.graph import Graph, collate
 from sdedata.neighbours import neighbour_list
-from sdedata.template import Template, parse_formula
+from sdedata.template import Template
 
 __all__ = [
     "Graph",

@@ -1,8 +1,9 @@
-"""The one data type: an immutable batch of slabs, frozen and mobile atoms, with its periodic edges."""
+"""The one data type: an immutable batch of slabs with frozen and mobile atoms and their edges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +13,13 @@ from ase.constraints import FixAtoms
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sdedata.frames import frozen_mask, labels
 from sdedata.neighbours import Edges, edge_vectors, neighbour_list
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A batch of b structures with n atoms in all; lengths in Å, energies in eV, cells as row vectors.
+    """A batch of b structures with n atoms in all; Å, eV, cells as row vectors.
 
     Atoms of one structure are contiguous. Edges are computed on first use and kept, so that every
     model that reads the same graph shares one neighbour list.
@@ -69,11 +71,11 @@ class Graph:
 
     @property
     def vectors(self) -> Float[Tensor, "e 3"]:
-        """From each edge's receiver to its sender's image, in Å; differentiable in the positions."""
+        """From each edge's receiver to its sender's image, Å; differentiable in the positions."""
         return edge_vectors(self.positions, self.cell, self.batch, self.edges)
 
     def at(self, positions: Float[Tensor, "n 3"]) -> "Graph":
-        """The same structures with other positions: new edges, no labels (they were of the old ones)."""
+        """The same structures elsewhere: new edges, and no labels (they were of the old places)."""
         return replace(self, positions=positions, energy=None, forces=None)
 
     def to(
@@ -81,13 +83,12 @@ class Graph:
     ) -> "Graph":
         """The same graph on another device or in another floating-point type."""
 
-        def move(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None:
-                return None
-            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-
-        tensors = {k: move(v) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **tensors)  # type: ignore[arg-type]
+        tensors: dict[str, Any] = {
+            name: value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
 
     @staticmethod
     def from_atoms(
@@ -100,20 +101,17 @@ class Graph:
         """One structure; atoms under FixAtoms are frozen, labels are taken along where present.
 
         Forces are those on *all* atoms (ASE's own getter zeroes them on fixed atoms). Without a
-        window, z is unbounded.
+        window (lowest and highest z in Å, absolute), z is unbounded.
         """
-        frozen = frozen_mask(atoms)
-        energy = forces = None
-        if atoms.calc is not None and "energy" in atoms.calc.results:
-            energy = torch.tensor([float(atoms.calc.results["energy"])], dtype=dtype)
-        if atoms.calc is not None and "forces" in atoms.calc.results:
-            forces = torch.tensor(np.asarray(atoms.calc.results["forces"]), dtype=dtype)
+        found = labels(atoms)
+        energy = torch.tensor([float(found["energy"])], dtype=dtype) if "energy" in found else None
+        forces = torch.tensor(found["forces"], dtype=dtype) if "forces" in found else None
         bounds = window if window is not None else (-np.inf, np.inf)
         return Graph(
             positions=torch.tensor(atoms.positions, dtype=dtype),
             numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
             batch=torch.zeros(len(atoms), dtype=torch.int64),
-            mobile=torch.tensor(~frozen),
+            mobile=torch.tensor(~frozen_mask(atoms)),
             cell=torch.tensor(np.asarray(atoms.cell)[None], dtype=dtype),
             pbc=torch.tensor(np.asarray(atoms.pbc)[None]),
             window=torch.tensor([list(bounds)], dtype=dtype),
@@ -126,17 +124,17 @@ class Graph:
     def split(self) -> list["Graph"]:
         """One graph per structure."""
         counts = self.counts.tolist()
-        per_atom = [
+        positions, numbers, mobile = (
             torch.split(x, counts) for x in (self.positions, self.numbers, self.mobile)
-        ]
+        )
         forces = torch.split(self.forces, counts) if self.forces is not None else None
         return [
             replace(
                 self,
-                positions=per_atom[0][b],
-                numbers=per_atom[1][b],
-                mobile=per_atom[2][b],
-                batch=torch.zeros_like(per_atom[1][b]),
+                positions=positions[b],
+                numbers=numbers[b],
+                mobile=mobile[b],
+                batch=torch.zeros_like(numbers[b]),
                 cell=self.cell[b : b + 1],
                 pbc=self.pbc[b : b + 1],
                 window=self.window[b : b + 1],
@@ -147,7 +145,7 @@ class Graph:
         ]
 
     def to_atoms(self) -> list[Atoms]:
-        """One `ase.Atoms` per structure, with FixAtoms on the frozen atoms and the labels attached."""
+        """One `ase.Atoms` per structure, FixAtoms on the frozen atoms, the labels attached."""
         return [_single_to_atoms(graph) for graph in self.split()]
 
 
@@ -169,15 +167,6 @@ def _single_to_atoms(graph: Graph) -> Atoms:
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
-
-
-def frozen_mask(atoms: Atoms) -> np.ndarray:
-    """True on atoms under a FixAtoms constraint, shape (n,)."""
-    frozen = np.zeros(len(atoms), dtype=bool)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            frozen[constraint.get_indices()] = True
-    return frozen
 
 
 def collate(graphs: Sequence[Graph]) -> Graph:

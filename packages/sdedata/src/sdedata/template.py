@@ -8,10 +8,9 @@ import numpy as np
 from ase import Atoms
 from ase.build import fcc111, make_supercell
 from ase.constraints import FixAtoms
-from ase.formula import Formula
-from ase.io import read
 
-from sdedata.graph import frozen_mask
+from sdedata.composition import parse_formula
+from sdedata.frames import frozen_mask, read_frames, require_surface_cell
 
 A0_AG = 4.15  # Å, PBE lattice constant of silver
 AG111_CELLS = {
@@ -19,17 +18,6 @@ AG111_CELLS = {
     "p3x3": [[3, 0], [0, 3]],
     "p4x4": [[4, 0], [0, 4]],
 }
-
-
-def parse_formula(formula: str) -> dict[str, int]:
-    """Composition of an overlayer, e.g. "Ag6O3" -> {"Ag": 6, "O": 3}; ValueError if it is not one."""
-    try:
-        count = Formula(formula).count()
-    except Exception as error:  # ASE raises several kinds, some of them not ValueError
-        raise ValueError(f"cannot read {formula!r} as a chemical formula such as Ag6O3") from error
-    if not count or any(n < 1 for n in count.values()):
-        raise ValueError(f"the formula {formula!r} holds no atoms: give one such as Ag6O3")
-    return dict(count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +35,8 @@ class Template:
     def __post_init__(self) -> None:
         low, high = self.window
         height = float(self.slab.cell[2, 2])
-        if len(self.slab) == 0:
-            raise ValueError(f"template {self.name}: the slab has no atoms")
         if not low < high:
-            raise ValueError(f"template {self.name}: the window in z is empty: {low:g} to {high:g} Å")
+            raise ValueError(f"template {self.name}: the window {low:g} to {high:g} Å is empty")
         if low <= self.top:
             raise ValueError(
                 f"template {self.name}: the window begins at z = {low:g} Å, inside the slab, whose "
@@ -59,8 +45,8 @@ class Template:
         bottom = float(self.slab.positions[:, 2].min())
         if height > 0 and bottom + height - high < 2.0:
             raise ValueError(
-                f"template {self.name}: the cell is too thin in z: the window ends at {high:g} Å and "
-                f"the slab's image begins at {bottom + height:g} Å; add vacuum"
+                f"template {self.name}: the cell is too thin in z: the window ends at {high:g} Å "
+                f"and the slab's image begins at {bottom + height:g} Å; add vacuum"
             )
 
     @property
@@ -94,18 +80,17 @@ class Template:
     ) -> "Template":
         """Any slab, from ASE or an ASE-readable file; `window` in Å above its highest frozen atom.
 
-        Atoms under FixAtoms are the substrate, and free atoms (an old overlayer) are removed; if none
-        is fixed, all are substrate. ValueError without an in-plane cell.
+        Atoms under FixAtoms are the substrate, and free atoms (an old overlayer) are removed; if
+        none is fixed, all are substrate. Of a file, the last frame counts. Raises ValueError for a
+        slab without atoms, or without a periodic cell in the plane.
         """
+        where = f"template {name}"
         if not isinstance(slab, Atoms):
-            path = Path(slab)
-            if not path.is_file():
-                raise ValueError(f"no slab file {path}")
-            loaded = read(path)
-            assert isinstance(loaded, Atoms)
-            name, slab = path.stem, loaded
-        if abs(np.linalg.det(np.asarray(slab.cell)[:2, :2])) < 1e-3:
-            raise ValueError(f"template {name}: the slab has no cell in the plane")
+            name, where = Path(slab).stem, str(slab)
+            slab = read_frames(slab)[-1]
+        if len(slab) == 0 or not np.isfinite(slab.positions).all():
+            raise ValueError(f"{where}: the slab has no atoms, or positions that are not finite")
+        require_surface_cell(slab, where)
         frozen = frozen_mask(slab)
         slab = slab[frozen] if frozen.any() else slab.copy()
         slab.calc = None
@@ -119,7 +104,7 @@ class Template:
         return float(np.linalg.norm(np.cross(self.slab.cell[0], self.slab.cell[1])))
 
     def surface(self, composition: str | Mapping[str, int], positions: np.ndarray) -> Atoms:
-        """Slab plus an overlayer of the composition at the positions (Å), in the formula's order."""
+        """Slab plus an overlayer at the positions (Å), which are in the order of the formula."""
         count = parse_formula(composition) if isinstance(composition, str) else dict(composition)
         symbols = [symbol for symbol, n in count.items() for _ in range(n)]
         atoms = self.slab + Atoms(symbols, positions=positions)

@@ -1,0 +1,88 @@
+"""ASE's structures as they come in: read from any file, with each fault named by file and frame."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.constraints import FixAtoms
+from ase.io import iread
+
+
+def read_frames(path: str | Path) -> list[Atoms]:
+    """All structures of a file in any of ASE's formats; ValueError naming it if there is none."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty")
+    try:
+        frames = list(iread(path, index=":"))
+    except Exception as error:  # ASE's readers raise nearly anything on a broken file
+        raise ValueError(f"{path} cannot be read as structures: {error}") from error
+    if not frames:
+        raise ValueError(f"{path} holds no structures")
+    return frames
+
+
+def frozen_mask(atoms: Atoms) -> np.ndarray:
+    """True on atoms under a FixAtoms constraint, shape (n,)."""
+    frozen = np.zeros(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            frozen[constraint.get_indices()] = True
+    return frozen
+
+
+def labels(atoms: Atoms) -> dict[str, Any]:
+    """What the atoms' calculator has computed for them as they are now, raw: no constraint applied.
+
+    Nothing is computed here, and results of older positions do not count.
+    """
+    if atoms.calc is None or atoms.calc.check_state(atoms):
+        return {}
+    return dict(atoms.calc.results)
+
+
+def facts(atoms: Atoms) -> dict[str, Any]:
+    """The single-valued entries of `atoms.info`: strings, numbers and booleans."""
+    return {
+        k: v for k, v in atoms.info.items() if isinstance(v, str | bool | int | float | np.generic)
+    }
+
+
+def require_surface_cell(atoms: Atoms, where: str) -> None:
+    """ValueError, beginning with `where`, unless a periodic cell spans the x-y plane."""
+    cell = np.asarray(atoms.cell)
+    if not abs(np.linalg.det(cell[:2, :2])) > 1e-3:
+        raise ValueError(f"{where}: no cell in the plane; set the first two cell vectors")
+    if np.abs(cell[:2, 2]).max() > 1e-3:
+        raise ValueError(f"{where}: the first two cell vectors do not lie in the x-y plane")
+    if not atoms.pbc[:2].all():
+        raise ValueError(f"{where}: not periodic in the plane; set pbc to True along x and y")
+    if atoms.pbc[2] and not abs(cell[2, 2]) > 1e-3:
+        raise ValueError(
+            f"{where}: periodic along z without a cell vector; set pbc to False or add one"
+        )
+
+
+def require_labelled_surface(atoms: Atoms, where: str) -> None:
+    """ValueError, beginning with `where`, unless the models can learn from the structure.
+
+    That takes a surface cell, finite positions, energy and forces, and both fixed and free atoms.
+    """
+    require_surface_cell(atoms, where)
+    # Positions come first: NaN equals nothing, so that labels would seem to be of other positions.
+    if not np.isfinite(atoms.positions).all():
+        raise ValueError(f"{where}: positions are not finite")
+    found = labels(atoms)
+    for label in ("energy", "forces"):
+        if label not in found:
+            raise ValueError(f"{where}: no {label}; compute it and store it with the structure")
+        if not np.isfinite(found[label]).all():
+            raise ValueError(f"{where}: {label} not finite")
+    frozen = frozen_mask(atoms)
+    if not frozen.any():
+        raise ValueError(f"{where}: no fixed atoms; put a FixAtoms constraint on the substrate")
+    if frozen.all():
+        raise ValueError(f"{where}: no free atoms; leave the overlayer out of the constraint")
