@@ -1,8 +1,9 @@
 """Periodic neighbour lists of batched structures: any cell, any periodicity, no cap on neighbours.
 
 An edge is a triple (sender, receiver, offset): the image of `sender` displaced by `offset` lattice
-vectors lies closer than the cutoff to `receiver`. Every image is an edge of its own, both directions
-are present, and edges come sorted by receiver, so that a network may reduce them by segments.
+vectors lies closer than the cutoff to `receiver`. Every image is an edge of its own, both
+directions are present, and edges come sorted by receiver, so that a network may reduce them by
+segments.
 """
 
 from typing import NamedTuple
@@ -36,13 +37,15 @@ def neighbour_list(
     """All pairs of images closer than `cutoff` (Å), without an atom's pair with itself.
 
     Atoms of one structure must be contiguous; they need not be wrapped into the cell. `backend` is
-    "torch" (all pairs, exact, no compiler needed) or "cluster" (torch-cluster's `radius` on explicit
-    images). Raises ValueError for another backend, or a periodic direction whose cell vector vanishes.
+    "torch" (all pairs, exact, no compiler needed) or "cluster" (torch-cluster's `radius` on
+    explicit images). Raises ValueError for another backend, and for a cell without volume where it
+    is periodic.
     """
     if backend not in BACKENDS:
         raise ValueError(f"neighbour backend must be one of {BACKENDS}, not {backend!r}")
     positions = positions.detach()
-    inverse = torch.linalg.inv(_complete(cell, pbc))
+    cell = _complete(cell, pbc)
+    inverse = _inverse(cell)
     heights = 1.0 / inverse.norm(dim=1)  # (b, 3): distance between opposite faces
     search = _all_pairs if backend == "torch" else _cluster
     senders, receivers, offsets = search(positions, cell, pbc, batch, cutoff, inverse, heights)
@@ -66,7 +69,7 @@ def edge_vectors(
 
 
 def _complete(cell: Float[Tensor, "b 3 3"], pbc: Bool[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
-    """The cell with missing vectors of non-periodic directions replaced by independent unit vectors."""
+    """The cell with missing vectors, where not periodic, replaced by independent unit vectors."""
     missing = cell.norm(dim=-1) < 1e-6
     if bool((missing & pbc).any()):
         raise ValueError("a periodic direction has a cell vector of zero length: give it a cell")
@@ -79,6 +82,14 @@ def _complete(cell: Float[Tensor, "b 3 3"], pbc: Bool[Tensor, "b 3"]) -> Float[T
         basis = torch.linalg.svd(torch.cat([given, given.new_zeros(3 - len(given), 3)])).Vh
         full[b, missing[b]] = basis[len(given) :]
     return full
+
+
+def _inverse(cell: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
+    flat = ~(torch.linalg.det(cell).abs() > 1e-6)  # true of NaN, too
+    if bool(flat.any()):
+        structure = int(flat.nonzero()[0])
+        raise ValueError(f"the cell vectors of structure {structure} of the batch span no volume")
+    return torch.linalg.inv(cell)
 
 
 def _image_range(pbc: Tensor, heights: Tensor, cutoff: float, spread: float) -> list[int]:
@@ -121,7 +132,7 @@ def _all_pairs(
     fold = -torch.round(fractional) * pbc[structure]
     folded = delta + torch.einsum("pk,pkj->pj", fold, cell[structure])
     shifts = torch.einsum("mk,bkj->bmj", images, cell)
-    # |d + s|² = |d|² + 2 d·s + |s|² avoids a pairs x images x 3 tensor; the slack covers its rounding.
+    # |d + s|² = |d|² + 2 d·s + |s|² avoids a pairs x images x 3 tensor; slack covers its rounding.
     square = (
         folded.square().sum(-1, keepdim=True)
         + 2 * torch.einsum("pj,pmj->pm", folded, shifts[structure])
@@ -168,7 +179,7 @@ def _cluster(
         cutoff * (1 + 1e-4),
         batch_x=batch[owner],
         batch_y=batch,
-        max_num_neighbors=len(owner),
+        max_num_neighbors=int(torch.bincount(batch[owner]).max()),
     )
     senders, offsets = owner[found], images[image[found]]
     offsets = offsets + wrap[senders] - wrap[receivers]
