@@ -9,10 +9,12 @@ from ase.calculators.calculator import Calculator
 from ase.data import atomic_numbers, covalent_radii
 from ase.optimize import BFGS
 
-from sdedata.template import Template, parse_formula
+from sdedata.composition import parse_formula
+from sdedata.frames import frozen_mask
+from sdedata.template import Template
 
 CLOSEST = 0.76
-"""Closest approach of two atoms in units of the sum of their covalent radii, where none is given."""
+"""Closest approach of two atoms, where none is given, per sum of their covalent radii."""
 SILVER_OXIDE_DISTANCES = {"Ag-Ag": 2.2, "Ag-O": 1.6, "O-O": 1.1}
 
 
@@ -43,11 +45,13 @@ def random_surface(
 ) -> Atoms:
     """An overlayer drawn uniformly from cell and window, atom by atom, rejecting close contacts.
 
-    `min_distances` (Å) maps pairs such as "Ag-O" to the closest approach allowed, substrate included;
-    pairs without one use `CLOSEST` times the sum of covalent radii. Raises ValueError if the overlayer
-    does not fit after `attempts` fresh starts.
+    `min_distances` (Å) maps pairs such as "Ag-O" to the closest approach allowed, substrate
+    included; pairs without one use `CLOSEST` times the sum of covalent radii. Raises ValueError for
+    a pair that is none, a cell so small that an atom comes too close to its own image, or an
+    overlayer that does not fit after `attempts` fresh starts.
     """
     count = parse_formula(composition)
+    _check(template, count, min_distances or {})
     symbols = np.array([symbol for symbol, n in count.items() for _ in range(n)])
     for _ in range(attempts):
         # Species in random order: a fixed one would let the first species fill the best places.
@@ -80,17 +84,44 @@ def _free_place(
 ) -> np.ndarray | None:
     """A uniform point of cell and window that respects the minimum distances, or None."""
     limits = np.array([_closest(symbol, other, min_distances) for other in grown.symbols])
-    cell = np.asarray(template.slab.cell)
-    inverse = np.linalg.inv(cell[:2, :2])
-    images = np.array([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)]) @ cell[:2, :2]
+    cell = np.asarray(template.slab.cell)[:2, :2]
+    inverse = np.linalg.inv(cell)
+    images = _lattice_vectors(cell, limits.max())
     for _ in range(tries):
-        point = np.append(rng.random(2) @ cell[:2, :2], rng.uniform(*template.window))
+        point = np.append(rng.random(2) @ cell, rng.uniform(*template.window))
         delta = grown.positions - point
-        delta[:, :2] -= np.round(delta[:, :2] @ inverse) @ cell[:2, :2]
+        delta[:, :2] -= np.round(delta[:, :2] @ inverse) @ cell
         planar = delta[:, None, :2] + images
         if (np.hypot(np.linalg.norm(planar, axis=-1), delta[:, None, 2]) >= limits[:, None]).all():
             return point
     return None
+
+
+def _lattice_vectors(cell: np.ndarray, reach: float) -> np.ndarray:
+    """In-plane lattice vectors (m, 2) that may bring a vector of the cell around 0 in `reach`."""
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    i, j = np.maximum(np.floor(reach / heights + 0.5), 1).astype(int)
+    return np.array([[k, m] for k in range(-i, i + 1) for m in range(-j, j + 1)]) @ cell
+
+
+def _check(
+    template: Template, count: Mapping[str, int], min_distances: Mapping[str, float]
+) -> None:
+    for pair, distance in min_distances.items():
+        known = len(pair.split("-")) == 2 and all(s in atomic_numbers for s in pair.split("-"))
+        if not (known and distance >= 0):
+            raise ValueError(
+                f"minimum distance {pair}: {distance}: name two elements (Ag-O) and a length in Å"
+            )
+    cell = np.asarray(template.slab.cell)[:2, :2]
+    for symbol in count:
+        limit = _closest(symbol, symbol, min_distances)
+        lengths = np.linalg.norm(_lattice_vectors(cell, limit), axis=1)
+        if lengths[lengths > 1e-6].min() < limit:
+            raise ValueError(
+                f"the cell of template {template.name} brings {symbol} closer than {limit:g} Å to "
+                "its own image: repeat the slab or lower the minimum distance"
+            )
 
 
 def _closest(one: str, other: str, min_distances: Mapping[str, float]) -> float:
@@ -108,16 +139,14 @@ def relax(
     max_steps: int = 150,
     max_step: float = 0.2,
 ) -> Trajectory:
-    """Relax the atoms that no constraint holds (BFGS) and keep every frame.
+    """Relax the atoms that are not under FixAtoms (BFGS) and keep every frame.
 
-    `fmax` in eV/Å on the free atoms, `max_step` in Å per atom and step. Raises FloatingPointError when
-    the calculator gives an energy or force that is not finite.
+    `fmax` in eV/Å on the free atoms, `max_step` in Å per atom and step. Raises FloatingPointError
+    when the calculator gives an energy or force that is not finite.
     """
     atoms = atoms.copy()
     atoms.calc = calculator
-    fixed = np.zeros(len(atoms), dtype=bool)
-    for constraint in atoms.constraints:
-        fixed[constraint.get_indices()] = True
+    fixed = frozen_mask(atoms)
     frames: list[tuple[np.ndarray, float, np.ndarray]] = []
 
     def keep() -> None:
