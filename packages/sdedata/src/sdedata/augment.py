@@ -10,8 +10,9 @@ from sdedata.graph import Graph, collate
 def repeat(graph: Graph, repeats: tuple[int, int]) -> Graph:
     """Every structure of the batch tiled `repeats` times along its two in-plane cell vectors.
 
-    Energies are multiplied, forces tiled (`ase.Atoms.repeat` drops both). Atoms of one structure stay
-    contiguous, ordered image by image, as ASE orders them. Raises ValueError for repeats below 1.
+    Energies are multiplied, forces tiled (`ase.Atoms.repeat` drops both). Atoms of one structure
+    stay contiguous, ordered image by image, as ASE orders them. Raises ValueError for repeats below
+    1.
     """
     if min(repeats) < 1:
         raise ValueError(f"repeats must be at least 1 in each direction, not {repeats}")
@@ -38,8 +39,8 @@ def repeat(graph: Graph, repeats: tuple[int, int]) -> Graph:
 def draw_repeats(max_repeats: int, generator: torch.Generator) -> tuple[int, int]:
     """A random pair of repeats with product at most `max_repeats`, uniform over the possible pairs.
 
-    The paper repeats cells at random so that a model trained on small cells knows larger ones; drawn
-    anew for every batch. Raises ValueError if `max_repeats` is below 1.
+    The paper repeats cells at random so that a model trained on small cells knows larger ones;
+    drawn anew for every batch. Raises ValueError if `max_repeats` is below 1.
     """
     if max_repeats < 1:
         raise ValueError(f"max_repeats must be at least 1, not {max_repeats}")
