@@ -19,7 +19,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 from sdedata.composition import formula
 from sdedata.frames import facts, frozen_mask, labels, read_frames, require_labelled_surface
@@ -40,9 +40,9 @@ class StructureSet:
     `digest` does not depend on the format. Raises ValueError for arrays that do not fit together.
     """
 
-    counts: Int[np.ndarray, " s"]
+    counts: Integer[np.ndarray, " s"]
     """Atoms per structure; the atoms of one structure are contiguous."""
-    numbers: Int[np.ndarray, " N"]
+    numbers: Integer[np.ndarray, " N"]
     positions: Float[np.ndarray, "N 3"]
     fixed: Bool[np.ndarray, " N"]
     """True on the substrate, which is frozen."""
