@@ -88,9 +88,11 @@ class RunFolder:
 
     # Events
 
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Append one event to metrics.jsonl; NaN and infinity become null."""
-        self._append(self / "metrics.jsonl", self._json(row) + "\n", last_whole_line)
+    def log(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Append one event to metrics.jsonl and return it as written: NaN and infinity are null."""
+        written = self._plain(row)
+        self._append(self / "metrics.jsonl", self._json(written) + "\n", last_whole_line)
+        return written
 
     def rows(self) -> list[dict[str, Any]]:
         """All events; a half-written last line is not one."""
@@ -159,7 +161,7 @@ class RunFolder:
         path = self.path / f"structures/{name}.extxyz"
         content = path.read_bytes() if path.is_file() else b""
         whole = content[: last_whole_frame(content)].decode()
-        return read(StringIO(whole), ":", format="extxyz") if whole else []
+        return list(read(StringIO(whole), ":", format="extxyz")) if whole else []
 
     def _append(self, path: Path, text: str, whole_end: Callable[[bytes], int]) -> None:
         """Append ``text``, the first time after cutting what a killed writer left half-written."""
