@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from ase.calculators.calculator import Calculator
+from guidance import LBFGS
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from sdedata.rss import Trajectory, random_surface, relax
@@ -53,7 +54,7 @@ def search(candidate: Candidate) -> dict[str, Any]:
     calculator = _calculator(candidate.calculator)
     atoms = random_surface(candidate.template, candidate.composition, rng, candidate.min_distances)
     try:
-        trajectory = relax(atoms, calculator, **candidate.relaxation)
+        trajectory = relax(atoms, calculator, optimizer=LBFGS, **candidate.relaxation)
     except Exception as error:  # calculators raise anything; the reason is kept in the log
         return row | {"failed": f"{type(error).__name__}: {error}"}
     row |= {

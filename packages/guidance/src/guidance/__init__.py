@@ -6,6 +6,7 @@ the paper's short relaxation; `relax`, to convergence), and serves ASE (`ForceFi
 
 from guidance.calculator import ForceFieldCalculator
 from guidance.guide import Guide, eta_from_step
+from guidance.optimizer import LBFGS
 from guidance.relax import Relaxation, descend, relax
 
-__all__ = ["ForceFieldCalculator", "Guide", "Relaxation", "descend", "eta_from_step", "relax"]
+__all__ = ["ForceFieldCalculator", "Guide", "LBFGS", "Relaxation", "descend", "eta_from_step", "relax"]

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from guidance.guide import MAX_FORCE, limited, mobile_only
-from guidance.protocols import ForceField, G, Graph
+from guidance.protocols import ForceField, G
 
 Move = Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], Float[Tensor, "n 3"]]
 """From positions and forces to displacements."""
@@ -93,7 +93,7 @@ def relax(
     """
     if not (fmax > 0 and max_step > 0):
         raise ValueError(f"fmax and max_step must be positive, not {fmax} and {max_step}.")
-    move = _QuasiNewton(graph, max_step)
+    move = QuasiNewton(graph.batch, graph.n_structures, graph.positions.dtype, max_step)
     return _minimise(graph, force_field, move, fmax, max_steps, window, select, observe)
 
 
@@ -162,7 +162,7 @@ class _Evaluation(Generic[G]):
         return all_energy, all_forces
 
 
-class _QuasiNewton:
+class QuasiNewton:
     """Batched L-BFGS moves (Nocedal & Wright, Numerical Optimization, algorithm 7.4).
 
     No line search: it would need further calls, and a limit on the way of an atom serves as well.
@@ -172,11 +172,11 @@ class _QuasiNewton:
     0.1 eV/Å, about 87 with a fixed scale, and 90 with ASE's BFGS.
     """
 
-    def __init__(self, graph: Graph, max_step: float) -> None:
-        self.batch, self.b, self.max_step = graph.batch, graph.n_structures, max_step
+    def __init__(self, batch: Int[Tensor, " n"], b: int, dtype: torch.dtype, max_step: float):
+        self.batch, self.b, self.max_step = batch, b, max_step
         self.pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=MEMORY)
         self.last: tuple[Tensor, Tensor] | None = None
-        self.scale = graph.positions.new_full((self.b,), FIRST_SCALE)
+        self.scale = torch.full((b,), FIRST_SCALE, dtype=dtype, device=batch.device)
 
     def dot(self, a: Tensor, c: Tensor) -> Tensor:
         """One scalar product per structure."""

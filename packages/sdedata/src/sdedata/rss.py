@@ -1,6 +1,6 @@
 """Random structure search: random overlayers on a frozen slab, relaxed with any ASE calculator."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.data import atomic_numbers, covalent_radii
 from ase.optimize import BFGS
+from ase.optimize.optimize import Optimizer
 
 from sdedata.composition import parse_formula
 from sdedata.frames import frozen_mask
@@ -138,6 +139,7 @@ def relax(
     fmax: float = 0.1,
     max_steps: int = 150,
     max_step: float = 0.2,
+    optimizer: Callable[..., Optimizer] = BFGS,
 ) -> Trajectory:
     """Relax the atoms that are not under FixAtoms (BFGS) and keep every frame.
 
@@ -156,7 +158,7 @@ def relax(
             raise FloatingPointError(f"energy or forces not finite after {len(frames)} steps")
         frames.append((atoms.positions.copy(), energy, forces))
 
-    optimizer = BFGS(atoms, maxstep=max_step, logfile=None)
+    optimizer = optimizer(atoms, maxstep=max_step, logfile=None)
     optimizer.attach(keep)
     converged = bool(optimizer.run(fmax=fmax, steps=max_steps))
     positions, energies, forces = zip(*frames, strict=True)
