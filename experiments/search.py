@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from ase.calculators.calculator import Calculator
 from guidance import LBFGS
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+
+from experiments.build import from_key
 from sdedata.rss import Trajectory, random_surface, relax
 from sdedata.template import Template
 
@@ -25,7 +25,7 @@ class Candidate:
     seed: int
     template: Template
     calculator: str
-    """The calculator's config as YAML: calculators themselves rarely survive pickling."""
+    """The calculator's config as text: calculators themselves rarely survive pickling."""
     min_distances: dict[str, float]
     relaxation: dict[str, float]
     folder: str
@@ -40,7 +40,7 @@ def _calculator(config: str) -> Calculator:
     import torch
 
     torch.set_num_threads(1)  # one process per core with one thread each beats any other split
-    return instantiate(OmegaConf.create(config))
+    return from_key(config)
 
 
 def search(candidate: Candidate) -> dict[str, Any]:

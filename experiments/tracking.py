@@ -14,20 +14,24 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from netrc import NetrcParseError, netrc
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
-from experiments.energies import HISTOGRAM_EDGES, bin_counts, energy_statistics, finite
-from experiments.login import has_key
+from experiments.energies import energy_statistics
+from experiments.media import as_media
 from experiments.runfolder import RunFolder
+from experiments.termination import exit_code, sigterm_exits
 
 MODES = ("online", "offline", "disabled")
+HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # W&B's own, as `wandb login` names them
+INIT_TIMEOUT = 30  # seconds that an online run waits for the network
 AXES = {name + "/*": "train/step" for name in ("train", "val", "forcefield")}
 
 
@@ -62,7 +66,7 @@ class Tracker:
         self.folder = folder
         self.mode = mode
         self.axes = dict(axes)
-        self.about = {
+        self.about: dict[str, Any] = {
             "project": project,
             "entity": entity,
             "group": group,
@@ -70,15 +74,17 @@ class Tracker:
             "name": name or folder.name,
             "tags": list(tags),
         }
-        self.run: Any = None  # the W&B run, None while there is none
-        self._seen = 0  # rows of the folder that were already there, or mirrored since
+        self.run: Any = None  # W&B's run, None while there is none
+        self._wandb: Any = None
+        self._row = 0  # the number of the next row to mirror
+        self._closing = ExitStack()  # what else to undo at the end
 
     # What entry points call
 
     def log(self, row: Mapping[str, Any]) -> None:
         """One event: scalars by name, such as ``{"train/step": 3, "train/loss": 0.1}``."""
-        self.folder.log(row)
-        self._try(self._mirror, {**row})
+        written = self.folder.log(row)
+        self._try(lambda: self._mirror(written))
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Results of the run, flat; merged into summary.json."""
@@ -102,110 +108,160 @@ class Tracker:
         self.log({"event": "figure", "name": name, "file": path})
         return path
 
-    def structures(self, name: str, frames: Sequence[Any] | None = None, shown: int = 4) -> Path:
+    def structures(
+        self, name: str, frames: Sequence[Any] | None = None, captions: Sequence[str] = ()
+    ) -> Path:
         """Record ASE atoms as structures/<name>.extxyz; None: the file is already there.
 
-        W&B gets the file as an artifact, and of the first ``shown`` frames (give the best ones
-        first) a picture from top and side, and a molecule.
+        W&B gets the file as an artifact. The first frames, as many as there are ``captions`` (so
+        give the best first), are also shown: from top and side in one picture, which is saved as
+        figures/<name>_structures.png, and as molecules.
         """
+        from experiments.plots import save, structures
+
         path = self.folder / f"structures/{name}.extxyz"
         if frames is not None:
             self.folder.save_structures(name, frames)
         elif not path.is_file():
             raise ValueError(f"{path} does not exist: give the structures")
-        self.log({"event": "structures", "name": name, "file": path, "shown": shown})
+        row = {"event": "structures", "name": name, "file": path, "captions": list(captions)}
+        if captions:
+            figure = structures(self.folder.structures(name)[: len(captions)], captions)
+            row["picture"] = save(figure, self.folder / f"figures/{name}_structures.png")
+        self.log(row)
         return path
 
     # The run's beginning and end
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._old_handler = signal.signal(signal.SIGTERM, _exit_on_sigterm)
-        else:
-            self._old_handler = None
+        self._closing.enter_context(sigterm_exits())
         if self.mode != "disabled":
-            self._try(self._start, starting=True)
+            self._try(self._start, always=True)
+        if self.mode == "online" and self.run is None:  # no network: keep a log to be synced later
+            self.mode = "offline"
+            with suppress(Exception):
+                self._wandb.teardown()  # else the failed start keeps the run's id in use
+            self._try(self._start, always=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        try:
-            self._try(self._finish, 0 if kind is None else _exit_code(error))
-        finally:
-            if self._old_handler is not None:
-                signal.signal(signal.SIGTERM, self._old_handler)
+        with self._closing:
+            self._try(lambda: self._finish(exit_code(error)))
 
-    def _try(self, action: Any, *arguments: Any, starting: bool = False) -> None:
-        """Do something with W&B; on failure say so in one line and go on without it."""
-        if self.run is None and not starting:
+    def _try(self, action: Callable[[], None], always: bool = False) -> None:
+        """Do something with W&B; if it fails, say so in one line and go on without."""
+        if self.run is None and not always:
             return
         try:
-            action(*arguments)
+            action()
         except Exception as error:
+            run, self.run = self.run, None
             reason = " ".join(str(error).split())[:200]
-            print(f"W&B is off ({type(error).__name__}: {reason}); {self.folder.path} goes on "
-                  "and can be mirrored later", file=sys.stderr)  # fmt: skip
-            failed, self.run = self.run, None
-            if failed is not None:
-                _quietly(failed.finish, exit_code=1)
+            print(
+                f"W&B ({self.mode}) failed, the run goes on: {type(error).__name__}: {reason}",
+                file=sys.stderr,
+            )
+            if run is not None:
+                with suppress(Exception):
+                    run.finish(exit_code=1)
 
     def _start(self) -> None:
-        home = self.folder.path.resolve() / "wandb"
+        home = (self.folder / "wandb").resolve()
         home.mkdir(exist_ok=True)
-        # Else artifacts are staged in the user's home directory.
-        os.environ.setdefault("WANDB_DATA_DIR", str(home / "data"))
-        os.environ.setdefault("WANDB_CACHE_DIR", str(home / "cache"))
+        self._stage_below(home)
         import wandb
 
-        run_id = _run_id(self.folder)
-        settings: dict[str, Any] = {
-            "silent": True,
-            "console": "off",
-            "disable_git": True,  # environment.json has the commit
-            "host": "",
-            "init_timeout": 30,
-        }
-        if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:
-            # Else the offline log is written in blocks of 32 KiB, which a SIGKILL loses.
-            settings["x_transaction_log_flush_interval"] = 1
-        first = _drop_unsynced(home, run_id) if self.mode == "offline" else 0
+        self._wandb = wandb
+        run_id = run_id_of(self.folder)
+        first = _rows_held(home, run_id) if self.mode == "offline" else 0
         self.run = wandb.init(
             id=run_id,
             resume="allow",
-            mode=self.mode,
-            dir=str(self.folder.path.resolve()),
+            dir=str(home.parent),
             config=self.folder.config,
             allow_val_change=True,
             reinit="create_new",
-            settings=wandb.Settings(**settings),
-            **self.about,
+            settings=_settings(wandb),
+            **self.about | {"mode": self.mode},
         )
         for entries, axis in self.axes.items():
             self.run.define_metric(axis)
             self.run.define_metric(entries, step_metric=axis)
         if self.mode == "online":  # a continued run knows how far it came
             first = self.run.summary.get("row", -1) + 1
-        self._seen = first
+        self._row = first
         for row in self.folder.rows()[first:]:
             self._mirror(row)
         self._mirror_summary()
 
+    def _stage_below(self, home: Path) -> None:
+        """Keep artifacts and caches in the folder; W&B would put them in the user's home."""
+        for variable, name in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):
+            if variable not in os.environ:
+                os.environ[variable] = str(home / name)
+                self._closing.callback(os.environ.pop, variable, None)
+
     def _finish(self, exit_code: int) -> None:
         self._mirror_summary()
-        run, self.run = self.run, None
-        run.finish(exit_code=exit_code)
-
-    # Showing rows to W&B
+        self.run.finish(exit_code=exit_code)
+        self.run = None
 
     def _mirror(self, row: Mapping[str, Any]) -> None:
-        """Show one row. Its number goes along, so that a resumed mirror knows where it stopped."""
-        show = {"energies": _energies, "figure": _figure, "structures": _structures}.get(
-            str(row.get("event")), _scalars
-        )
-        shown = show(self, row)
-        self.run.log({**shown, "row": self._seen})
-        self._seen += 1
+        """Show one row. Its number goes along, so that a continued run knows where it stopped."""
+        media = as_media(self._wandb, self.run, self.folder, row)
+        self.run.log({**media, "row": self._row})
+        self._row += 1
 
     def _mirror_summary(self) -> None:
         self.run.summary.update(self.folder.summary)
+
+
+def has_key() -> bool:
+    """Whether W&B could log in without asking: a key in the environment or in a netrc file."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    own = os.environ.get("WANDB_BASE_URL")
+    hosts = [urlsplit(own).netloc] if own else HOSTS
+    named = os.environ.get("NETRC")
+    for path in [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
+        with suppress(OSError, NetrcParseError):
+            machines = netrc(str(path)).hosts
+            if any(host in machines for host in hosts):
+                return True
+    return False
+
+
+def run_id_of(folder: RunFolder) -> str:
+    """The same for the same folder name, so that a repeated command continues its W&B run."""
+    path = folder.path.resolve()
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"{path.parent.name}-{path.name}")[-64:]
+
+
+def _settings(wandb: Any) -> Any:
+    settings: dict[str, Any] = {
+        "silent": True,
+        "console": "off",
+        "disable_git": True,  # environment.json has the commit
+        "host": "",
+        "init_timeout": INIT_TIMEOUT,
+    }
+    # A log is written in blocks of 32 KiB, which a SIGKILL loses; with this one, each second.
+    if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:
+        settings["x_transaction_log_flush_interval"] = 1
+    return wandb.Settings(**settings)
+
+
+def _rows_held(home: Path, run_id: str) -> int:
+    """How many rows the logs hold that W&B's servers have. Other logs, which this offline run will
+    replace with a complete one, are removed, so that syncing all of them shows no row twice."""
+    held = 0
+    for log in home.glob(f"*run-*/run-{run_id}.wandb"):
+        if log.parent.name.startswith("offline-") and not Path(f"{log}.synced").exists():
+            shutil.rmtree(log.parent)
+        else:
+            command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json"]
+            told = subprocess.run([*command, str(log)], capture_output=True, text=True, check=True)
+            held = max(held, json.loads(told.stdout)["summary"].get("row", -1) + 1)
+    return held

@@ -5,6 +5,7 @@ to a window in z and periodic in the plane (:class:`Graph`). Everything else her
 objects, stores them, repeats them or compares them.
 """
 
+from sdedata import shipped
 from sdedata.augment import repeat
 from sdedata.composition import parse_formula
 from sdedata.dataset import StructureSet, low_energy, oxygen_poor, oxygen_rich
@@ -23,4 +24,5 @@ __all__ = [
     "oxygen_rich",
     "parse_formula",
     "repeat",
+    "shipped",
 ]

@@ -98,6 +98,19 @@ class Template:
         top = float(slab.positions[:, 2].max())
         return cls(name, slab, (top + window[0], top + window[1]))
 
+    @classmethod
+    def load(cls, slab: str, window: tuple[float, float] = (1.0, 5.0)) -> "Template":
+        """A template by name (ag111_c2x8, ag111_p3x3, ag111_p4x4) or from an ASE-readable slab file.
+
+        `window` in Å above the highest frozen atom. ValueError if it is neither.
+        """
+        names = [f"ag111_{cell}" for cell in AG111_CELLS]
+        if slab in names:
+            return cls.ag111(slab.removeprefix("ag111_"), window)
+        if not Path(slab).is_file():
+            raise ValueError(f"no slab {slab!r}: give a file, or one of {', '.join(names)}")
+        return cls.from_slab(slab, window)
+
     @property
     def area(self) -> float:
         """Area of the cell in the plane, Å²."""

@@ -1,0 +1,69 @@
+"""Objects from config nodes, with their complaints passed on as they are."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def build(node: Any, **arguments: Any) -> Any:
+    """The object that a `_target_` node describes; ValueError with its own words if it refuses."""
+    config = node if isinstance(node, DictConfig) else OmegaConf.create(node)
+    try:
+        return instantiate(config, **arguments)
+    except HydraException as error:
+        cause = error.__cause__ or error
+        raise ValueError(f"{config.get('_target_')}: {cause}") from error
+
+
+def frozen_key(node: Any) -> str:
+    """A `_target_` node as text, for tasks that travel to workers (see `from_key`)."""
+    return json.dumps(OmegaConf.to_container(OmegaConf.create(node), resolve=True), sort_keys=True)
+
+
+def from_key(key: str) -> Any:
+    return build(json.loads(key))
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Worker processes started inside compute with one thread each.
+
+    Several libraries that each spin their own threads on the same cores cost a factor of ten.
+    """
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def device_of(name: str) -> Any:
+    """The torch device called `name`; "auto" takes a GPU if there is one."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={name} is not available: {str(error).splitlines()[0]}") from error
+
+
+def use_threads(threads: int | None) -> None:
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)

@@ -1,0 +1,88 @@
+"""The command line that all entry points share: compose a config, check it, run, speak plainly.
+
+`python -m experiments.train key=value ...` composes `conf/train.yaml` with Hydra's Compose API. Bad input
+ends with one sentence and exit code 2, before any compute.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONF = Path(__file__).parent / "conf"
+
+HELP = """{doc}
+
+usage: python -m experiments.{entry} [KEY=VALUE ...] [--cfg] [--traceback] [--help]
+
+  KEY=VALUE     change a value of the config below, e.g. {example}
+  GROUP=NAME    take another file of a group: {groups}
+  --cfg         print the composed config and stop
+  --traceback   show where an error came from
+
+The config, with its defaults:
+
+{config}"""
+
+
+def load(entry: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The composed and checked config of an entry point; ValueError with one sentence if it is not valid."""
+    from experiments.schema import check
+
+    try:
+        with initialize_config_dir(str(CONF), version_base=None):
+            config = compose(entry, list(overrides))
+        OmegaConf.resolve(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(_sentence(error)) from error
+    check(entry, config)
+    return config
+
+
+def main(entry: str, run: Callable[[DictConfig], dict[str, Any]], doc: str, example: str) -> None:
+    """Parse the command line, run, and turn bad input into one sentence and exit code 2."""
+    arguments = sys.argv[1:]
+    flags = {a for a in arguments if a.startswith("-")}
+    overrides = [a for a in arguments if not a.startswith("-")]
+    try:
+        unknown = flags - {"--help", "-h", "--cfg", "--traceback"}
+        if unknown:
+            raise ValueError(f"unknown option {sorted(unknown)[0]}; --help lists what there is")
+        if flags & {"--help", "-h"}:
+            print(_help(entry, doc, example))
+            return
+        config = load(entry, overrides)
+        if "--cfg" in flags:
+            print(OmegaConf.to_yaml(config), end="")
+            return
+        run(config)
+    except ValueError as error:
+        if "--traceback" in flags:
+            raise
+        print(f"{entry}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{entry}: interrupted; the same command continues where it stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _help(entry: str, doc: str, example: str) -> str:
+    groups = sorted(p.name for p in CONF.iterdir() if p.is_dir())
+    listing = "; ".join(
+        f"{g}={'|'.join(sorted(f.stem for f in (CONF / g).glob('*.yaml')))}" for g in groups
+    )
+    text = (CONF / f"{entry}.yaml").read_text()
+    return HELP.format(doc=doc.strip(), entry=entry, example=example, groups=listing, config=text)
+
+
+def _sentence(error: Exception) -> str:
+    """The first telling line of a Hydra or OmegaConf error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[0] if lines else type(error).__name__
+    detail = next((line for line in lines[1:] if "is not in struct" in line), "")
+    return f"{first} {detail}".strip()

@@ -1,0 +1,93 @@
+"""From a config's `data` section to graphs for training and validation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from sdedata import Graph, StructureSet, shipped
+from sdedata.dataset import (
+    inside_window,
+    low_energy,
+    oxygen_poor,
+    oxygen_rich,
+    require_window,
+)
+from vpsde import generators
+
+SPLIT_STREAM = 2**31  # a random stream that no training step uses
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    train: list[Graph]
+    val: list[Graph]
+    facts: dict[str, Any]
+    """For the model's card: elements, calculator, digest, compositions, counts."""
+
+
+def load_set(path: str, cache: Path | None = None) -> StructureSet:
+    """A shipped set by name, or any file that ASE reads."""
+    return shipped.load(path) if path in shipped.names() else StructureSet.read(path, cache)
+
+
+def training_data(config: DictConfig, kind: str) -> TrainingData:
+    """Graphs for a network of this kind, split by structure: frames of one relaxation stay together.
+
+    A score learns minima within `data.within` of the lowest of their stoichiometry. A force field
+    learns every frame of the relaxations. Raises ValueError for data that cannot be used.
+    """
+    section = config.data
+    source = _source(section, kind)
+    data = load_set(source, Path(config.output) / "cache")
+    own = source not in shipped.names()
+    window = tuple(section.window)
+    if own:
+        require_window(data, window, source)  # of a user's data, nothing is left out unasked
+    else:
+        data = data.select(inside_window(data, window))
+    if kind == "score":
+        data = low_energy(data, section.within)
+    if section.oxygen != "all":
+        data = (oxygen_poor if section.oxygen == "poor" else oxygen_rich)(data)
+    train, val = split(data, config.train.validation_share, config.seed)
+    graphs = data.graphs(config.cutoff, window, config.neighbours)
+    return TrainingData(
+        train=[graphs[i] for i in train],
+        val=[graphs[i] for i in val],
+        facts={
+            "data": source if not own else Path(source).name,
+            "digest": data.digest,
+            "structures": len(data),
+            "elements": list(data.elements),
+            "compositions": sorted(set(data.compositions.tolist())),
+            "calculator": data.meta.get("calculator"),
+            "window": list(window),
+        },
+    )
+
+
+def _source(section: DictConfig, kind: str) -> str:
+    """Minima for the score, frames for the force field where there are any."""
+    if kind == "score":
+        return section.path
+    if section.frames is not None:
+        return section.frames
+    frames = f"{section.path}_frames"
+    return frames if frames in shipped.names() else section.path
+
+
+def split(data: StructureSet, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices for training and validation; structures with the same `index` fact are one unit."""
+    unit = data.info.get("index", np.arange(len(data)))
+    units, position = np.unique(unit, return_inverse=True)
+    if len(units) < 2:
+        raise ValueError(
+            f"{len(units)} structure is too few: training and validation need one each"
+        )
+    (generator,) = generators(seed, [SPLIT_STREAM])
+    order = torch.randperm(len(units), generator=generator).numpy()
+    held = np.isin(position, order[: min(max(1, round(share * len(units))), len(units) - 1)])
+    return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()

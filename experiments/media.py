@@ -1,0 +1,69 @@
+"""Rows of the run folder as what W&B can draw. ``wandb`` is handed in: only tracking imports it."""
+
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+import numpy as np
+
+from experiments.energies import EDGES, bin_counts, finite
+from experiments.runfolder import RunFolder
+
+
+def as_media(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``run.log`` shall draw for one row."""
+    match row.get("event"):
+        case "energies":
+            return _energies(wandb, row)
+        case "figure":
+            name = row["name"]
+            return {f"figures/{name}": wandb.Image(str(folder / row["file"]), caption=name)}
+        case "structures":
+            return _structures(wandb, run, folder, row)
+        case _:
+            return {key: value for key, value in row.items() if value is not None}
+
+
+def _energies(wandb: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Three ways, since W&B draws its own histograms of several runs beside, not over, each other:
+    that histogram, a table that its chart overlays, and numbers (quantiles, counts in bins)."""
+    name, values = row["name"], finite(row["energies"])
+    shown: dict[str, Any] = {
+        key: value for key, value in row.items() if key.startswith(f"{name}/") and value is not None
+    }
+    shown |= bin_counts(name, values)
+    if len(values):
+        inside = np.histogram(values, EDGES)
+        table = wandb.Table(columns=["energy"], data=[[float(value)] for value in values])
+        shown[f"{name}/energy_histogram"] = wandb.Histogram(np_histogram=inside)
+        shown[f"{name}/energy_chart"] = wandb.plot_table(
+            "wandb/histogram/v0", table, {"value": "energy"}, {"title": f"{name}: E - E_ref (eV)"}
+        )
+    return shown
+
+
+def _structures(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
+    name = row["name"]
+    artifact = wandb.Artifact(f"{run.id}-{name.replace('/', '-')}", type="structures")
+    artifact.add_file(str(folder / row["file"]), name=f"{name}.extxyz", skip_cache=True)
+    run.log_artifact(artifact)
+    molecules = [
+        wandb.Molecule(_pdb(atoms), caption=caption, file_type="pdb")
+        for atoms, caption in zip(folder.structures(name), row["captions"], strict=False)
+        if np.isfinite(atoms.positions).all()
+    ]
+    shown: dict[str, Any] = {f"{name}/molecules": molecules} if molecules else {}
+    if row.get("picture"):
+        shown[f"{name}/structures"] = wandb.Image(str(folder / row["picture"]), caption=name)
+    return shown
+
+
+def _pdb(atoms: Any) -> StringIO:
+    """Two by two cells, because W&B's viewer knows no periodic images."""
+    from ase.io import write
+
+    text = StringIO()
+    repeats = [2 if periodic else 1 for periodic in atoms.pbc[:2]]
+    write(text, atoms.repeat((*repeats, 1)), format="proteindatabank")
+    text.seek(0)
+    return text

@@ -1,0 +1,38 @@
+"""Progress with the time left: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+LINE_EVERY = 15.0  # seconds between plain lines
+
+
+def progress(items: Iterable[T], label: str, total: int | None = None, done: int = 0) -> Iterator[T]:
+    """Yield `items`, showing `label`, how many of `total` are done (`done` before) and the time left."""
+    total = len(items) + done if total is None and isinstance(items, Sized) else total
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=label, total=total, initial=done, leave=True)
+        return
+    start = last = time.monotonic()
+    for n, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= LINE_EVERY:
+            last = now
+            print(_line(label, done + n, total, (now - start) / n), file=sys.stderr, flush=True)
+
+
+def _line(label: str, n: int, total: int | None, seconds_each: float) -> str:
+    if total is None:
+        return f"{label}: {n}"
+    left = int((total - n) * seconds_each)
+    return f"{label}: {n}/{total}, {left // 60}:{left % 60:02d} left"
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal."""
+    print(text, file=sys.stderr, flush=True)

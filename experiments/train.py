@@ -1,0 +1,72 @@
+"""Train a score network (task=score) or a force field (task=forcefield).
+
+The run folder gets metrics, checkpoints and `model.pt`, one file from which the network, its window,
+elements and cutoff are rebuilt. The same command continues an interrupted run to the same numbers.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import cli
+from experiments.build import device_of, use_threads
+from experiments.progress import progress, say
+
+MAY_CHANGE = ("tracking", "output", "device", "threads", "train.checkpoint_every")
+
+
+def run(config: DictConfig) -> dict[str, Any]:
+    """Train, validate and save; returns the summary."""
+    from experiments.checkpoint import save_model
+    from experiments.data import training_data
+    from experiments.plots import learning_curves
+    from experiments.runfolder import RunFolder
+    from experiments.tasks import make_task
+    from experiments.tracking import Tracker
+    from experiments.training import Trainer, seeded
+
+    device = device_of(config.device)
+    use_threads(config.threads)
+    data = training_data(config, config.task.kind)
+    seeded(config.seed)
+    task = make_task(config, data.facts["elements"], data.train)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    folder = RunFolder(Path(config.output) / "train" / config.name)
+    folder.save_config(plain, may_change=MAY_CHANGE)
+    folder.save_environment(str(device))
+    folder.write_json("data.json", data.facts)
+    say(
+        f"{config.task.kind}: {len(data.train)} structures to learn from, {len(data.val)} held out; "
+        f"{sum(p.numel() for p in task.network.parameters()):,} parameters; {device}"
+    )
+    trainer = Trainer(
+        task, data.train, data.val, config.train, config.data.max_repeats, config.seed, device
+    )
+    checkpoint = folder / "checkpoints/last.pt"
+    if checkpoint.is_file():
+        trainer.resume(checkpoint)
+    logged = max((row.get("train/step", 0) for row in folder.rows()), default=0)
+    tracking = plain["tracking"] | {"tags": [*plain["tracking"]["tags"], config.task.kind]}
+    last: dict[str, float] = {}
+    with Tracker(folder, **tracking, job_type="train", name=config.name) as tracker:
+        steps = progress(trainer.run(checkpoint), "train", config.train.steps, trainer.step)
+        for row in steps:
+            last |= row
+            if len(row) > 1 and row["train/step"] > logged:
+                tracker.log(row)
+        if not last:  # nothing was left to do
+            last = {k: v for r in folder.rows() for k, v in r.items() if "/" in k}
+        card = data.facts | {"cutoff": config.cutoff, "steps": trainer.step, "sde": plain["sde"]}
+        card |= {"losses": {k: v for k, v in last.items() if k.split("/")[0] != "train"}}
+        save_model(folder / "model.pt", config.task.kind, trainer.best, card)
+        tracker.figure("learning_curves", learning_curves(folder.rows()))
+        summary = {k: v for k, v in last.items() if isinstance(v, float | int)}
+        tracker.summary(summary)
+    told = ", ".join(f"{k} {v:.4g}" for k, v in card["losses"].items())
+    say(f"{folder.path}/model.pt after {trainer.step} steps: {told}")
+    return folder.summary
+
+
+if __name__ == "__main__":
+    cli.main("train", run, __doc__, "task=forcefield data.path=mine.traj")

@@ -1,0 +1,19 @@
+"""The data that comes with the package: silver oxide on Ag(111), relaxed with CHGNet 0.3.0."""
+
+from pathlib import Path
+
+from sdedata.structures import StructureSet
+
+FOLDER = Path(__file__).parent / "data"
+
+
+def names() -> list[str]:
+    """Names of the shipped sets; `<name>_frames` holds frames of the relaxations of `<name>`."""
+    return sorted(path.stem for path in FOLDER.glob("*.npz"))
+
+
+def load(name: str) -> StructureSet:
+    """A shipped set by name; ValueError, listing what there is, for another."""
+    if name not in names():
+        raise ValueError(f"no shipped set {name!r}: there are {', '.join(names())}")
+    return StructureSet.read(FOLDER / f"{name}.npz")
