@@ -5,9 +5,9 @@ import torch
 from ase import Atoms
 from ase.build import fcc111
 from ase.constraints import FixAtoms
-from painnx import ForceField, ScoreNetwork
 from torch import nn
 
+from painnx import ForceField, ScoreNetwork
 from sdedata import Graph
 
 ELEMENTS = (8, 47)

@@ -26,7 +26,9 @@ messages = pytest.mark.parametrize("messages", ["edges", "dense"])
 def test_forces_are_finite_differences_of_the_energy(structure, messages) -> None:
     field, g, h = force_field(messages), graph(structure()), 1e-4
     steps = h * torch.eye(g.positions.numel()).double().view(-1, *g.positions.shape)
-    up, down = (field(collate([g.at(g.positions + s) for s in sign * steps]))[0] for sign in (1, -1))
+    up, down = (
+        field(collate([g.at(g.positions + s) for s in sign * steps]))[0] for sign in (1, -1)
+    )
     expected = -((up - down) / (2 * h)).view_as(g.positions)
     _, forces = field(g)
     assert forces.abs().max() > 0.05

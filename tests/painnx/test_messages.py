@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from ase import Atoms
+
 from painnx.messages import DenseMessages, EdgeMessages
 from painnx.radial import cosine_cutoff, radial_basis
-
 from sdedata import collate
 from tests.painnx.systems import (
     assert_close,

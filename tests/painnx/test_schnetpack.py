@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from painnx import ForceField
 
+from painnx import ForceField
 from tests.painnx.systems import assert_close, graph
 
 REFERENCE = np.load(Path(__file__).with_name("schnetpack_reference.npz"), allow_pickle=False)

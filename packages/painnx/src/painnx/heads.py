@@ -95,9 +95,7 @@ class ForceField(nn.Module):
     def config(self) -> dict[str, object]:
         return self.painn.config()
 
-    def set_shift_and_scale(
-        self, shift: Float[Tensor, " s"], scale: Float[Tensor, ""]
-    ) -> None:
+    def set_shift_and_scale(self, shift: Float[Tensor, " s"], scale: Float[Tensor, ""]) -> None:
         """Take the constants of `fit_shift_and_scale` (made with this network's `elements`)."""
         self.shift.copy_(shift)
         self.scale.copy_(scale)

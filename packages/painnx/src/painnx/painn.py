@@ -1,7 +1,7 @@
 """PaiNN: polarizable atom interaction neural network (Schuett et al. 2021, arXiv 2102.03150)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +25,8 @@ class PaiNN(nn.Module):
     ways give the same numbers, "auto" takes the faster.
     """
 
+    index: Tensor
+
     def __init__(
         self,
         elements: Sequence[int],
@@ -37,6 +39,8 @@ class PaiNN(nn.Module):
         super().__init__()
         if messages not in ("auto", "edges", "dense"):
             raise ValueError(f'messages must be "auto", "edges" or "dense", not "{messages}"')
+        if not elements or len(set(elements)) != len(elements):
+            raise ValueError(f"elements must be distinct atomic numbers, not {list(elements)}")
         self.elements = tuple(int(z) for z in elements)
         self.features = features
         self.n_radial = n_radial
@@ -83,7 +87,8 @@ class PaiNN(nn.Module):
         the scalars that enter it, for each structure. Raises ValueError for an unknown element
         and for a graph made with another cutoff.
         """
-        scalars, vectors = self.embedding(self.species(graph.numbers)), None
+        scalars = self.embedding(self.species(graph.numbers))
+        vectors: Any = None  # zero, which spares the first block half of its products
         if context is not None:
             scalars = scalars + context
         aggregate = self.aggregate(graph)
