@@ -42,9 +42,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         minima.write(folder / "minima.npz")
         minima.write(folder / "minima.extxyz")
         frames.write(folder / "frames.npz")
-        table = counts_table(minima)
-        counts = {str(row["stoichiometry"]): {k: int(v) for k, v in row.items() if k != "stoichiometry"}
-                  for row in table}  # fmt: skip
+        counts = counts_by_subset(minima)
         folder.write_json("counts.json", counts)
         tracker.figure("counts", counts_per_stoichiometry(counts))
         tracker.energies("minima", minima.relative_energy.tolist())
@@ -103,6 +101,15 @@ def pack(
     if not minima:
         raise ValueError("no candidate relaxed to a minimum: raise relaxation.max_steps")
     return tuple(replace(concatenate(sets), meta=meta) for sets in (minima, frames))
+
+
+def counts_by_subset(minima: StructureSet) -> dict[str, dict[str, int]]:
+    """Fig. 2b: for D, D_lowE and its halves, the number of structures of each stoichiometry."""
+    table = counts_table(minima)
+    subsets = [key for key in table[0] if key != "stoichiometry"]
+    return {
+        subset: {str(row["stoichiometry"]): int(row[subset]) for row in table} for subset in subsets
+    }
 
 
 def _set(trajectory: Any, which: Any, facts: dict[str, Any]) -> StructureSet:

@@ -45,7 +45,7 @@ class Trainer:
             collate(val[i : i + VALIDATION_BATCH]).to(device)
             for i in range(0, len(val), VALIDATION_BATCH)
         ]
-        self.average = AveragedModel(self.network, avg_fn=self._average, use_buffers=True)
+        self.average = AveragedModel(self.network, avg_fn=self._average)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=settings.learning_rate,
@@ -126,7 +126,7 @@ class Trainer:
     def _average(self, averaged: torch.Tensor, current: torch.Tensor, n: Any) -> torch.Tensor:
         # Short memory at first, or the random start would stay in the average for long.
         decay = min(self.settings.ema, (1 + float(n)) / (10 + float(n)))
-        return torch.lerp(current.to(averaged), averaged, decay)
+        return torch.lerp(current, averaged, decay)
 
     def save(self, path: Path) -> None:
         state = {

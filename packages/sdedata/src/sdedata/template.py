@@ -100,7 +100,7 @@ class Template:
 
     @classmethod
     def load(cls, slab: str, window: tuple[float, float] = (1.0, 5.0)) -> "Template":
-        """A template by name (ag111_c2x8, ag111_p3x3, ag111_p4x4) or from an ASE-readable slab file.
+        """A template by name (ag111_c2x8, ag111_p3x3, ag111_p4x4) or from a file that ASE reads.
 
         `window` in Å above the highest frozen atom. ValueError if it is neither.
         """

@@ -1,0 +1,236 @@
+"""Generate surfaces with a trained score network, guided by a trained force field.
+
+Starts from a uniform prior on any slab, goes N reverse steps (Eq. 2), pulled by the forces (Eq. 3), and
+relaxes briefly. Each batch is written as it is done; the same command continues after a kill.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+from guidance import Guide, descend, eta_from_step
+from omegaconf import DictConfig, OmegaConf
+from sdedata import Graph, Template, collate, parse_formula
+from vpsde import generators, sample, times
+
+from experiments import cli
+from experiments.build import device_of, use_threads
+from experiments.checkpoint import Model, load_model
+from experiments.progress import progress, say
+from experiments.runfolder import RunFolder
+
+MAY_CHANGE = ("tracking", "output", "device", "threads", "batch_size", "n")
+PATH_TIMES = (1.0, 0.5, 0.0)
+DIFFUSED, GENERATED, PATH = "diffused", "generated", "path"
+"""Files of structures: at the end of the reverse process, after the short relaxation, on the way."""
+
+
+def run(config: DictConfig) -> dict[str, Any]:
+    """Generate `n` structures; returns the summary."""
+    from experiments.plots import path as path_figure
+    from experiments.tracking import Tracker
+
+    generator = Generator.of(config)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    folder = RunFolder(Path(config.output) / "sample" / config.name)
+    recorded = plain | {"digests": generator.digests, "window": list(generator.window)}
+    folder.save_config(recorded, may_change=MAY_CHANGE)
+    folder.save_environment(str(generator.device))
+    done = {int(atoms.info["index"]) for atoms in folder.structures(GENERATED)}
+    missing = [k for k in range(config.n) if k not in done]
+    batches = [
+        missing[i : i + config.batch_size] for i in range(0, len(missing), config.batch_size)
+    ]
+    with Tracker(folder, **plain["tracking"], job_type="sample", name=config.name) as tracker:
+        seconds = 0.0
+        total = config.sampler.steps * len(batches)
+        bar = progress(range(total), "sample", total)
+        for batch in batches:
+            started = time.perf_counter()
+            result = generator.generate(batch, bar)
+            seconds += time.perf_counter() - started
+            folder.append_structures(DIFFUSED, result.diffused)
+            folder.append_structures(PATH, result.path)
+            folder.append_structures(GENERATED, result.generated)
+            tracker.log({"event": "batch", "indices": batch, "finite": result.finite})
+        for _ in bar:
+            pass
+        frames = _tidy(folder)
+        if len(frames[PATH]) >= len(PATH_TIMES):
+            first = frames[PATH][: len(PATH_TIMES)]
+            tracker.figure("path", path_figure(first, [a.info["t"] for a in first]))
+        tracker.structures(GENERATED, None, captions=_captions(frames[GENERATED][:4]))
+        finite = [bool(a.info["finite"]) for a in frames[GENERATED]]
+        summary: dict[str, Any] = {
+            "gen/n": len(finite),
+            "gen/frac_finite": float(np.mean(finite)),
+            "gen/composition": config.composition,
+        }
+        if missing:
+            summary["gen/structures_per_second"] = len(missing) / seconds
+        tracker.summary(summary)
+    broken = finite.count(False)
+    say(
+        f"{len(finite)} structures in {folder.path}/structures/{GENERATED}.extxyz"
+        + (f"; {broken} turned non-finite on the way and were frozen" if broken else "")
+    )
+    return folder.summary
+
+
+@dataclass(frozen=True)
+class Batch:
+    diffused: list[Atoms]
+    generated: list[Atoms]
+    path: list[Atoms]
+    finite: list[bool]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Everything that one structure needs: template, networks, reverse process."""
+
+    config: DictConfig
+    score: Model
+    force_field: Model | None
+    window: tuple[float, float]
+    start: Graph
+    """One structure with its overlayer anywhere in the window."""
+    device: torch.device
+
+    @classmethod
+    def of(cls, config: DictConfig) -> "Generator":
+        """Load and check all that the config names; ValueError for what does not fit together."""
+        device = device_of(config.device)
+        use_threads(config.threads)
+        if config.score is None:
+            raise ValueError("no score network: give score=FOLDER of a training run")
+        if config.guide is not None and config.forcefield is None:
+            raise ValueError("guidance needs a force field: give forcefield=FOLDER, or guide=none")
+        if config.guide is None and config.forcefield is not None:
+            raise ValueError("guide=none would ignore the force field: leave forcefield out")
+        score = load_model(config.score, "score")
+        field = None
+        if config.forcefield is not None:
+            field = load_model(config.forcefield, "forcefield")
+        window = _window(config, score)
+        template = Template.load(config.template.slab, window)
+        count = parse_formula(config.composition)
+        needed = {int(z) for z in template.slab.numbers} | {atomic_numbers[s] for s in count}
+        for model, path in ((score, config.score), (field, config.forcefield)):
+            _require_elements(model, needed, path)
+        middle = np.tile(
+            [0.0, 0.0, sum(template.window) / 2], (sum(count.values()), 1)
+        )
+        start = Graph.from_atoms(
+            template.surface(config.composition, middle),
+            score.network.cutoff,
+            template.window,
+            config.neighbours,
+        )
+        if field is not None and field.network.cutoff != score.network.cutoff:
+            raise ValueError(
+                f"the force field's cutoff is {field.network.cutoff:g} Å, the score's "
+                f"{score.network.cutoff:g} Å: they share one neighbour list, so train with one cutoff"
+            )
+        for model in (score, field):
+            if model is not None:
+                model.network.to(device)
+        return cls(config, score, field, window, start, device)
+
+    @property
+    def digests(self) -> dict[str, str | None]:
+        field = self.force_field.digest if self.force_field is not None else None
+        return {"score": self.score.digest, "forcefield": field}
+
+    def generate(self, indices: list[int], bar: Any) -> Batch:
+        """The structures with these indices; each depends on its own index alone."""
+        settings = self.config.sampler
+        guide = None
+        if self.force_field is not None:
+            eta = eta_from_step(self.config.guide.eta_dt, settings.steps)
+            guide = Guide(self.force_field.network, eta, self.config.guide.max_force)
+        start = collate([self.start] * len(indices)).to(self.device)
+        states = sample(
+            self.score.network,
+            start,
+            self.score.sde(),
+            times(settings.steps, settings.refine),
+            generators(self.config.seed, indices),
+            guide=guide,
+            noise=settings.noise,
+            noisy_end=settings.noisy_end,
+        )
+        wanted, path = list(PATH_TIMES), []
+        for state in states:
+            if state.t < 1.0:
+                next(bar, None)
+            if wanted and state.t <= wanted[0] + 1e-9:
+                path += self._frames(state.graph, indices, state.finite, {"t": wanted.pop(0)})[:1]
+        diffused = self._frames(state.graph, indices, state.finite)
+        graph, finite = state.graph, state.finite
+        if self.force_field is not None and self.config.guide.descent_steps > 0:
+            step = self.config.guide.eta_dt
+            relaxed = descend(
+                graph, self.force_field.network, step, self.config.guide.descent_steps,
+                self.config.guide.max_force,
+            )  # fmt: skip
+            graph, finite = relaxed.graph, finite & relaxed.finite
+        generated = self._frames(graph, indices, finite)
+        return Batch(diffused, generated, path if 0 in indices else [], finite.tolist())
+
+    def _frames(
+        self, graph: Graph, indices: list[int], finite: torch.Tensor, more: dict[str, Any] | None = None
+    ) -> list[Atoms]:
+        """As ASE atoms that say where they come from."""
+        frames = graph.to_atoms()
+        for atoms, index, fine in zip(frames, indices, finite.tolist(), strict=True):
+            atoms.info.update(
+                index=index, seed=self.config.seed, finite=fine, steps=self.config.sampler.steps,
+                composition=self.config.composition, score=self.digests["score"],
+                forcefield=self.digests["forcefield"] or "none", **(more or {}),
+            )  # fmt: skip
+        return frames
+
+
+def _window(config: DictConfig, score: Model) -> tuple[float, float]:
+    if config.template.window is None:
+        return score.window
+    window = tuple(config.template.window)
+    if window != score.window and not config.allow_other_window:
+        raise ValueError(
+            f"the window {list(window)} is not the training's {list(score.window)} Å: leave "
+            "template.window out, or say allow_other_window=true"
+        )
+    return window
+
+
+def _require_elements(model: Model | None, needed: set[int], path: str | None) -> None:
+    if model is None or needed <= set(model.elements):
+        return
+    unknown = ", ".join(chemical_symbols[z] for z in sorted(needed - set(model.elements)))
+    known = ", ".join(chemical_symbols[z] for z in model.elements)
+    raise ValueError(f"the {model.kind} network in {path} knows {known}, not {unknown}")
+
+
+def _tidy(folder: RunFolder) -> dict[str, list[Atoms]]:
+    """The files in order of index, each structure once (a kill may have left one in one file)."""
+    tidy = {}
+    for name in (DIFFUSED, GENERATED, PATH):
+        frames = {(a.info["index"], -a.info.get("t", 0.0)): a for a in folder.structures(name)}
+        tidy[name] = [frames[key] for key in sorted(frames)]
+        if tidy[name]:
+            folder.save_structures(name, tidy[name])
+    return tidy
+
+
+def _captions(frames: list[Atoms]) -> list[str]:
+    return [f"index {atoms.info['index']}" for atoms in frames]
+
+
+if __name__ == "__main__":
+    cli.main("sample", run, __doc__, "score=runs/train/score forcefield=runs/train/forcefield")
