@@ -64,7 +64,9 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
     if not isinstance(content, dict) or not {"kind", "config", "state", "card"} <= set(content):
         raise ValueError(f"{file} is not a model file of this project")
     if kind is not None and content["kind"] != kind:
-        raise ValueError(f"{file} holds a {content['kind']} network; a {kind} network is needed here")
+        raise ValueError(
+            f"{file} holds a {content['kind']} network; a {kind} network is needed here"
+        )
     network = NETWORKS[content["kind"]](**json.loads(content["config"]))
     network.load_state_dict(content["state"])
     return Model(content["kind"], network.eval(), json.loads(content["card"]), digest(file))
@@ -85,7 +87,9 @@ def load(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling a broken file raises nearly anything
-        raise ValueError(f"{path} cannot be read as a checkpoint: {type(error).__name__}") from error
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: {type(error).__name__}"
+        ) from error
 
 
 def digest(path: Path) -> str:

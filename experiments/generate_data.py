@@ -145,7 +145,9 @@ def _search_all(config: DictConfig, candidates: list[Candidate], tracker: Any) -
                 tracker.log({"event": "candidate", **row})
                 failed += "failed" in row
                 if n >= 10 and failed > n / 2:
-                    raise ValueError(f"{failed} of {n} candidates failed, the last: {row['failed']}")
+                    raise ValueError(
+                        f"{failed} of {n} candidates failed, the last: {row['failed']}"
+                    )
         except BrokenProcessPool as error:
             raise ValueError(
                 "a worker died (out of memory?): the same command continues; fewer workers need less "
@@ -165,7 +167,9 @@ def _meta(config: DictConfig) -> dict[str, Any]:
         "name": config.name,
         "optimizer": "guidance.LBFGS",
         **{key: _plain(config[key]) for key in keys},
-        "versions": {k: v for k, v in versions().items() if k in ("ase", "chgnet", "torch", "numpy")},
+        "versions": {
+            k: v for k, v in versions().items() if k in ("ase", "chgnet", "torch", "numpy")
+        },
     }
 
 

@@ -11,7 +11,9 @@ T = TypeVar("T")
 LINE_EVERY = 15.0  # seconds between plain lines
 
 
-def progress(items: Iterable[T], label: str, total: int | None = None, done: int = 0) -> Iterator[T]:
+def progress(
+    items: Iterable[T], label: str, total: int | None = None, done: int = 0
+) -> Iterator[T]:
     """Yield `items`, showing `label`, how many of `total` are done (`done` before) and the time left."""
     total = len(items) + done if total is None and isinstance(items, Sized) else total
     if sys.stderr.isatty():

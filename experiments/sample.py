@@ -123,9 +123,7 @@ class Generator:
         needed = {int(z) for z in template.slab.numbers} | {atomic_numbers[s] for s in count}
         for model, path in ((score, config.score), (field, config.forcefield)):
             _require_elements(model, needed, path)
-        middle = np.tile(
-            [0.0, 0.0, sum(template.window) / 2], (sum(count.values()), 1)
-        )
+        middle = np.tile([0.0, 0.0, sum(template.window) / 2], (sum(count.values()), 1))
         start = Graph.from_atoms(
             template.surface(config.composition, middle),
             score.network.cutoff,
@@ -184,7 +182,11 @@ class Generator:
         return Batch(diffused, generated, path if 0 in indices else [], finite.tolist())
 
     def _frames(
-        self, graph: Graph, indices: list[int], finite: torch.Tensor, more: dict[str, Any] | None = None
+        self,
+        graph: Graph,
+        indices: list[int],
+        finite: torch.Tensor,
+        more: dict[str, Any] | None = None,
     ) -> list[Atoms]:
         """As ASE atoms that say where they come from."""
         frames = graph.to_atoms()

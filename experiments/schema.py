@@ -161,6 +161,7 @@ class Quickstart(Section):
     output: str
     seed: Natural
     threads: Count | None
+    tracking_mode: Literal["online", "offline", "disabled"] | None
     forcefield: list[str]
     score: list[str]
     sample: list[str]
@@ -187,5 +188,3 @@ def check(entry: str, config: DictConfig) -> None:
         key = ".".join(str(part) for part in first["loc"] if part not in ("score", "forcefield"))
         got = "" if first["type"] in ("extra_forbidden", "missing") else f", got {first['input']!r}"
         raise ValueError(f"config key {key}: {first['msg']}{got}") from error
-
-

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.calculators.singlepoint import SinglePointCalculator
 from guidance import LBFGS
 
 from experiments.build import from_key
@@ -91,3 +93,30 @@ def read_trajectory(path: Path) -> tuple[Trajectory, dict[str, Any]]:
         row = {k.removeprefix("row."): file[k].item() for k in file.files if k.startswith("row.")}
         arrays = {k: file[k] for k in file.files if not k.startswith("row.")}
     return Trajectory(**arrays, converged=bool(row["converged"])), row
+
+
+def assess(
+    atoms: Atoms, calculator: str, relaxation: dict[str, float]
+) -> tuple[dict[str, Any], list[Atoms]]:
+    """Relax one generated structure: its row, and the frames before and after (none if it failed)."""
+    row: dict[str, Any] = {"index": int(atoms.info["index"])}
+    reference = _calculator(calculator)
+    try:
+        trajectory = relax(atoms, reference, optimizer=LBFGS, **relaxation)
+    except Exception as error:  # calculators raise anything; the reason is kept in the log
+        return row | {"failed": f"{type(error).__name__}: {error}"}, []
+    facts = {"relax_steps": trajectory.steps, "converged": trajectory.converged}
+    frames = []
+    for k in (0, -1):
+        frame = atoms.copy()
+        frame.positions = trajectory.positions[k]
+        frame.info.update(facts)
+        frame.calc = SinglePointCalculator(
+            frame, energy=float(trajectory.energies[k]), forces=trajectory.forces[k]
+        )
+        frames.append(frame)
+    row |= facts | {
+        "energy": float(trajectory.energies[0]),
+        "energy_relaxed": float(trajectory.energies[-1]),
+    }
+    return row, frames

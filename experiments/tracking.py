@@ -32,6 +32,7 @@ from experiments.termination import exit_code, sigterm_exits
 MODES = ("online", "offline", "disabled")
 HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # W&B's own, as `wandb login` names them
 INIT_TIMEOUT = 30  # seconds that an online run waits for the network
+FINISH_TIMEOUT = 300  # and that its end waits for uploads; what is left can be synced later
 AXES = {name + "/*": "train/step" for name in ("train", "val", "forcefield")}
 
 
@@ -246,6 +247,8 @@ def _settings(wandb: Any) -> Any:
         "disable_git": True,  # environment.json has the commit
         "host": "",
         "init_timeout": INIT_TIMEOUT,
+        "finish_timeout": FINISH_TIMEOUT,
+        "finish_timeout_raises": True,
     }
     # A log is written in blocks of 32 KiB, which a SIGKILL loses; with this one, each second.
     if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:

@@ -106,7 +106,7 @@ class Trainer:
         self.optimizer.step()
         self.average.update_parameters(self.network)
         self.step += 1
-        return float(loss), float(norm), graph.n_structures
+        return float(loss.detach()), float(norm), graph.n_structures
 
     def _batch(self, generator: torch.Generator) -> Graph:
         """Random structures in random repeats; larger cells come in fewer, at about the same cost."""
