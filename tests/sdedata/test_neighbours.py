@@ -162,7 +162,7 @@ def crystals(draw):
 
 
 @backends
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(frames=st.lists(crystals(), min_size=1, max_size=3), cutoff=st.floats(1.0, 4.0))
 def test_any_cells(backend, frames, cutoff):
     assert_as_ase(frames, cutoff, backend)

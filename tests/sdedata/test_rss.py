@@ -7,6 +7,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.data import covalent_radii
 from ase.neighborlist import primitive_neighbor_list
+from ase.optimize import BFGS, FIRE
 from scipy.stats import kstest
 
 from sdedata import Template
@@ -183,6 +184,14 @@ def test_too_few_steps_end_unconverged():
     trajectory = relax(atoms, EMT(), fmax=1e-6, max_steps=2)
     assert not trajectory.converged
     assert trajectory.steps == 2
+
+
+def test_another_optimizer_finds_the_same_minimum():
+    atoms = random_surface(platinum(), "Pt", np.random.default_rng(0))
+    one, two = (relax(atoms, EMT(), 0.005, 300, optimizer=kind) for kind in (BFGS, FIRE))
+    assert one.converged
+    assert two.converged
+    assert two.energies[-1] == pytest.approx(one.energies[-1], abs=1e-3)
 
 
 def test_a_minimum_is_one_frame():

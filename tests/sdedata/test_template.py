@@ -94,6 +94,22 @@ def test_a_slab_from_a_file(tmp_path, suffix):
     assert np.allclose(template.slab.positions, slab.positions[:8], atol=1e-7)
 
 
+@pytest.mark.parametrize("cell", AG111_CELLS)
+def test_templates_by_name(cell):
+    found, expected = Template.load(f"ag111_{cell}", (1.0, 4.5)), Template.ag111(cell, (1.0, 4.5))
+    assert found.slab == expected.slab
+    assert found.window == expected.window
+    assert found.name == expected.name
+
+
+def test_templates_by_file_and_by_neither(tmp_path):
+    path = tmp_path / "gold.traj"
+    write(path, fcc111("Au", (2, 2, 2), vacuum=8.0, periodic=True))
+    assert Template.load(str(path)).name == "gold"
+    with pytest.raises(ValueError, match=r"no slab 'ag111': give a file, or one of ag111_c2x8"):
+        Template.load("ag111")
+
+
 def test_a_surface_is_the_slab_and_its_overlayer():
     template = Template.ag111("p3x3")
     places = np.arange(9.0).reshape(3, 3)

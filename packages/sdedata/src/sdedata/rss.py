@@ -141,10 +141,11 @@ def relax(
     max_step: float = 0.2,
     optimizer: Callable[..., Optimizer] = BFGS,
 ) -> Trajectory:
-    """Relax the atoms that are not under FixAtoms (BFGS) and keep every frame.
+    """Relax the atoms that are not under FixAtoms and keep every frame.
 
-    `fmax` in eV/Å on the free atoms, `max_step` in Å per atom and step. Raises FloatingPointError
-    when the calculator gives an energy or force that is not finite.
+    `fmax` in eV/Å on the free atoms, `max_step` in Å per atom and step; `optimizer` makes one of
+    ASE's kind. Raises FloatingPointError when the calculator gives an energy or force that is not
+    finite.
     """
     atoms = atoms.copy()
     atoms.calc = calculator
@@ -158,9 +159,9 @@ def relax(
             raise FloatingPointError(f"energy or forces not finite after {len(frames)} steps")
         frames.append((atoms.positions.copy(), energy, forces))
 
-    optimizer = optimizer(atoms, maxstep=max_step, logfile=None)
-    optimizer.attach(keep)
-    converged = bool(optimizer.run(fmax=fmax, steps=max_steps))
+    search = optimizer(atoms, maxstep=max_step, logfile=None)
+    search.attach(keep)
+    converged = bool(search.run(fmax=fmax, steps=max_steps))
     positions, energies, forces = zip(*frames, strict=True)
     return Trajectory(
         numbers=atoms.numbers.copy(),
