@@ -24,9 +24,7 @@ class ExactScore:
     structures: Float[Tensor, "k m 3"]
     weights: Float[Tensor, " k"]
 
-    def __call__(
-        self, graph: Graph, t: Float[Tensor, " b"]
-    ) -> Float[Tensor, "n 3"]:
+    def __call__(self, graph: Graph, t: Float[Tensor, " b"]) -> Float[Tensor, "n 3"]:
         log_posterior, scores = [], []
         for structure, weight in zip(self.structures, self.weights, strict=True):
             positions_0 = graph.positions.clone()

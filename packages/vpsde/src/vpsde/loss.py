@@ -13,7 +13,7 @@ from vpsde.sde import SDE
 
 
 def draw_times(
-    n: int, generator: torch.Generator, refine: float = 1.0, t_min: float = 1e-3
+    n: int, generator: torch.Generator, refine: float = 1.0, t_min: float = 1e-4
 ) -> Float[Tensor, " b"]:
     """n times in (t_min, 1), one in each n-th of the range, in random order; float64.
 

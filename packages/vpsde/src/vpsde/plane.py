@@ -25,9 +25,7 @@ VANISHED = 1e-6
 _NODES = 256
 
 
-def wrap(
-    positions: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"]
-) -> Float[Tensor, "m 2"]:
+def wrap(positions: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"]) -> Float[Tensor, "m 2"]:
     """The image inside the cell; atoms that are inside keep their numbers bit by bit."""
     return positions - rows_times(rows_times(positions, inverse(cell)).floor(), cell)
 
@@ -73,7 +71,7 @@ class MinimumImage:
     def log_information(
         self, cell: Float[Tensor, "b 2 2"], sigma: Float[Tensor, " b"]
     ) -> Float[Tensor, "b 2 2"]:
-        """log(σ² E[s sᵀ]) over the kernel: 0 for a narrow one; E[d dᵀ] is constant for a flat one."""
+        """log(σ² E[s sᵀ]) over the kernel: 0 for a narrow one, falling as 1/σ² for a wide one."""
         return _look_up(cell, sigma, exact=False)
 
 
@@ -144,9 +142,10 @@ def _table(a: float, b: float, c: float, exact: bool) -> tuple[Float[Tensor, "s 
     narrow = 0.08 * float(a * c / lengths.max())  # images still overlap by less than 1e-8
     last = 5 / _shortest_wave(cell)
     n = [2 * math.ceil(8.5 * length / (2 * math.pi * narrow)) + 1 for length in lengths.tolist()]
-    waves = _waves(*(torch.fft.fftfreq(k, 1 / k, dtype=torch.float64) for k in n), cell)
-    fractions = torch.cartesian_prod(*(torch.arange(k, dtype=torch.float64) / k for k in n))
-    residual = _nearest(fractions @ cell, cell.expand(len(fractions), 2, 2)).view(*n, 2)
+    n_a, n_b = (torch.fft.fftfreq(k, 1 / k, dtype=torch.float64) for k in n)
+    waves = _waves(n_a, n_b, cell)
+    grid = torch.cartesian_prod(n_a / n[0], n_b / n[1]) @ cell
+    residual = _nearest(grid, cell.expand(len(grid), 2, 2)).view(*n, 2)
 
     table = torch.zeros(_NODES, 2, 2, dtype=torch.float64)
     for node, sigma in enumerate(torch.linspace(0, last, _NODES).tolist()):

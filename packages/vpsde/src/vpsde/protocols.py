@@ -1,7 +1,7 @@
 """What this package needs of the outside world: a graph, a score network and, perhaps, a guide."""
 
 from collections.abc import Callable
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -25,7 +25,7 @@ class Graph(Protocol):
     def window(self) -> Float[Tensor, "b 2"]: ...  # z_lo, z_hi of the confinement
     @property
     def n_structures(self) -> int: ...
-    def at(self, positions: Float[Tensor, "n 3"]) -> Self: ...
+    def at(self, positions: Float[Tensor, "n 3"]) -> "Graph": ...
 
 
 # model(graph, t) with t Float[b]: the score in units of `SDE.scale`, [n 3], zero on frozen atoms.

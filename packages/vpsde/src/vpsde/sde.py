@@ -134,9 +134,7 @@ class SDE:
         vertical = self.vertical.log_density(z, mean[:, 2], sigma, at.window)
         return sigma.new_zeros(graph.n_structures).index_add(0, at.batch, in_plane + vertical)
 
-    def scale(
-        self, graph: Graph, t: Float[Tensor, " b"], power: int = 1
-    ) -> Float[Tensor, "b 3 3"]:
+    def scale(self, graph: Graph, t: Float[Tensor, " b"], power: int = 1) -> Float[Tensor, "b 3 3"]:
         """S(t)^power with S² = E[s sᵀ] of the conditional score s: the unit of the network, 1/Å.
 
         Averages over x_t and, in z, over x_0 uniform in the window: S knows of the cell, the window
@@ -191,7 +189,7 @@ def vp(
     beta_max: float = 3.0,
     plane: Wrapped | MinimumImage | None = None,
 ) -> SDE:
-    """The paper's Eq. 1 as written, with its range of beta: contracted, truncated, nearest image."""
+    """The paper's Eq. 1 as written, with its beta: contracted, truncated, nearest image."""
     return SDE(LinearBeta(beta_min, beta_max), True, plane or MinimumImage(), Truncated())
 
 
@@ -202,9 +200,7 @@ def brownian(
     vertical: Reflected | Truncated | None = None,
 ) -> SDE:
     """Eq. 1 without its drift, with exact kernels; sigma(1) = 4.5 Å makes a p(4x4) cell uniform."""
-    return SDE(
-        LinearBeta(beta_min, beta_max), False, plane or Wrapped(), vertical or Reflected()
-    )
+    return SDE(LinearBeta(beta_min, beta_max), False, plane or Wrapped(), vertical or Reflected())
 
 
 def check(graph: Graph, positions: bool = True) -> None:
@@ -218,7 +214,8 @@ def check(graph: Graph, positions: bool = True) -> None:
         raise ValueError("no atom is mobile: nothing can be diffused; free some atoms")
     if not bool(graph.pbc[:, :2].all()):
         raise ValueError("the cell must be periodic along its first two vectors; set pbc")
-    if bool((cell[:, :2, 2].abs() > 1e-6).any()) or bool((torch.linalg.det(cell[:, :2, :2]).abs() < 1e-6).any()):
+    area = torch.linalg.det(cell[:, :2, :2]).abs()
+    if bool(((cell[:, :2, 2].abs() > 1e-6).any(-1) | (area < 1e-6)).any()):
         raise ValueError("the first two cell vectors must span the xy plane and have no z part")
     if not bool((window.isfinite().all(-1) & (window[:, 0] < window[:, 1])).all()):
         raise ValueError("every structure needs a window z_lo < z_hi; give one")
@@ -232,4 +229,3 @@ def check(graph: Graph, positions: bool = True) -> None:
                 f"z = {float(z[atom]):.3f} Å, outside its window {float(low[atom]):.3f} to "
                 f"{float(high[atom]):.3f} Å; widen the window or drop the structure"
             )
-
