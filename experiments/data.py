@@ -24,6 +24,8 @@ SPLIT_STREAM = 2**31  # a random stream that no training step uses
 class TrainingData:
     train: list[Graph]
     val: list[Graph]
+    structures: StructureSet
+    """Both, as labelled structures."""
     facts: dict[str, Any]
     """For the model's card: elements, calculator, digest, compositions, counts."""
 
@@ -57,6 +59,7 @@ def training_data(config: DictConfig, kind: str) -> TrainingData:
     return TrainingData(
         train=[graphs[i] for i in train],
         val=[graphs[i] for i in val],
+        structures=data,
         facts={
             "data": source if not own else Path(source).name,
             "digest": data.digest,

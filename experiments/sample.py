@@ -4,6 +4,7 @@ Starts from a uniform prior on any slab, goes N reverse steps (Eq. 2), pulled by
 relaxes briefly. Each batch is written as it is done; the same command continues after a kill.
 """
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     folder.save_config(recorded, may_change=MAY_CHANGE)
     folder.save_environment(str(generator.device))
     done = {int(atoms.info["index"]) for atoms in folder.structures(GENERATED)}
+    if done and max(done) >= config.n:
+        raise ValueError(f"{folder.path} holds {len(done)} structures already: n={config.n} is less")
     missing = [k for k in range(config.n) if k not in done]
     batches = [
         missing[i : i + config.batch_size] for i in range(0, len(missing), config.batch_size)
@@ -61,12 +64,17 @@ def run(config: DictConfig) -> dict[str, Any]:
         for _ in bar:
             pass
         frames = _tidy(folder)
+        summary: dict[str, Any] = {}
         if len(frames[PATH]) >= len(PATH_TIMES):
             first = frames[PATH][: len(PATH_TIMES)]
             tracker.figure("path", path_figure(first, [a.info["t"] for a in first]))
+        predicted = [a.info.get("energy_forcefield", math.nan) for a in frames[GENERATED]]
+        if np.isfinite(predicted).any():  # of the force field's own mind, from its lowest
+            relative = np.array(predicted) - np.nanmin(predicted)
+            summary |= tracker.energies("gen_predicted", relative.tolist())
         tracker.structures(GENERATED, None, captions=_captions(frames[GENERATED][:4]))
         finite = [bool(a.info["finite"]) for a in frames[GENERATED]]
-        summary: dict[str, Any] = {
+        summary |= {
             "gen/n": len(finite),
             "gen/frac_finite": float(np.mean(finite)),
             "gen/composition": config.composition,
@@ -117,7 +125,7 @@ class Generator:
         field = None
         if config.forcefield is not None:
             field = load_model(config.forcefield, "forcefield")
-        window = _window(config, score)
+        window = _window(config, score, field)
         template = Template.load(config.template.slab, window)
         count = parse_formula(config.composition)
         needed = {int(z) for z in template.slab.numbers} | {atomic_numbers[s] for s in count}
@@ -167,18 +175,20 @@ class Generator:
         for state in states:
             if state.t < 1.0:
                 next(bar, None)
-            if wanted and state.t <= wanted[0] + 1e-9:
+            while wanted and state.t <= wanted[0] + 1e-9:
                 path += self._frames(state.graph, indices, state.finite, {"t": wanted.pop(0)})[:1]
         diffused = self._frames(state.graph, indices, state.finite)
         graph, finite = state.graph, state.finite
-        if self.force_field is not None and self.config.guide.descent_steps > 0:
-            step = self.config.guide.eta_dt
+        if self.force_field is not None and self.config.guide.eta_dt > 0:
             relaxed = descend(
-                graph, self.force_field.network, step, self.config.guide.descent_steps,
-                self.config.guide.max_force,
+                graph, self.force_field.network, self.config.guide.eta_dt,
+                self.config.guide.descent_steps, self.config.guide.max_force,
             )  # fmt: skip
             graph, finite = relaxed.graph, finite & relaxed.finite
         generated = self._frames(graph, indices, finite)
+        if self.force_field is not None and self.config.guide.eta_dt > 0:
+            for atoms, energy in zip(generated, relaxed.energy.tolist(), strict=True):
+                atoms.info["energy_forcefield"] = energy
         return Batch(diffused, generated, path if 0 in indices else [], finite.tolist())
 
     def _frames(
@@ -199,14 +209,24 @@ class Generator:
         return frames
 
 
-def _window(config: DictConfig, score: Model) -> tuple[float, float]:
+def _window(config: DictConfig, score: Model, field: Model | None) -> tuple[float, float]:
+    """The score's own, unless another is asked for; the force field must have seen all of it."""
     if config.template.window is None:
-        return score.window
-    window = tuple(config.template.window)
-    if window != score.window and not config.allow_other_window:
+        window = score.window
+    else:
+        low, high = config.template.window
+        window = (float(low), float(high))
+    if config.allow_other_window:
+        return window
+    if window != score.window:
         raise ValueError(
             f"the window {list(window)} is not the training's {list(score.window)} Å: leave "
             "template.window out, or say allow_other_window=true"
+        )
+    if field is not None and not field.window[0] <= window[0] < window[1] <= field.window[1]:
+        raise ValueError(
+            f"the force field in {config.forcefield} was trained in the window {list(field.window)} "
+            f"Å, which does not hold {list(window)}: train it anew, or say allow_other_window=true"
         )
     return window
 

@@ -10,9 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
-from experiments.build import device_of, use_threads
+from experiments.build import build, device_of, use_threads
 from experiments.progress import progress, say
 
+SHOWN = 4
 MAY_CHANGE = ("tracking", "output", "device", "threads", "train.checkpoint_every")
 
 
@@ -28,12 +29,13 @@ def run(config: DictConfig) -> dict[str, Any]:
 
     device = device_of(config.device)
     use_threads(config.threads)
+    build(config.sde)  # also for a force field: what is wrong in a config is told
     data = training_data(config, config.task.kind)
     seeded(config.seed)
     task = make_task(config, data.facts["elements"], data.train)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     folder = RunFolder(Path(config.output) / "train" / config.name)
-    folder.save_config(plain, may_change=MAY_CHANGE)
+    folder.save_config(plain | {"digest": data.facts["digest"]}, may_change=MAY_CHANGE)
     folder.save_environment(str(device))
     folder.write_json("data.json", data.facts)
     say(
@@ -50,22 +52,32 @@ def run(config: DictConfig) -> dict[str, Any]:
     tracking = plain["tracking"] | {"tags": [*plain["tracking"]["tags"], config.task.kind]}
     last: dict[str, float] = {}
     with Tracker(folder, **tracking, job_type="train", name=config.name) as tracker:
+        if not logged:
+            _show_data(tracker, data.structures)
         steps = progress(trainer.run(checkpoint), "train", config.train.steps, trainer.step)
         for row in steps:
             last |= row
             if len(row) > 1 and row["train/step"] > logged:
                 tracker.log(row)
         if not last:  # nothing was left to do
-            last = {k: v for r in folder.rows() for k, v in r.items() if "/" in k}
+            last = {k: v for r in folder.rows() for k, v in r.items() if isinstance(v, int | float)}
         card = data.facts | {"cutoff": config.cutoff, "steps": trainer.step, "sde": plain["sde"]}
         card |= {"losses": {k: v for k, v in last.items() if k.split("/")[0] != "train"}}
         save_model(folder / "model.pt", config.task.kind, trainer.best, card)
         tracker.figure("learning_curves", learning_curves(folder.rows()))
-        summary = {k: v for k, v in last.items() if isinstance(v, float | int)}
-        tracker.summary(summary)
+        tracker.summary(last)
     told = ", ".join(f"{k} {v:.4g}" for k, v in card["losses"].items())
     say(f"{folder.path}/model.pt after {trainer.step} steps: {told}")
     return folder.summary
+
+
+def _show_data(tracker: Any, structures: Any) -> None:
+    """What is learned from: energies above the lowest of each stoichiometry, the lowest ones drawn."""
+    energies = structures.relative_energy
+    tracker.energies("data", energies.tolist())
+    first = structures.relative_energy.argsort(kind="stable")[:SHOWN]
+    captions = [str(structures.compositions[i]) for i in first]
+    tracker.structures("lowest", [structures.atoms(int(i)) for i in first], captions)
 
 
 if __name__ == "__main__":
