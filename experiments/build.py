@@ -1,16 +1,11 @@
 """Objects from config nodes, with their complaints passed on as they are."""
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def build(node: Any, **arguments: Any) -> Any:
@@ -30,24 +25,6 @@ def frozen_key(node: Any) -> str:
 
 def from_key(key: str) -> Any:
     return build(json.loads(key))
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Worker processes started inside compute with one thread each.
-
-    Several libraries that each spin their own threads on the same cores cost a factor of ten.
-    """
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def device_of(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Reference calculators that need a word of set-up; any other ASE calculator is one `_target_` away."""
+"""Reference calculators that need a word of set-up; any other of ASE's is one `_target_` away."""
 
 import contextlib
 import io
@@ -10,21 +10,24 @@ from ase.calculators.calculator import Calculator
 def chgnet(model: str = "0.3.0", device: str = "cpu") -> Calculator:
     """CHGNet with the weights that its wheel carries (no download); energies and forces only.
 
-    Leaving out stress and magnetic moments saves a quarter of the time. Raises ValueError for a model
-    that the installed wheel does not hold.
+    Leaving out stress and magnetic moments saves a quarter of the time. Raises ValueError for a
+    model that the installed wheel does not hold.
     """
     from chgnet.model import CHGNet
     from chgnet.model.dynamics import CHGNetCalculator
 
     class EnergyForces(CHGNetCalculator):
-        implemented_properties = ("energy", "forces", "free_energy")
+        implemented_properties: Any = ("energy", "forces", "free_energy")
 
         def calculate(
-            self, atoms: Any = None, properties: Any = None, system_changes: Any = None
+            self,
+            atoms: Any = None,
+            properties: Any = None,
+            system_changes: Any = None,
+            task: Any = "ef",
         ) -> None:
             super().calculate(atoms, properties, system_changes, task="ef")
 
     with contextlib.redirect_stdout(io.StringIO()):  # both announce themselves on standard output
         weights = CHGNet.load(model_name=model, use_device=device, verbose=False)
-        calculator = EnergyForces(weights, use_device=device, on_isolated_atoms="ignore")
-    return calculator
+        return EnergyForces(weights, use_device=device, on_isolated_atoms="ignore")

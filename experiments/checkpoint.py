@@ -1,4 +1,4 @@
-"""Model files: one small file rebuilds a network and says what it is for. Loading executes no code."""
+"""Model files: one small file rebuilds a network and says what it is for; it runs no code."""
 
 import hashlib
 import json
@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import painnx
 import torch
-import vpsde
 from torch import nn
 
-from experiments.build import build
+import painnx
+import vpsde
 
 NETWORKS = {"score": painnx.ScoreNetwork, "forcefield": painnx.ForceField}
 
@@ -26,7 +25,7 @@ class Model:
     card: dict[str, Any]
     """window (Å above the slab), elements, cutoff, calculator, data digest, sde, steps, losses."""
     digest: str
-    """First 12 digits of the file's SHA-256."""
+    """First 12 digits of the file's SHA-256: sha256:0123456789ab."""
 
     @property
     def window(self) -> tuple[float, float]:
@@ -38,10 +37,8 @@ class Model:
         return tuple(self.card["elements"])
 
     def sde(self) -> vpsde.SDE:
-        """The diffusion that a score was trained for; only vpsde's own constructors are accepted."""
-        node = self.card["sde"]
-        _require_vpsde(node)
-        return build(node)
+        """The diffusion that a score was trained for."""
+        return _of_vpsde(self.card["sde"])
 
 
 def save_model(path: Path, kind: str, network: Any, card: dict[str, Any]) -> None:
@@ -67,9 +64,14 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
         raise ValueError(
             f"{file} holds a {content['kind']} network; a {kind} network is needed here"
         )
-    network = NETWORKS[content["kind"]](**json.loads(content["config"]))
-    network.load_state_dict(content["state"])
-    return Model(content["kind"], network.eval(), json.loads(content["card"]), digest(file))
+    try:
+        network = NETWORKS[content["kind"]](**json.loads(content["config"]))
+        network.load_state_dict(content["state"])
+        model = Model(content["kind"], network.eval(), json.loads(content["card"]), digest(file))
+        model.sde()
+    except Exception as error:  # a file can hold anything
+        raise ValueError(f"{file} holds no whole model: {type(error).__name__}: {error}") from error
+    return model
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -93,13 +95,18 @@ def load(path: Path) -> Any:
 
 
 def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    """With a prefix: bare digits such as 12e3… would come back from extxyz as a number."""
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def _require_vpsde(node: Any) -> None:
-    if isinstance(node, dict):
-        target = str(node.get("_target_", "vpsde."))
-        if not target.startswith("vpsde.") or target.count(".") > 1:
-            raise ValueError(f"the model's sde names {target}, which is not part of vpsde")
-        for value in node.values():
-            _require_vpsde(value)
+def _of_vpsde(node: Any) -> Any:
+    """What a `_target_` node describes, made of vpsde's public names alone: a file runs no code."""
+    if isinstance(node, list):
+        return [_of_vpsde(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    target = str(node.get("_target_"))
+    name = target.removeprefix("vpsde.")
+    if name not in vpsde.__all__:
+        raise ValueError(f"its sde names {target}, which is not part of vpsde")
+    return getattr(vpsde, name)(**{k: _of_vpsde(v) for k, v in node.items() if k != "_target_"})

@@ -1,16 +1,16 @@
 """The command line that all entry points share: compose a config, check it, run, speak plainly.
 
-`python -m experiments.train key=value ...` composes `conf/train.yaml` with Hydra's Compose API. Bad input
-ends with one sentence and exit code 2, before any compute.
+`python -m experiments.train key=value ...` composes `conf/train.yaml` with Hydra's Compose API.
+Bad input ends with one sentence and exit code 2, before any compute.
 """
 
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -31,7 +31,7 @@ The config, with its defaults:
 
 
 def load(entry: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """The composed and checked config of an entry point; ValueError with one sentence if it is not valid."""
+    """The composed and checked config of an entry point; ValueError if it is not valid."""
     from experiments.schema import check
 
     try:
@@ -61,14 +61,19 @@ def main(entry: str, run: Callable[[DictConfig], dict[str, Any]], doc: str, exam
             print(OmegaConf.to_yaml(config), end="")
             return
         run(config)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         if "--traceback" in flags:
             raise
-        print(f"{entry}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        refuse(entry, error)
     except KeyboardInterrupt:
         print(f"{entry}: interrupted; the same command continues where it stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def refuse(entry: str, error: Exception) -> NoReturn:
+    """End with one sentence and exit code 2."""
+    print(f"{entry}: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _help(entry: str, doc: str, example: str) -> str:
@@ -81,8 +86,13 @@ def _help(entry: str, doc: str, example: str) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    """The first telling line of a Hydra or OmegaConf error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0] if lines else type(error).__name__
-    detail = next((line for line in lines[1:] if "is not in struct" in line), "")
-    return f"{first} {detail}".strip()
+    """What a Hydra or OmegaConf error tells, without advice on Hydra's syntax."""
+    text = str(error).split("Config search path")[0].split("See https")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r} as KEY=VALUE: {lines[-1]}"
+    if lines[0].startswith("Could not override"):
+        return (
+            f"there is no config key or group {lines[0].split()[3].rstrip('.')}; --help lists them"
+        )
+    return " ".join(lines)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig
+
 from sdedata import Graph, StructureSet, shipped
 from sdedata.dataset import (
     inside_window,
@@ -36,7 +37,7 @@ def load_set(path: str, cache: Path | None = None) -> StructureSet:
 
 
 def training_data(config: DictConfig, kind: str) -> TrainingData:
-    """Graphs for a network of this kind, split by structure: frames of one relaxation stay together.
+    """Graphs for a network of this kind, split so that frames of one relaxation stay together.
 
     A score learns minima within `data.within` of the lowest of their stoichiometry. A force field
     learns every frame of the relaxations. Raises ValueError for data that cannot be used.

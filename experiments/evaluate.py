@@ -1,11 +1,11 @@
 """How good are generated surfaces? Energies, validity, uniqueness and hits, beside random search.
 
-Every structure is relaxed with the reference calculator, written as it is done, and compared with the
-shipped random structure search of the same template and composition. Draws the energy histogram and the
-best structures, and writes one self-contained page.
+Every structure is relaxed with the reference calculator, written as it is done, and compared with
+the shipped random structure search of the same template and composition. Draws the energy histogram
+and the best structures, and writes one self-contained page.
 """
 
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,20 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 from omegaconf import DictConfig, OmegaConf
-from sdedata import StructureSet, shipped
-from sdedata.graph import frozen_mask
-from sdedata.similarity import same, unique
 
 from experiments import cli
-from experiments.build import build, frozen_key, one_thread_each
+from experiments.build import build, frozen_key
 from experiments.data import load_set
 from experiments.progress import progress, say
 from experiments.runfolder import RunFolder
 from experiments.sample import GENERATED, PATH
+from experiments.sample import MAY_CHANGE as SAMPLE_MAY_CHANGE
 from experiments.search import assess
+from experiments.workers import require_success, workers
+from sdedata import StructureSet, shipped
+from sdedata.composition import formula
+from sdedata.frames import frozen_mask
+from sdedata.similarity import same, unique
 
 MAY_CHANGE = ("tracking", "output", "executor")
 EVALUATED, RELAXED = "evaluated", "relaxed"
@@ -43,11 +46,14 @@ def run(config: DictConfig) -> dict[str, Any]:
     generated = source.structures(GENERATED)
     if not generated:
         raise ValueError(f"{config.sample} holds no generated structures: has sampling finished?")
+    if len(generated) < source.config.get("n", 0):
+        say(f"{config.sample} is not finished: {len(generated)} of {source.config['n']} structures")
     plain: Any = OmegaConf.to_container(config, resolve=True)
     reference = reference_set(config.reference, generated[0], plain["calculator"])
     build(config.calculator)  # a calculator that cannot be built is told before any worker starts
     folder = RunFolder(Path(config.output) / "evaluate" / config.name)
-    folder.save_config(plain, may_change=MAY_CHANGE)
+    made_by = {k: v for k, v in source.config.items() if k not in SAMPLE_MAY_CHANGE}
+    folder.save_config(plain | {"sampled": made_by}, may_change=MAY_CHANGE)
     folder.save_environment()
     with Tracker(folder, **plain["tracking"], job_type="evaluate", name=config.name) as tracker:
         _relax_all(config, generated, folder, tracker)
@@ -56,7 +62,9 @@ def run(config: DictConfig) -> dict[str, Any]:
         energies = relative_energies(evaluated, relaxed, reference)
         for name in ("gen", "gen_relaxed"):
             metrics |= tracker.energies(name, energies[name])
-            metrics[f"{name}/energy_mean_abs"] = metrics[f"{name}/energy_mean"] + energies["zero"]
+            for key in ("mean", "min", "p10", "median"):
+                relative = metrics[f"{name}/energy_{key}"]
+                metrics[f"{name}/energy_{key}_abs"] = relative + energies["zero"]
         for key in ("gen/structures_per_second", "gen/composition"):
             if key in source.summary:
                 metrics[key] = source.summary[key]
@@ -71,16 +79,15 @@ def reference_set(
 ) -> StructureSet | None:
     """The set to compare with: `path`, or the shipped search of the same cell and overlayer.
 
-    Energies of two calculators do not compare: ValueError for such a `path`, and of the shipped sets
-    only those made with this calculator count. None, with a word, if there is none.
+    Energies of two calculators do not compare: ValueError for such a `path`, and of the shipped
+    sets only those made with this calculator count. None, with a word, if there is none.
     """
-    composition = str(example.info.get("composition", ""))
+    composition = formula(example.numbers[~frozen_mask(example)])
     candidates = [path] if path else [n for n in shipped.names() if not n.endswith("_frames")]
     for name in candidates:
         data = load_set(name)
-        match = (data.compositions == composition) & (
-            np.abs(data.cell - np.asarray(example.cell)).max(axis=(1, 2)) < 1e-2
-        )
+        same_cell = np.abs(data.cell - np.asarray(example.cell)).max(axis=(1, 2)) < 1e-2
+        match = same_cell & (data.counts == len(example)) & (data.compositions == composition)
         made_with = data.meta.get("calculator", calculator)
         if match.any() and made_with == calculator:
             return data.select(match)
@@ -124,7 +131,8 @@ def measure(
         rss = [same(atoms, lowest, tolerance) for atoms in reference.to_atoms()]
         metrics["rss/hit_rate"] = float(np.mean(rss))
         metrics["rss/n"] = len(reference)
-        metrics["rss/relax_steps_mean"] = float(np.mean(reference.info["relax_steps"]))
+        if "relax_steps" in reference.info:
+            metrics["rss/relax_steps_mean"] = float(np.mean(reference.info["relax_steps"]))
         known = reference.relative_energy
         metrics["rss/energy_mean"] = float(known.mean())
         metrics["rss/energy_median"] = float(np.median(known))
@@ -132,7 +140,7 @@ def measure(
 
 
 def is_valid(atoms: Atoms, window: list[float] | None) -> bool:
-    """No pair with an overlayer atom closer than 0.7 of its covalent radii; all atoms in the window."""
+    """No overlayer atom closer to another than 0.7 of their covalent radii; all in the window."""
     frozen = frozen_mask(atoms)
     radii = covalent_radii[atoms.numbers]
     i, j, d = neighbor_list("ijd", atoms, 2 * CLOSEST * float(radii.max()))
@@ -167,25 +175,26 @@ def relative_energies(
 def _relax_all(config: DictConfig, generated: list[Atoms], folder: RunFolder, tracker: Any) -> None:
     """Relax what is finite and not done yet; each result is written when it comes."""
     done = {int(a.info["index"]) for a in folder.structures(RELAXED)}
-    done |= {int(r["index"]) for r in folder.rows() if "failed" in r}
     finite = [atoms for atoms in generated if atoms.info["finite"]]
     missing = [atoms for atoms in finite if int(atoms.info["index"]) not in done]
     if not missing:
         return
     calculator = frozen_key(config.calculator)
-    relaxation = OmegaConf.to_container(config.relaxation)
-    with one_thread_each():
-        executor: Executor = build(config.executor)
-        try:
-            futures = [executor.submit(assess, atoms, calculator, relaxation) for atoms in missing]
-            for future in progress(as_completed(futures), "relax", len(finite), len(done)):
-                row, frames = future.result()
-                if frames:
-                    folder.append_structures(EVALUATED, frames[:1])
-                    folder.append_structures(RELAXED, frames[1:])
-                tracker.log({"event": "relaxed", **row})
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+    relaxation: Any = OmegaConf.to_container(config.relaxation)
+    failed, reason = 0, ""
+    with workers(config.executor) as executor:
+        futures = [executor.submit(assess, atoms, calculator, relaxation) for atoms in missing]
+        finished = progress(as_completed(futures), "relax", len(finite), len(done))
+        for n, future in enumerate(finished, start=1):
+            row, frames = future.result()
+            if frames:
+                folder.append_structures(EVALUATED, frames[:1])
+                folder.append_structures(RELAXED, frames[1:])
+            tracker.log({"event": "relaxed", **row})
+            if "failed" in row:
+                failed, reason = failed + 1, row["failed"]
+                require_success(failed, len(done) + n, reason)
+    require_success(failed, len(finite), reason, last=True)
 
 
 def _by_index(folder: RunFolder, name: str) -> list[Atoms]:

@@ -4,23 +4,24 @@ Writes each candidate as it is done; the same command continues after a kill. At
 (npz and extxyz), frames of the relaxations, and the counts per stoichiometry (Fig. 2b).
 """
 
-from concurrent.futures import Executor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
-from sdedata.dataset import concatenate, counts_table, thin
-from sdedata.structures import StructureSet
-from sdedata.template import Template
 
 from experiments import cli
-from experiments.build import build, frozen_key, one_thread_each
+from experiments.build import build, frozen_key
 from experiments.progress import progress, say
 from experiments.runfolder import RunFolder
 from experiments.search import Candidate, read_trajectory, search
+from experiments.workers import require_success, workers
+from sdedata.dataset import concatenate, counts_table, thin
+from sdedata.rss import random_surface
+from sdedata.structures import StructureSet
+from sdedata.template import Template
 
 
 def run(config: DictConfig) -> dict[str, Any]:
@@ -62,8 +63,8 @@ def run(config: DictConfig) -> dict[str, Any]:
 def plan(config: DictConfig, template: Template, folder: Path) -> list[Candidate]:
     """Every candidate of the search; its index decides its composition and all that is random."""
     compositions = list(config.compositions)
-    for composition in compositions:
-        template.surface(composition, np.zeros((sum(_counts(composition)), 3)))
+    for composition in compositions:  # what cannot be drawn is told before any worker starts
+        random_surface(template, composition, np.random.default_rng(0), config.min_distances)
     return [
         Candidate(
             index=index,
@@ -133,28 +134,18 @@ def _search_all(config: DictConfig, candidates: list[Candidate], tracker: Any) -
     missing = [c for c in candidates if not c.path.is_file()]
     if not missing:
         return 0
-    failed = 0
-    done = len(candidates) - len(missing)
-    with one_thread_each():
-        executor: Executor = build(config.executor)
-        try:
-            futures = [executor.submit(search, candidate) for candidate in missing]
-            finished = progress(as_completed(futures), "search", len(candidates), done)
-            for n, future in enumerate(finished, start=1):
-                row = future.result()
-                tracker.log({"event": "candidate", **row})
-                failed += "failed" in row
-                if n >= 10 and failed > n / 2:
-                    raise ValueError(
-                        f"{failed} of {n} candidates failed, the last: {row['failed']}"
-                    )
-        except BrokenProcessPool as error:
-            raise ValueError(
-                "a worker died (out of memory?): the same command continues; fewer workers need less "
-                "memory (executor.max_workers=1)"
-            ) from error
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+    failed, done = 0, len(candidates) - len(missing)
+    reason = ""
+    with workers(config.executor) as executor:
+        futures = [executor.submit(search, candidate) for candidate in missing]
+        finished = progress(as_completed(futures), "search", len(candidates), done)
+        for n, future in enumerate(finished, start=1):
+            row = future.result()
+            tracker.log({"event": "candidate", **row})
+            if "failed" in row:
+                failed, reason = failed + 1, row["failed"]
+                require_success(failed, done + n, reason)
+    require_success(failed, len(candidates), reason, last=True)
     return failed
 
 
@@ -171,12 +162,6 @@ def _meta(config: DictConfig) -> dict[str, Any]:
             k: v for k, v in versions().items() if k in ("ase", "chgnet", "torch", "numpy")
         },
     }
-
-
-def _counts(composition: str) -> list[int]:
-    from sdedata.composition import parse_formula
-
-    return list(parse_formula(composition).values())
 
 
 def _plain(node: Any) -> Any:

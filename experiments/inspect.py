@@ -1,48 +1,63 @@
 """Say what a run or a model file is: how far, its losses, window, elements, cutoff."""
 
 import argparse
-import sys
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ase.data import chemical_symbols
+
+from experiments import cli
+from experiments.checkpoint import Model, load_model
+from experiments.runfolder import RunFolder
 
 
 def facts(path: Path) -> dict[str, Any]:
     """Name and value of what there is to know; ValueError if the path is no run and no model."""
-    from ase.data import chemical_symbols
-
-    from experiments.checkpoint import load_model
-    from experiments.runfolder import RunFolder
-
-    found: dict[str, Any] = {}
-    if path.is_dir():
-        folder = RunFolder.existing(path)
-        rows = folder.rows()
-        found["run"] = f"{path.resolve().parent.name} {path.resolve().name}"
-        if "train" in folder.config:
-            step = max((row.get("train/step", 0) for row in rows), default=0)
-            found["progress"] = f"step {step} of {folder.config['train']['steps']}"
-        else:
-            found["progress"] = "finished" if folder.summary else "not finished"
-        found |= {k: v for k, v in folder.summary.items() if "bins" not in k}
-    file = path / "model.pt" if path.is_dir() else path
-    if not path.is_dir() or file.is_file():
-        model = load_model(file)
-        card = model.card
-        found |= {
-            "model": f"{model.kind}, {sum(p.numel() for p in model.network.parameters()):,} parameters",
-            "digest": model.digest,
-            "trained on": f"{card['structures']} structures of {card['data']} ({card['digest']})",
-            "steps": card["steps"],
-            **card["losses"],
-            "window": "{:g} to {:g} Å above the slab".format(*model.window),
-            "elements": ", ".join(chemical_symbols[z] for z in model.elements),
-            "cutoff": f"{card['cutoff']:g} Å",
-            "compositions": ", ".join(card["compositions"]),
-            "calculator": card["calculator"] or "not recorded",
-        }
-        if model.kind == "score":
-            found["sde"] = ", ".join(f"{k}={v}" for k, v in card["sde"].items())
+    if not path.is_dir():
+        return _of_model(load_model(path))
+    folder = RunFolder.existing(path)
+    found = {"run": f"{path.resolve().parent.name} {path.resolve().name}"}
+    if "train" in folder.config:
+        found |= _of_training(folder)
+    else:
+        found["progress"] = "finished" if folder.summary else "not finished"
+    found |= {k: v for k, v in folder.summary.items() if "bins" not in k}
+    if (path / "model.pt").is_file():
+        found |= _of_model(load_model(path))
     return found
+
+
+def _of_training(folder: RunFolder) -> dict[str, Any]:
+    """How far it is; the last loss of each kind; what its data say."""
+    rows = [row for row in folder.rows() if "train/step" in row]
+    step = rows[-1]["train/step"] if rows else 0
+    found = {"progress": f"step {step} of {folder.config['train']['steps']}"}
+    found |= {k: v for row in rows for k, v in row.items() if k.split("/")[-1] == "loss"}
+    card = json.loads((folder.path / "data.json").read_text())
+    return found | _of_card(card | {"cutoff": folder.config["cutoff"]})
+
+
+def _of_model(model: Model) -> dict[str, Any]:
+    weights = sum(p.numel() for p in model.network.parameters())
+    found = {"model": f"{model.kind}, {weights:,} parameters", "digest": model.digest}
+    found |= {"steps": model.card["steps"], **model.card["losses"], **_of_card(model.card)}
+    if model.kind == "score":
+        found["sde"] = ", ".join(f"{k}={v}" for k, v in model.card["sde"].items())
+    return found
+
+
+def _of_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the model may be used."""
+    return {
+        "trained on": f"{card['structures']} structures of {card['data']} ({card['digest']})",
+        "window": "{:g} to {:g} Å above the slab".format(*card["window"]),
+        "elements": ", ".join(chemical_symbols[z] for z in card["elements"]),
+        "cutoff": f"{card['cutoff']:g} Å",
+        "compositions": ", ".join(card["compositions"]),
+        "calculator": card["calculator"] or "not recorded",
+    }
 
 
 def main() -> None:
@@ -51,16 +66,12 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         found = facts(arguments.run)
-    except ValueError as error:
-        print(f"inspect: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (ValueError, OSError) as error:
+        cli.refuse("inspect", error)
     width = max(len(name) for name in found)
     for name, value in found.items():
-        print(
-            f"{name:<{width}}  {value:.4g}"
-            if isinstance(value, float)
-            else f"{name:<{width}}  {value}"
-        )
+        told = f"{value:.4g}" if isinstance(value, float) else value
+        print(f"{name:<{width}}  {told}")
 
 
 if __name__ == "__main__":

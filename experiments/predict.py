@@ -1,45 +1,64 @@
 """Energies and forces of structures with a trained force field."""
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from experiments import cli
+from experiments.progress import progress
 
 
 def predict(run: Path, source: Path, output: Path) -> list[float]:
-    """Write `source` with predicted labels (forces on fixed atoms too) to `output`; returns energies.
+    """Write `source` with predicted labels (also on fixed atoms) to `output`; returns energies.
 
     ValueError for a model or file that cannot be used, or an element that the model does not know.
     """
     from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.data import chemical_symbols
     from ase.io import write
+    from ase.io.formats import UnknownFileTypeError, filetype
+
+    from experiments.checkpoint import load_model
+    from experiments.files import replacing
+    from guidance import ForceFieldCalculator
     from sdedata import Graph
     from sdedata.frames import read_frames
 
-    from experiments.checkpoint import load_model
-
     model = load_model(run, "forcefield")
     frames = read_frames(source)
-    energies = []
+    try:
+        filetype(str(output), read=False)
+    except UnknownFileTypeError as error:
+        raise ValueError(f"{output}: ASE writes no format of this name") from error
     for k, atoms in enumerate(frames):
-        unknown = {chemical_symbols[z] for z in atoms.numbers} - {
-            chemical_symbols[z] for z in model.elements
-        }
-        if unknown:
-            raise ValueError(
-                f"{source}, frame {k}: the model does not know {', '.join(sorted(unknown))}"
-            )
-        if not np.isfinite(atoms.positions).all():
-            raise ValueError(f"{source}, frame {k}: positions not finite")
-        energy, forces = model.network(Graph.from_atoms(atoms, model.network.cutoff))
-        energies.append(float(energy[0]))
-        atoms.calc = SinglePointCalculator(
-            atoms, energy=energies[-1], forces=forces.double().numpy()
-        )
-    write(output, frames)
+        _check(atoms, model.elements, f"{source}, frame {k}")
+
+    def to_graph(atoms: Atoms) -> Graph:
+        return Graph.from_atoms(atoms, model.network.cutoff)
+
+    calculator = ForceFieldCalculator(model.network, to_graph)
+    energies = []
+    for atoms in progress(frames, "predict"):
+        energies.append(calculator.get_potential_energy(atoms))
+        forces = calculator.results["forces"]
+        atoms.calc = SinglePointCalculator(atoms, energy=energies[-1], forces=forces)
+    with replacing(output) as part:
+        write(part, frames)
     return energies
+
+
+def _check(atoms: Atoms, elements: Sequence[int], where: str) -> None:
+    """ValueError, beginning with `where`, for a structure that the model cannot judge."""
+    unknown = sorted({chemical_symbols[z] for z in atoms.numbers if z not in elements})
+    if unknown:
+        raise ValueError(f"{where}: the model does not know {', '.join(unknown)}")
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise ValueError(f"{where}: positions or cell are not finite")
+    if any(p and not v.any() for p, v in zip(atoms.pbc, atoms.cell.array, strict=True)):
+        raise ValueError(f"{where}: periodic along a direction without a cell vector")
 
 
 def main() -> None:
@@ -55,9 +74,8 @@ def main() -> None:
     )
     try:
         energies = predict(arguments.run, arguments.structures, output)
-    except ValueError as error:
-        print(f"predict: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (ValueError, OSError) as error:
+        cli.refuse("predict", error)
     for k, energy in enumerate(energies):
         print(f"frame {k}: {energy:.4f} eV")
     print(f"written to {output}")

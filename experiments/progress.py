@@ -8,23 +8,27 @@ from typing import TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
-LINE_EVERY = 15.0  # seconds between plain lines
+FIRST_LINE, LONGEST_PAUSE = 5.0, 30.0  # seconds: plain lines come ever more rarely
 
 
 def progress(
     items: Iterable[T], label: str, total: int | None = None, done: int = 0
 ) -> Iterator[T]:
-    """Yield `items`, showing `label`, how many of `total` are done (`done` before) and the time left."""
+    """Yield `items`, showing `label`, how many of `total` are done, and the time left.
+
+    `done` were done before.
+    """
     total = len(items) + done if total is None and isinstance(items, Sized) else total
     if sys.stderr.isatty():
         yield from tqdm(items, desc=label, total=total, initial=done, leave=True)
         return
     start = last = time.monotonic()
+    pause = FIRST_LINE
     for n, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - last >= LINE_EVERY:
-            last = now
+        if now - last >= pause:
+            last, pause = now, min(1.5 * pause, LONGEST_PAUSE)
             print(_line(label, done + n, total, (now - start) / n), file=sys.stderr, flush=True)
 
 

@@ -1,20 +1,21 @@
-"""The whole method in one command: train, generate Ag6O3 in p(3x3), relax, compare with random search.
+"""The whole method in one command: train, generate Ag6O3 in p(3x3), relax, compare.
 
-Trains a force field and a score network on the shipped c(2x8) data, generates surfaces in a cell that
-the training never saw, relaxes them with the reference calculator, and draws their energies beside
-random structure search. The same command continues after a kill.
+Trains a force field and a score network on the shipped c(2x8) data, generates surfaces in a cell
+that the training never saw, relaxes them with the reference calculator, and draws their energies
+beside random structure search. The same command continues after a kill.
 """
 
 import time
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli, evaluate, sample, train
 from experiments.progress import say
 from experiments.runfolder import RunFolder
 
+MAY_CHANGE = ("output", "threads", "tracking_mode")
 STAGES = (("forcefield", "train", train.run), ("score", "train", train.run),
           ("sample", "sample", sample.run), ("evaluate", "evaluate", evaluate.run))  # fmt: skip
 
@@ -23,6 +24,9 @@ def run(config: DictConfig) -> dict[str, Any]:
     """Four stages, each a command of its own; returns the summary of the last."""
     home = Path(config.output) / "quickstart" / config.name
     folder = RunFolder(home)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    folder.save_config(plain, may_change=MAY_CHANGE)
+    folder.save_environment()
     began = time.perf_counter()
     seconds: dict[str, float] = {}
     for number, (stage, entry, run_stage) in enumerate(STAGES, start=1):
@@ -38,7 +42,8 @@ def run(config: DictConfig) -> dict[str, Any]:
         summary |= {f"{stage}/{k.split('/')[-1]}": v for k, v in losses.items() if "/" in k}
     folder.update_summary(summary)
     say(
-        f"{seconds['seconds/all'] / 60:.1f} minutes; everything is in {home}, the numbers in summary.json"
+        f"{seconds['seconds/all'] / 60:.1f} minutes; everything is in {home}, "
+        "the numbers in summary.json"
     )
     return summary
 

@@ -1,7 +1,7 @@
 """Generate surfaces with a trained score network, guided by a trained force field.
 
-Starts from a uniform prior on any slab, goes N reverse steps (Eq. 2), pulled by the forces (Eq. 3), and
-relaxes briefly. Each batch is written as it is done; the same command continues after a kill.
+Starts from a uniform prior on any slab, goes N reverse steps (Eq. 2), pulled by the forces (Eq. 3),
+and relaxes briefly. Each batch is written as it is done; the same command continues after a kill.
 """
 
 import math
@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
-from guidance import Guide, descend, eta_from_step
 from omegaconf import DictConfig, OmegaConf
-from sdedata import Graph, Template, collate, parse_formula
-from vpsde import generators, sample, times
 
 from experiments import cli
 from experiments.build import device_of, use_threads
 from experiments.checkpoint import Model, load_model
 from experiments.progress import progress, say
 from experiments.runfolder import RunFolder
+from guidance import Guide, descend, eta_from_step
+from sdedata import Graph, Template, collate, parse_formula
+from vpsde import generators, sample, times
 
 MAY_CHANGE = ("tracking", "output", "device", "threads", "batch_size", "n")
 PATH_TIMES = (1.0, 0.5, 0.0)
 DIFFUSED, GENERATED, PATH = "diffused", "generated", "path"
-"""Files of structures: at the end of the reverse process, after the short relaxation, on the way."""
+"""Files: at the end of the reverse process, after the short relaxation, on the way."""
 
 
 def run(config: DictConfig) -> dict[str, Any]:
@@ -44,7 +44,9 @@ def run(config: DictConfig) -> dict[str, Any]:
     folder.save_environment(str(generator.device))
     done = {int(atoms.info["index"]) for atoms in folder.structures(GENERATED)}
     if done and max(done) >= config.n:
-        raise ValueError(f"{folder.path} holds {len(done)} structures already: n={config.n} is less")
+        raise ValueError(
+            f"{folder.path} holds {len(done)} structures already: n={config.n} is less"
+        )
     missing = [k for k in range(config.n) if k not in done]
     batches = [
         missing[i : i + config.batch_size] for i in range(0, len(missing), config.batch_size)
@@ -141,7 +143,7 @@ class Generator:
         if field is not None and field.network.cutoff != score.network.cutoff:
             raise ValueError(
                 f"the force field's cutoff is {field.network.cutoff:g} Å, the score's "
-                f"{score.network.cutoff:g} Å: they share one neighbour list, so train with one cutoff"
+                f"{score.network.cutoff:g} Å: they share one neighbour list, train with one cutoff"
             )
         for model in (score, field):
             if model is not None:
@@ -225,8 +227,9 @@ def _window(config: DictConfig, score: Model, field: Model | None) -> tuple[floa
         )
     if field is not None and not field.window[0] <= window[0] < window[1] <= field.window[1]:
         raise ValueError(
-            f"the force field in {config.forcefield} was trained in the window {list(field.window)} "
-            f"Å, which does not hold {list(window)}: train it anew, or say allow_other_window=true"
+            f"the force field in {config.forcefield} was trained in the window "
+            f"{list(field.window)} Å, which does not hold {list(window)}: train it anew, or say "
+            "allow_other_window=true"
         )
     return window
 

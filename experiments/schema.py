@@ -8,18 +8,27 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
+
+
+def _above_the_slab(window: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < window[0] < window[1]:
+        raise ValueError("a window is [low, high] with 0 < low < high, Å above the slab")
+    return window
+
 
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
-Window = tuple[float, float]
+Window = Annotated[tuple[float, float], Strict(False), AfterValidator(_above_the_slab)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class Target(BaseModel):
@@ -27,6 +36,14 @@ class Target(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     target: str = Field(alias="_target_")
+
+
+class Network(Target):
+    """painnx's networks, whose torch layers would complain in their own words."""
+
+    features: Annotated[int, Ge(2)] = 64
+    blocks: Count = 1
+    n_radial: Annotated[int, Ge(2)] = 20
 
 
 class Tracking(Section):
@@ -40,12 +57,6 @@ class Tracking(Section):
 class Template(Section):
     slab: str
     window: Window | None
-
-    @model_validator(mode="after")
-    def ordered(self) -> "Template":
-        if self.window is not None and not self.window[0] < self.window[1]:
-            raise ValueError(f"window must be [low, high] with low < high, not {self.window}")
-        return self
 
 
 class Run(Section):
@@ -97,13 +108,13 @@ class Optimisation(Section):
 
 class ScoreTask(Section):
     kind: Literal["score"]
-    network: Target
+    network: Network
     refine_times: Positive
 
 
 class ForceFieldTask(Section):
     kind: Literal["forcefield"]
-    network: Target
+    network: Network
     energy_weight: NonNegative
     force_weight: NonNegative
 
@@ -184,7 +195,17 @@ def check(entry: str, config: DictConfig) -> None:
     try:
         SCHEMAS[entry].model_validate(plain)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part not in ("score", "forcefield"))
-        got = "" if first["type"] in ("extra_forbidden", "missing") else f", got {first['input']!r}"
-        raise ValueError(f"config key {key}: {first['msg']}{got}") from error
+        raise ValueError(_sentence(error)) from error
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    if path[0] == "task":
+        del path[1:2]  # which of the two schemas it was
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        return f"there is no config key {key}"
+    if first["type"] == "missing":
+        return f"config key {key} is missing"
+    return f"config key {key}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"

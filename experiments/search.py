@@ -1,9 +1,9 @@
 """One candidate of a random structure search, as a task that any executor can carry out."""
 
 import os
+import threading
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,16 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
-from guidance import LBFGS
 
 from experiments.build import from_key
+from guidance import LBFGS
 from sdedata.rss import Trajectory, random_surface, relax
 from sdedata.template import Template
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a worker needs to make structure `index`; everything random follows from (seed, index)."""
+    """What a worker needs for structure `index`; all that is random follows from (seed, index)."""
 
     index: int
     composition: str
@@ -37,25 +37,31 @@ class Candidate:
         return Path(self.folder) / f"{self.index:05d}.npz"
 
 
-@lru_cache(maxsize=1)
-def _calculator(config: str) -> Calculator:
-    import torch
+_mine = threading.local()  # calculators keep state: each thread of each process has its own
 
-    torch.set_num_threads(1)  # one process per core with one thread each beats any other split
-    return from_key(config)
+
+def _calculator(config: str) -> Calculator:
+    if getattr(_mine, "config", None) != config:
+        import torch
+
+        torch.set_num_threads(1)  # one process per core with one thread each beats any other split
+        _mine.calculator, _mine.config = from_key(config), config
+    return _mine.calculator
 
 
 def search(candidate: Candidate) -> dict[str, Any]:
     """Draw, relax and write one candidate; returns its row for the log.
 
-    A calculator that fails costs this candidate only: the row then holds `failed`, the reason.
+    What fails costs this candidate only: the row then holds `failed`, the reason.
     """
     started = time.process_time()
     rng = np.random.default_rng([candidate.seed, candidate.index])
     row: dict[str, Any] = {"index": candidate.index, "composition": candidate.composition}
     calculator = _calculator(candidate.calculator)
-    atoms = random_surface(candidate.template, candidate.composition, rng, candidate.min_distances)
     try:
+        atoms = random_surface(
+            candidate.template, candidate.composition, rng, candidate.min_distances
+        )
         trajectory = relax(atoms, calculator, optimizer=LBFGS, **candidate.relaxation)
     except Exception as error:  # calculators raise anything; the reason is kept in the log
         return row | {"failed": f"{type(error).__name__}: {error}"}
@@ -83,7 +89,7 @@ def write_trajectory(path: Path, trajectory: Trajectory, row: dict[str, Any]) ->
         positions=trajectory.positions.astype(np.float32),
         energies=trajectory.energies,
         forces=trajectory.forces.astype(np.float32),
-        **{f"row.{key}": np.array(value) for key, value in row.items()},
+        **{f"row.{key}": np.array(value) for key, value in row.items()},  # type: ignore[arg-type]
     )
     partial.replace(path)
 
@@ -98,7 +104,7 @@ def read_trajectory(path: Path) -> tuple[Trajectory, dict[str, Any]]:
 def assess(
     atoms: Atoms, calculator: str, relaxation: dict[str, float]
 ) -> tuple[dict[str, Any], list[Atoms]]:
-    """Relax one generated structure: its row, and the frames before and after (none if it failed)."""
+    """Relax one generated structure: its row, and the frames before and after, if it succeeded."""
     row: dict[str, Any] = {"index": int(atoms.info["index"])}
     reference = _calculator(calculator)
     try:

@@ -5,12 +5,12 @@ from typing import Any, Protocol
 
 import torch
 from omegaconf import DictConfig
-from painnx import ForceField, ScoreNetwork, fit_shift_and_scale
-from sdedata import Graph, collate
 from torch import Tensor
-from vpsde import SDE, denoising_errors, draw_times, generators
 
 from experiments.build import build
+from painnx import ForceField, ScoreNetwork, fit_shift_and_scale
+from sdedata import Graph, collate
+from vpsde import SDE, denoising_errors, draw_times, generators
 
 VALIDATION_SEED = 1234567
 VALIDATION_DRAWS = 4

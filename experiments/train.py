@@ -1,7 +1,8 @@
 """Train a score network (task=score) or a force field (task=forcefield).
 
-The run folder gets metrics, checkpoints and `model.pt`, one file from which the network, its window,
-elements and cutoff are rebuilt. The same command continues an interrupted run to the same numbers.
+The run folder gets metrics, checkpoints and `model.pt`, one file from which the network, its
+window, elements and cutoff are rebuilt. The same command continues an interrupted run to the same
+numbers.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from experiments.build import build, device_of, use_threads
 from experiments.progress import progress, say
 
 SHOWN = 4
+VALIDATED = ("val", "forcefield")  # what a model's card tells
 MAY_CHANGE = ("tracking", "output", "device", "threads", "train.checkpoint_every")
 
 
@@ -39,8 +41,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     folder.save_environment(str(device))
     folder.write_json("data.json", data.facts)
     say(
-        f"{config.task.kind}: {len(data.train)} structures to learn from, {len(data.val)} held out; "
-        f"{sum(p.numel() for p in task.network.parameters()):,} parameters; {device}"
+        f"{config.task.kind}: {len(data.train)} structures to learn from, {len(data.val)} held "
+        f"out; {sum(p.numel() for p in task.network.parameters()):,} parameters; {device}"
     )
     trainer = Trainer(
         task, data.train, data.val, config.train, config.data.max_repeats, config.seed, device
@@ -52,7 +54,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     tracking = plain["tracking"] | {"tags": [*plain["tracking"]["tags"], config.task.kind]}
     last: dict[str, float] = {}
     with Tracker(folder, **tracking, job_type="train", name=config.name) as tracker:
-        if not logged:
+        if not folder.rows():
             _show_data(tracker, data.structures)
         steps = progress(trainer.run(checkpoint), "train", config.train.steps, trainer.step)
         for row in steps:
@@ -62,7 +64,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         if not last:  # nothing was left to do
             last = {k: v for r in folder.rows() for k, v in r.items() if isinstance(v, int | float)}
         card = data.facts | {"cutoff": config.cutoff, "steps": trainer.step, "sde": plain["sde"]}
-        card |= {"losses": {k: v for k, v in last.items() if k.split("/")[0] != "train"}}
+        card |= {"losses": {k: v for k, v in last.items() if k.split("/")[0] in VALIDATED}}
         save_model(folder / "model.pt", config.task.kind, trainer.best, card)
         tracker.figure("learning_curves", learning_curves(folder.rows()))
         tracker.summary(last)
@@ -72,7 +74,7 @@ def run(config: DictConfig) -> dict[str, Any]:
 
 
 def _show_data(tracker: Any, structures: Any) -> None:
-    """What is learned from: energies above the lowest of each stoichiometry, the lowest ones drawn."""
+    """What is learned from: energies above the lowest of each stoichiometry, the lowest drawn."""
     energies = structures.relative_energy
     tracker.energies("data", energies.tolist())
     first = structures.relative_energy.argsort(kind="stable")[:SHOWN]

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from sdedata import Graph, collate, repeat
-from sdedata.augment import draw_repeats
 from torch.optim.swa_utils import AveragedModel
-from vpsde import generators
 
 from experiments.checkpoint import load, save
 from experiments.tasks import Task
+from sdedata import Graph, collate, repeat
+from sdedata.augment import draw_repeats
+from vpsde import generators
 
 VALIDATION_BATCH = 32
 INIT_STREAM = 2**31 + 1  # a random stream that no training step uses
@@ -52,6 +52,7 @@ class Trainer:
             weight_decay=settings.weight_decay,
         )
         self.step = 0
+        self._whole = True  # False while a step changes weights: no moment for a checkpoint
 
     @property
     def best(self) -> Any:
@@ -62,8 +63,9 @@ class Trainer:
         """Train to the last step; yields rows for the log, and keeps `checkpoint` up to date."""
         try:
             yield from self._steps(checkpoint)
-        finally:  # also when the run is told to stop: nothing is lost but the step it was in
-            self.save(checkpoint)
+        finally:  # also when the run is told to stop
+            if self._whole:
+                self.save(checkpoint)
 
     def _steps(self, checkpoint: Path) -> Iterator[dict[str, float]]:
         settings, started, seen, losses = self.settings, time.perf_counter(), 0, []
@@ -103,13 +105,15 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=list(self.network.parameters()))  # not by positions: a fifth faster
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self._whole = False
         self.optimizer.step()
         self.average.update_parameters(self.network)
         self.step += 1
+        self._whole = True
         return float(loss.detach()), float(norm), graph.n_structures
 
     def _batch(self, generator: torch.Generator) -> Graph:
-        """Random structures in random repeats; larger cells come in fewer, at about the same cost."""
+        """Random structures in random repeats; larger cells come in fewer, at like cost."""
         repeats = draw_repeats(self.max_repeats, generator)
         n = max(1, self.settings.batch_size // math.prod(repeats))
         chosen = torch.randperm(len(self.train), generator=generator)[:n].tolist()
@@ -147,6 +151,6 @@ class Trainer:
 
 
 def seeded(seed: int) -> None:
-    """Initial weights follow from the seed (torch initialises networks from its global generator)."""
+    """Initial weights follow from the seed (torch draws them from its global generator)."""
     (generator,) = generators(seed, [INIT_STREAM])
     torch.manual_seed(generator.initial_seed())
