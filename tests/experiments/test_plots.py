@@ -174,6 +174,9 @@ def test_side_view_shows_heights():
     across = atoms.positions[-1] @ along
     height = atoms.positions[-1, 2] + 0.5 * drawn_radii(np.array([8]))[0]
     assert is_red(at(across, height))
+    image_of_it = at(across + np.linalg.norm(atoms.cell[0]), height)
+    assert is_red(image_of_it)
+    assert image_of_it[1] > at(across, height)[1] + 0.2, "periodic images are faded"
     assert at(across, atoms.positions[:, 2].max() + 1.2)[3] == 0, "nothing above the surface"
 
 
