@@ -137,7 +137,7 @@ def test_times_are_stratified():
     strata = ((t - 1e-3) / (1 - 1e-3) * 64).floor()
     assert torch.equal(strata.sort().values, torch.arange(64).double())
     assert not torch.equal(strata, strata.sort().values)
-    refined = draw_times(64, generator, refine=3.0)
+    refined = draw_times(64, generator, refine=3.0, t_min=1e-3)
     assert refined.min() >= 1e-3
     torch.testing.assert_close(refined.median(), torch.tensor(0.125).double(), atol=0.02, rtol=0)
     with pytest.raises(ValueError, match="refine > 0"):

@@ -225,7 +225,11 @@ def test_frozen_atoms_stay_and_mobile_ones_keep_to_cell_and_window(make_slab, sd
         return weights * smooth_score(graph, t)  # frozen atoms get a score too: it must not matter
 
     inverse = torch.linalg.inv(graph.cell[graph.batch, :2, :2])
-    for state in sample(model, graph, sde, times(25), generators(0, range(2))):
+
+    def guide(graph, t):
+        return weights * 0.1 * graph.mobile[:, None].expand(-1, 3)
+
+    for state in sample(model, graph, sde, times(25), generators(0, range(2)), guide):
         x = state.graph.positions
         assert x.dtype == dtype
         assert not x.requires_grad

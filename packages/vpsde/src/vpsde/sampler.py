@@ -94,13 +94,13 @@ def sample(
     finite = torch.ones(graph.n_structures, dtype=torch.bool, device=graph.positions.device)
     yield State(grid[0], graph, finite)
     for t, t_next in pairwise(grid):
-        with torch.no_grad():
-            score = sde.score(model, graph, graph.cell.new_full((graph.n_structures,), t))
         velocity = 0.0 if guide is None else guide(graph, t)
         silent = t_next == grid[-1] and not noisy_end
         std = 0.0 if silent else noise_level(sde, t, t_next, noise)
         dw = draw(torch.randn, graph, generators)
-        new = reverse_step(graph, score, sde, t, t_next, dw, std=std, velocity=velocity)
+        with torch.no_grad():
+            score = sde.score(model, graph, graph.cell.new_full((graph.n_structures,), t))
+            new = reverse_step(graph, score, sde, t, t_next, dw, std=std, velocity=velocity)
         finite = finite & _all_finite(graph, new)
         graph = graph.at(torch.where(finite[graph.batch, None], new, graph.positions))
         yield State(t_next, graph, finite)
