@@ -27,7 +27,7 @@ def times(steps: int, refine: float = 1.5) -> list[float]:
     """steps + 1 times from 1 to 0: uniform for `refine` = 1 (the paper), above it crowded toward 0.
 
     With exact scores of three structures and 25 steps, 69 % end within 0.02 Å on the uniform grid
-    and all of them at 1.5, with frequencies as good.
+    and 99.9 % at 1.5, with frequencies as good.
     """
     if steps < 1 or refine <= 0:
         raise ValueError(f"need steps >= 1 and refine > 0, got {steps} and {refine}")
@@ -87,7 +87,8 @@ def sample(
     last finite ones, is marked in `finite`, and the others go on.
 
     `guide(graph, t)` is a velocity, Å per unit of t (Eq. 3: tau(t) times forces). `noise` is
-    "ancestral" or "euler" (the paper; with `noisy_end` in the last step too).
+    "ancestral" or "euler" (the paper; with `noisy_end` in the last step too). With exact scores the
+    frequencies of a mixture come out at 25 steps with the first, and are 5 % off with the second.
     Raises ValueError for a graph that cannot be diffused (see `sde.check`).
     """
     graph = graph.at(sde.prior(graph, generators))
