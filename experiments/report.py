@@ -1,0 +1,176 @@
+"""Publish a finished quickstart run: its picture, its numbers, and the README's table of them.
+
+Adds the run to docs/results.json under the name of its folder, draws docs/overview.png (of the
+first run there) and rewrites the README between its markers: the text says what the files say.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+ROWS = (
+    # label, how it is written, of generated structures, of random search
+    ("structures", "{:.0f}", "gen/n", "rss/n"),
+    ("median energy as generated (eV)", "{:.2f}", "gen/energy_median", None),
+    ("median energy, relaxed (eV)", "{:.2f}", "gen_relaxed/energy_median", "rss/energy_median"),
+    ("lowest energy, relaxed (eV)", "{:.2f}", "gen_relaxed/energy_min", None),
+    ("valid as generated", "{:.0%}", "gen/frac_valid", None),
+    ("different surfaces, relaxed", "{:.0%}", "gen/frac_unique", None),
+    ("ends in the lowest of random search", "{:.0%}", "gen/hit_rate", "rss/hit_rate"),
+    ("relaxation steps, mean", "{:.0f}", "gen/relax_steps_mean", "rss/relax_steps_mean"),
+    ("force field, held out: energy (meV/atom)", "{:.0f}", "forcefield/energy_mae", None),
+    ("force field, held out: forces (meV/Å)", "{:.0f}", "forcefield/force_mae", None),
+    ("seconds", "{:.0f}", "seconds/all", None),
+)
+
+
+def results_table(results: dict[str, Any]) -> str:
+    """Markdown: one column per run of docs/results.json and one for random search; the commands."""
+    first = next(iter(results.values()))["summary"]
+    header = ["", "random search", *(f"`{name}`" for name in results)]
+    lines = [header, ["---"] * len(header)]
+    for label, form, key, rss in ROWS:
+        values = [(first, rss), *((run["summary"], key) for run in results.values())]
+        lines.append([label, *(_cell(form, s.get(k)) for s, k in values)])
+    commands = [
+        f"- `{name}`: `{run['command']}` (seed {run['seed']}; {run['machine']})"
+        for name, run in results.items()
+    ]
+    return "\n".join([_rows(lines), "", *commands])
+
+
+def overview(home: Path) -> np.ndarray:
+    """The picture: path at t = 1, 0.5, 0, lowest structure, energies beside random search."""
+    from experiments.evaluate import EVALUATED, RELAXED, reference_set, relative_energies
+    from experiments.pictures import structures
+    from experiments.plots import energy_histogram
+    from experiments.sample import PATH
+
+    source, evaluation = _only_run(home / "sample"), _only_run(home / "evaluate")
+    before, after = evaluation.structures(EVALUATED), evaluation.structures(RELAXED)
+    path = source.structures(PATH)[:3]
+    if len(path) < 3 or not after:
+        raise ValueError(f"{home} holds no finished evaluation: run the quickstart to its end")
+    reference = reference_set(None, after[0], evaluation.config["calculator"])
+    energies = relative_energies(before, after, reference)
+    best = int(np.argmin(energies["gen_relaxed"]))
+    lowest = f"lowest of {len(after)}, relaxed: {energies['gen_relaxed'][best]:+.2f} eV"
+    titles = ["t = 1: noise", "t = 0.5", "t = 0: generated", lowest]
+    above = structures([*path, after[best]], titles)
+    below = energy_histogram({
+        "random search, relaxed": energies["rss"],
+        "generated": energies["gen"],
+        "generated, relaxed": energies["gen_relaxed"],
+    })  # fmt: skip
+    below.set_size_inches(above.get_figwidth(), 2.8)
+    return np.vstack([_pixels(above), _pixels(below)])
+
+
+def command_of(config: dict[str, Any]) -> str:
+    """What somebody types to repeat a quickstart run with this config."""
+    from omegaconf import OmegaConf
+
+    from experiments import cli
+    from experiments.quickstart import MAY_CHANGE
+
+    usual: Any = OmegaConf.to_container(cli.load("quickstart"))
+    changed = {k: v for k, v in config.items() if k not in MAY_CHANGE and v != usual.get(k)}
+    if not changed:
+        return "make quickstart"
+    written = (f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in changed.items())
+    return " ".join(["python -m experiments.quickstart", *map(shlex.quote, written)])
+
+
+def publish(home: Path, docs: Path, readme: Path) -> None:
+    """Write all three; ValueError for a folder that is no finished quickstart run."""
+    from matplotlib.image import imsave
+
+    from experiments.runfolder import RunFolder
+
+    run = RunFolder.existing(home)
+    if "seconds/all" not in run.summary:
+        raise ValueError(f"{home} is not a finished quickstart run: its summary has no seconds/all")
+    file = docs / "results.json"
+    results = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
+    results[run.name] = {
+        "command": command_of(run.config),
+        "seed": run.config["seed"],
+        "machine": f"{os.cpu_count()} cores, {environment['platform']}, {environment['device']}",
+        "environment": environment,
+        "summary": run.summary,
+    }
+    docs.mkdir(exist_ok=True)
+    if next(iter(results)) == run.name:
+        imsave(docs / "overview.png", overview(home), pil_kwargs={"optimize": True})
+    file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    readme.write_text(fill(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
+
+
+def fill(text: str, results: dict[str, Any]) -> str:
+    """The README's `text` with the table between its markers."""
+    block = f"<!-- results -->\n{results_table(results)}\n<!-- /results -->"
+    new, count = re.subn(
+        r"<!-- results -->\n.*?<!-- /results -->", lambda _: block, text, flags=re.S
+    )
+    if count != 1:
+        raise ValueError("the README needs one block from <!-- results --> to <!-- /results -->")
+    return new
+
+
+def _only_run(parent: Path) -> Any:
+    from experiments.runfolder import RunFolder
+
+    found = sorted(p.parent for p in parent.glob("*/config.yaml"))
+    if len(found) != 1:
+        raise ValueError(f"{parent} holds {len(found)} runs, not one: is it of a quickstart run?")
+    return RunFolder.existing(found[0])
+
+
+def _pixels(figure: Any) -> np.ndarray:
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from experiments.style import STYLE
+
+    figure.set_dpi(130)
+    canvas = FigureCanvasAgg(figure)
+    with matplotlib.rc_context(STYLE):
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def _cell(form: str, value: float | None) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _rows(lines: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="experiments.report", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished quickstart run")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    arguments = parser.parse_args()
+    try:
+        publish(arguments.run, arguments.docs, arguments.readme)
+    except ValueError as error:
+        print(f"report: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(
+        f"written: {arguments.docs}/overview.png, {arguments.docs}/results.json, {arguments.readme}"
+    )
+
+
+if __name__ == "__main__":
+    main()
