@@ -1,0 +1,161 @@
+"""What the README says is so: its commands, its equation map, its numbers, its links."""
+
+import ast
+import functools
+import importlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import cli, report
+from experiments.schema import SCHEMAS
+from sdedata import shipped
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PLAIN = " ".join(README.split())  # sentences, wherever their lines break
+RESULTS = ROOT / "docs/results.json"
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("packages/*/README.md"))]
+NAMED_CODE = re.compile(r"\[`([\w.]+)`\]\(((?:packages|experiments|tests)/[^)]+\.py)\)")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+
+
+def commands() -> list[str]:
+    """Every line of the bash blocks, and every inline `make ...` or `python -m ...`."""
+    lines = [line for block in blocks(README, "bash") for line in block.splitlines()]
+    lines += re.findall(r"`((?:make|python -m|pip install) [^`]+)`", README)
+    assert len(lines) > 12
+    return sorted(set(lines))
+
+
+def entries() -> list[tuple[str, list[str]]]:
+    """Entry point and arguments of every command that is one of ours."""
+    parts = [shlex.split(line) for line in commands()]
+    return [(p[2].removeprefix("experiments."), p[3:]) for p in parts if p[0] == "python"]
+
+
+@functools.cache
+def definitions(path: str) -> set[str]:
+    return {
+        node.name
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+
+
+@pytest.mark.parametrize(("entry", "arguments"), [e for e in entries() if e[0] in SCHEMAS])
+def test_commands_compose(entry, arguments):
+    config = cli.load(entry, arguments)
+    for argument in arguments:
+        key = argument.split("=")[0]
+        assert key.split(".")[0] in config or (cli.CONF / key).is_dir(), argument
+
+
+@pytest.mark.parametrize("entry", sorted({e for e, _ in entries()} - set(SCHEMAS)))
+def test_other_commands_know_their_arguments(entry):
+    help_text = subprocess.run(
+        [sys.executable, "-m", f"experiments.{entry}", "--help"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    positional = re.search(r"usage: .*?\n\n", help_text, re.S)[0].split("]")[-1].split()
+    given = {len(arguments) for e, arguments in entries() if e == entry}
+    assert given == {len(positional)}
+
+
+def test_make_targets_and_packages_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    for line in commands():
+        words = shlex.split(line)
+        if words[0] == "make":
+            assert words[1] in targets, line
+        if words[0] == "pip":
+            assert (ROOT / words[2] / "pyproject.toml").is_file(), line
+
+
+def test_every_name_in_the_map_is_where_it_says():
+    table = README.split("## From the paper to code and test")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("|")][2:]
+    for row in rows:
+        code, proof = row.split(" | ")[-2:]
+        assert NAMED_CODE.findall(code), row
+        assert NAMED_CODE.findall(proof), row
+    for name, path in NAMED_CODE.findall(README):
+        if path.startswith("tests/"):
+            assert name in definitions(path), name
+            continue
+        module = path.split("/src/")[-1].removesuffix(".py").replace("/", ".")
+        functools.reduce(getattr, name.split("."), importlib.import_module(module))
+        assert name.split(".")[0] in definitions(path), f"{name} is defined elsewhere"
+
+
+def test_the_paper_is_compared_at_equal_training():
+    """The command for `vp` differs from the default one in its process alone."""
+    (arguments,) = [a for e, a in entries() if e == "quickstart"]
+    ours, papers = cli.load("quickstart"), cli.load("quickstart", arguments)
+    assert papers.score == [*ours.score, "sde=vp"]
+    assert {k for k in ours if ours[k] != papers[k]} == {"name", "score"}
+
+
+@pytest.mark.parametrize("equation", ["Eq. 1", "Eq. 2", "Eq. 3", "loss", "prior", "Fig. 2b"])
+def test_the_map_is_complete(equation):
+    assert f"| {equation} |" in README
+
+
+def test_the_numbers_are_those_of_the_runs():
+    assert RESULTS.is_file(), "publish a run: python -m experiments.report runs/quickstart/ag6o3"
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert report.fill(README, results) == README
+    for run in results.values():
+        assert set(run) == {"command", "seed", "machine", "environment", "summary"}
+        required = {key for _, _, *keys in report.ROWS for key in keys if key}
+        assert required <= set(run["summary"])
+    assert next(iter(results.values()))["command"] == "make quickstart"  # as the caption says
+
+
+def test_the_sizes_of_the_shipped_sets_are_true():
+    sizes = {name: len(shipped.load(name)) for name in shipped.names()}
+    assert f"The package carries {sizes['rss_c2x8']} relaxed minima in c(2x8)" in PLAIN
+    assert f"Ag6O3 in p(3x3) ({sizes['rss_ag6o3_p3x3']})" in PLAIN
+    assert f"Ag12O6 in p(4x4) ({sizes['rss_ag12o6_p4x4']})" in PLAIN
+    said = re.findall(r"(?<![\d,])(\d+) (?:training )?structures", PLAIN)
+    assert {int(n) for n in said} == {sizes["rss_c2x8"]}
+
+
+def test_what_differs_is_told_with_the_defaults_that_hold():
+    """Sentences about defaults, each against the config that it is about."""
+    train, sample = cli.load("train"), cli.load("sample")
+    assert train.sde["_target_"] == "vpsde.brownian"
+    assert f"beta from {train.sde.beta_min:g} to {train.sde.beta_max:g}." in PLAIN
+    low, high = train.data.window
+    assert f"models are confined to {low:g} to {high:g} Å" in PLAIN
+    search = cli.load("generate_data")
+    assert "drops atoms {:g} to {:g} Å above".format(*search.template.window) in PLAIN
+    for relaxation in (search.relaxation, cli.load("evaluate").relaxation):
+        assert f"{relaxation.fmax:g} eV/Å in at most {relaxation.max_steps} steps" in PLAIN
+    assert f"Forces longer than {sample.guide.max_force:g} eV/Å are shortened" in PLAIN
+    assert sample.guide.eta_dt == 0.001
+    assert (sample.sampler.noise, sample.sampler.noisy_end) == ("ancestral", False)
+    assert train.data.max_repeats == 2
+    assert "data.max_repeats=1" in cli.load("quickstart").forcefield
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_resolve(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (path.parent / target.split("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("package", ["sdedata", "painnx", "vpsde", "guidance"])
+def test_the_example_of_each_package_runs(package):
+    text = (ROOT / f"packages/{package}/README.md").read_text(encoding="utf-8")
+    (example,) = blocks(text, "python")
+    exec(compile(example, f"{package}/README.md", "exec"), {"__name__": "example"})
