@@ -32,7 +32,7 @@ The config, with its defaults:
 
 def load(entry: str, overrides: Sequence[str] = ()) -> DictConfig:
     """The composed and checked config of an entry point; ValueError if it is not valid."""
-    from experiments.schema import check
+    from experiments.schema import checked
 
     try:
         with initialize_config_dir(str(CONF), version_base=None):
@@ -40,8 +40,7 @@ def load(entry: str, overrides: Sequence[str] = ()) -> DictConfig:
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_sentence(error)) from error
-    check(entry, config)
-    return config
+    return checked(entry, config)
 
 
 def main(entry: str, run: Callable[[DictConfig], dict[str, Any]], doc: str, example: str) -> None:

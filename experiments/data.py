@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from sdedata import Graph, StructureSet, shipped
+from experiments.progress import say
+from sdedata import Graph, StructureSet, Template, shipped
 from sdedata.dataset import (
     inside_window,
     low_energy,
@@ -45,16 +46,22 @@ def training_data(config: DictConfig, kind: str) -> TrainingData:
     section = config.data
     source = _source(section, kind)
     data = load_set(source, Path(config.output) / "cache")
+    total = len(data)
     own = source not in shipped.names()
     window = tuple(section.window)
     if own:
-        require_window(data, window, source)  # of a user's data, nothing is left out unasked
+        _require_room(data, window, source)  # of a user's data, nothing is left out unasked
     else:
         data = data.select(inside_window(data, window))
     if kind == "score":
         data = low_energy(data, section.within)
     if section.oxygen != "all":
         data = (oxygen_poor if section.oxygen == "poor" else oxygen_rich)(data)
+    if len(data) < total:
+        say(
+            f"{source}: {len(data)} of {total} structures are inside the window and as data.within "
+            "and data.oxygen ask"
+        )
     train, val = split(data, config.train.validation_share, config.seed)
     graphs = data.graphs(config.cutoff, window, config.neighbours)
     return TrainingData(
@@ -73,6 +80,16 @@ def training_data(config: DictConfig, kind: str) -> TrainingData:
     )
 
 
+def _require_room(data: StructureSet, window: tuple[float, float], source: str) -> None:
+    """ValueError unless the overlayers lie in the window, and the window in each frame's vacuum."""
+    require_window(data, window, source)
+    for i in range(len(data)):
+        try:
+            Template.from_slab(data.atoms(i), window)
+        except ValueError as error:
+            raise ValueError(f"{source}, frame {i}, {error}") from error
+
+
 def _source(section: DictConfig, kind: str) -> str:
     """Minima for the score, frames for the force field where there are any."""
     if kind == "score":
@@ -89,7 +106,7 @@ def split(data: StructureSet, share: float, seed: int) -> tuple[list[int], list[
     units, position = np.unique(unit, return_inverse=True)
     if len(units) < 2:
         raise ValueError(
-            f"{len(units)} structure is too few: training and validation need one each"
+            f"training and validation need a structure each: there is {len(units)} in the data"
         )
     (generator,) = generators(seed, [SPLIT_STREAM])
     order = torch.randperm(len(units), generator=generator).numpy()

@@ -19,7 +19,7 @@ def predict(run: Path, source: Path, output: Path) -> list[float]:
     """
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io import write
-    from ase.io.formats import UnknownFileTypeError, filetype
+    from ase.io.formats import filetype, ioformats
 
     from experiments.checkpoint import load_model
     from experiments.files import replacing
@@ -29,10 +29,8 @@ def predict(run: Path, source: Path, output: Path) -> list[float]:
 
     model = load_model(run, "forcefield")
     frames = read_frames(source)
-    try:
-        filetype(str(output), read=False)
-    except UnknownFileTypeError as error:
-        raise ValueError(f"{output}: ASE writes no format of this name") from error
+    if filetype(str(output), read=False) not in ioformats:
+        raise ValueError(f"{output}: ASE writes no format of this name")
     for k, atoms in enumerate(frames):
         _check(atoms, model.elements, f"{source}, frame {k}")
 

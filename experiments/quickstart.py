@@ -16,30 +16,42 @@ from experiments.progress import say
 from experiments.runfolder import RunFolder
 
 MAY_CHANGE = ("output", "threads", "tracking_mode")
-STAGES = (("forcefield", "train", train.run), ("score", "train", train.run),
-          ("sample", "sample", sample.run), ("evaluate", "evaluate", evaluate.run))  # fmt: skip
+STAGES = {
+    "forcefield": ("train", train.run),
+    "score": ("train", train.run),
+    "sample": ("sample", sample.run),
+    "evaluate": ("evaluate", evaluate.run),
+}
 
 
 def run(config: DictConfig) -> dict[str, Any]:
     """Four stages, each a command of its own; returns the summary of the last."""
     home = Path(config.output) / "quickstart" / config.name
+    commands, configs = plan(config, home)
     folder = RunFolder(home)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     folder.save_config(plain, may_change=MAY_CHANGE)
     folder.save_environment()
-    began = time.perf_counter()
-    seconds: dict[str, float] = {}
-    for number, (stage, entry, run_stage) in enumerate(STAGES, start=1):
-        say(f"[{number}/{len(STAGES)}] {stage}: python -m experiments.{entry} "
-            + " ".join(overrides(config, stage, home)))  # fmt: skip
+    seconds = {k: v for k, v in folder.summary.items() if k.startswith("seconds/")}
+    for number, (stage, (entry, run_stage)) in enumerate(STAGES.items(), start=1):
+        command = " ".join(commands[stage])
+        say(f"[{number}/{len(STAGES)}] {stage}: python -m experiments.{entry} {command}")
         started = time.perf_counter()
-        result = run_stage(cli.load(entry, overrides(config, stage, home)))
-        seconds[f"seconds/{stage}"] = round(time.perf_counter() - started, 1)
-    seconds["seconds/all"] = round(time.perf_counter() - began, 1)
-    summary = {k: v for k, v in result.items() if "bins" not in k} | seconds
+        result = run_stage(configs[stage])
+        # A continued run adds to what its earlier parts took.
+        spent = seconds.get(f"seconds/{stage}", 0.0) + time.perf_counter() - started
+        seconds[f"seconds/{stage}"] = round(spent, 1)
+        seconds["seconds/all"] = round(sum(seconds[f"seconds/{s}"] for s in STAGES
+                                           if f"seconds/{s}" in seconds), 1)  # fmt: skip
+        folder.update_summary(seconds)
+    summary = result | seconds
     for stage in ("forcefield", "score"):
-        losses = RunFolder(home / "train" / stage).summary
-        summary |= {f"{stage}/{k.split('/')[-1]}": v for k, v in losses.items() if "/" in k}
+        trained = RunFolder(home / "train" / configs[stage].name).summary
+        summary |= {
+            f"{stage}/{key.split('/')[-1]}": value
+            for key, value in trained.items()
+            if key.startswith(("val/", "forcefield/"))
+        }
     folder.update_summary(summary)
     say(
         f"{seconds['seconds/all'] / 60:.1f} minutes; everything is in {home}, "
@@ -48,19 +60,26 @@ def run(config: DictConfig) -> dict[str, Any]:
     return summary
 
 
-def overrides(config: DictConfig, stage: str, home: Path) -> list[str]:
-    """What the stage's own command would be given."""
+def plan(config: DictConfig, home: Path) -> tuple[dict[str, list[str]], dict[str, DictConfig]]:
+    """What each stage's own command would be given, and its config: checked before any begins."""
     common = [f"output={home}", f"seed={config.seed}", f"tracking.group={config.name}",
               f"tracking.mode={config.tracking_mode or 'null'}"]  # fmt: skip
-    if stage in ("forcefield", "score", "sample") and config.threads is not None:
-        common.append(f"threads={config.threads}")
-    own = {
-        "forcefield": ["task=forcefield"],
-        "score": ["task=score"],
-        "sample": [f"score={home}/train/score", f"forcefield={home}/train/forcefield"],
-        "evaluate": [f"sample={home}/sample/Ag6O3"],
-    }
-    return own[stage] + common + list(config[stage])
+    threads = [] if config.threads is None else [f"threads={config.threads}"]
+    commands: dict[str, list[str]] = {}
+    configs: dict[str, DictConfig] = {}
+
+    def add(stage: str, *own: str) -> str:
+        """Returns the folder of the stage's run."""
+        entry, _ = STAGES[stage]
+        commands[stage] = [*own, *common, *config[stage]]
+        configs[stage] = cli.load(entry, commands[stage])
+        return str(home / entry / configs[stage].name)
+
+    forcefield = add("forcefield", "task=forcefield", *threads)
+    score = add("score", "task=score", *threads)
+    sampled = add("sample", f"score={score}", f"forcefield={forcefield}", *threads)
+    add("evaluate", f"sample={sampled}")
+    return commands, configs
 
 
 if __name__ == "__main__":

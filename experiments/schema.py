@@ -10,6 +10,8 @@ from annotated_types import Ge, Gt, Lt
 from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
+from sdedata import parse_formula
+
 
 def _above_the_slab(window: tuple[float, float]) -> tuple[float, float]:
     if not 0 < window[0] < window[1]:
@@ -22,6 +24,14 @@ Natural = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
+
+
+def _readable(composition: str) -> str:
+    parse_formula(composition)
+    return composition
+
+
+Formula = Annotated[str, AfterValidator(_readable)]
 Window = Annotated[tuple[float, float], Strict(False), AfterValidator(_above_the_slab)]
 
 
@@ -39,11 +49,22 @@ class Target(BaseModel):
 
 
 class Network(Target):
-    """painnx's networks, whose torch layers would complain in their own words."""
+    """painnx's networks, whose layers would complain in torch's words."""
 
     features: Annotated[int, Ge(2)] = 64
     blocks: Count = 1
     n_radial: Annotated[int, Ge(2)] = 20
+
+
+class Diffusion(Target):
+    """vpsde compares the two."""
+
+    beta_min: NonNegative = 0.0
+    beta_max: NonNegative = 1.0
+
+
+class Workers(Target):
+    max_workers: Count = 1
 
 
 class Tracking(Section):
@@ -74,13 +95,13 @@ class Relaxation(Section):
 
 class GenerateData(Run):
     template: Template
-    compositions: Annotated[list[str], Field(min_length=1)]
+    compositions: Annotated[list[Formula], Field(min_length=1)]
     n_per_composition: Count
     min_distances: dict[str, Positive]
     relaxation: Relaxation
     frames_per_minimum: Annotated[int, Ge(2)]
     calculator: Target
-    executor: Target
+    executor: Workers
 
 
 class Data(Section):
@@ -122,7 +143,7 @@ class ForceFieldTask(Section):
 class Train(Run):
     data: Data
     task: ScoreTask | ForceFieldTask = Field(discriminator="kind")
-    sde: Target
+    sde: Diffusion
     train: Optimisation
     cutoff: Positive
     neighbours: Literal["torch", "cluster"]
@@ -147,7 +168,7 @@ class Sample(Run):
     score: str | None
     forcefield: str | None
     template: Template
-    composition: str
+    composition: Formula
     n: Count
     batch_size: Count
     sampler: Sampler
@@ -159,12 +180,13 @@ class Sample(Run):
 
 
 class Evaluate(Run):
+    name: str | None  # type: ignore[assignment]  # null: as the sample's
     sample: str | None
     reference: str | None
     relaxation: Relaxation
     tolerance: Positive
     calculator: Target
-    executor: Target
+    executor: Workers
 
 
 class Quickstart(Section):
@@ -188,14 +210,18 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 }
 
 
-def check(entry: str, config: DictConfig) -> None:
-    """ValueError, naming the first wrong key, unless the config is valid for the entry point."""
+def checked(entry: str, config: DictConfig) -> DictConfig:
+    """The same config, resolved, with 2 as 2.0 where a float is meant.
+
+    ValueError, naming the first wrong key, if it is not valid for the entry point.
+    """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     plain.pop("experiment", None)
     try:
-        SCHEMAS[entry].model_validate(plain)
+        valid = SCHEMAS[entry].model_validate(plain)
     except ValidationError as error:
         raise ValueError(_sentence(error)) from error
+    return OmegaConf.create(valid.model_dump(by_alias=True, exclude_unset=True))
 
 
 def _sentence(error: ValidationError) -> str:

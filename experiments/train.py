@@ -5,6 +5,7 @@ window, elements and cutoff are rebuilt. The same command continues an interrupt
 numbers.
 """
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,11 @@ def run(config: DictConfig) -> dict[str, Any]:
     with Tracker(folder, **tracking, job_type="train", name=config.name) as tracker:
         if not folder.rows():
             _show_data(tracker, data.structures)
-        steps = progress(trainer.run(checkpoint), "train", config.train.steps, trainer.step)
-        for row in steps:
-            last |= row
-            if len(row) > 1 and row["train/step"] > logged:
-                tracker.log(row)
+        with closing(trainer.run(checkpoint)) as steps:
+            for row in progress(steps, "train", config.train.steps, trainer.step):
+                last |= row
+                if len(row) > 1 and row["train/step"] > logged:
+                    tracker.log(row)
         if not last:  # nothing was left to do
             last = {k: v for r in folder.rows() for k, v in r.items() if isinstance(v, int | float)}
         card = data.facts | {"cutoff": config.cutoff, "steps": trainer.step, "sde": plain["sde"]}

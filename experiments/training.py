@@ -6,7 +6,7 @@ interrupted goes on to the same numbers.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +52,19 @@ class Trainer:
             weight_decay=settings.weight_decay,
         )
         self.step = 0
-        self._whole = True  # False while a step changes weights: no moment for a checkpoint
+        self._whole = True  # False from the change of weights to the row that tells of it
 
     @property
     def best(self) -> Any:
         """The network to use: the moving average of the weights."""
         return self.average.module.eval()
 
-    def run(self, checkpoint: Path) -> Iterator[dict[str, float]]:
+    def run(self, checkpoint: Path) -> Generator[dict[str, float], None, None]:
         """Train to the last step; yields rows for the log, and keeps `checkpoint` up to date."""
         try:
             yield from self._steps(checkpoint)
         finally:  # also when the run is told to stop
-            if self._whole:
+            if self._whole:  # a checkpoint neither holds half a step nor lacks its row in the log
                 self.save(checkpoint)
 
     def _steps(self, checkpoint: Path) -> Iterator[dict[str, float]]:
@@ -85,9 +85,10 @@ class Trainer:
                 losses = []
             if self.step % settings.validate_every == 0 or last:
                 row |= self.task.validate(self.best, self.val)
+            self._whole = True
+            yield row
             if self.step % settings.checkpoint_every == 0:
                 self.save(checkpoint)
-            yield row
 
     def _advance(self) -> tuple[float, float, int]:
         """One step: its loss, the norm of its gradient, and how many structures it saw."""
@@ -109,7 +110,6 @@ class Trainer:
         self.optimizer.step()
         self.average.update_parameters(self.network)
         self.step += 1
-        self._whole = True
         return float(loss.detach()), float(norm), graph.n_structures
 
     def _batch(self, generator: torch.Generator) -> Graph:

@@ -1,0 +1,90 @@
+"""The shape of the repository: who may import whom."""
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("sdedata", "painnx", "vpsde", "guidance")
+TOOLS = {"hydra", "omegaconf", "wandb", "optuna", "matplotlib", "experiments", "sweeps"}
+OPTIONAL = {"sdedata": {"torch_cluster"}}
+
+
+def modules(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found, folder
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of all that a module imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_neither_each_other_nor_the_trunk_s_tools(package):
+    forbidden = TOOLS | set(PACKAGES) - {package}
+    for path in modules(f"packages/{package}/src"):
+        assert not imports(path) & forbidden, path
+
+
+def test_wandb_has_one_home():
+    homes = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("experiments", "sweeps", "packages")
+        for path in (ROOT / folder).rglob("*.py")
+        if "wandb" in imports(path)
+    }
+    assert homes == {"experiments/tracking.py"}
+
+
+def test_no_path_hacks():
+    for folder in ("experiments", "packages", "tests"):
+        for path in modules(folder):
+            hacks = [
+                node
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Attribute)
+                and node.attr == "path"
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "sys"
+            ]
+            assert not hacks, path
+
+
+@pytest.mark.parametrize("folder", ["experiments", *(f"packages/{p}/src" for p in PACKAGES)])
+def test_modules_say_what_they_are_for(folder):
+    for path in modules(folder):
+        if path.read_text(encoding="utf-8").strip():
+            assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_declare_what_they_import(package):
+    project = tomllib.loads((ROOT / f"packages/{package}/pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    used = set().union(*map(imports, modules(f"packages/{package}/src")))
+    used -= {package, *sys.stdlib_module_names, *OPTIONAL.get(package, ())}
+    assert used == declared
+    assert project["requires-python"] == ">=3.11"
+    assert project["version"].endswith("+surface")  # `guidance` on PyPI is somebody else's
+
+
+def test_the_meta_package_pins_its_members():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for package in PACKAGES:
+        version = tomllib.loads((ROOT / f"packages/{package}/pyproject.toml").read_text())[
+            "project"
+        ]["version"]
+        assert f"{package}=={version}" in project["dependencies"]
