@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import warnings
 from typing import Any
 
 from ase.calculators.calculator import Calculator
@@ -28,6 +29,7 @@ def chgnet(model: str = "0.3.0", device: str = "cpu") -> Calculator:
         ) -> None:
             super().calculate(atoms, properties, system_changes, task="ef")
 
+    warnings.filterwarnings("ignore", category=UserWarning, module="chgnet")
     with contextlib.redirect_stdout(io.StringIO()):  # both announce themselves on standard output
         weights = CHGNet.load(model_name=model, use_device=device, verbose=False)
         return EnergyForces(weights, use_device=device, on_isolated_atoms="ignore")

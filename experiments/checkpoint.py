@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import painnx
 import vpsde
@@ -21,7 +20,7 @@ class Model:
     """A trained network with its card: what it was trained on, and where it may be used."""
 
     kind: str
-    network: nn.Module
+    network: Any
     card: dict[str, Any]
     """window (Å above the slab), elements, cutoff, calculator, data digest, sde, steps, losses."""
     digest: str

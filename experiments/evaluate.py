@@ -29,11 +29,13 @@ from sdedata.composition import formula
 from sdedata.frames import frozen_mask
 from sdedata.similarity import same, unique
 
-MAY_CHANGE = ("tracking", "output", "executor")
+MAY_CHANGE = ("tracking", "output", "executor", "sample")
 EVALUATED, RELAXED = "evaluated", "relaxed"
 """Files: what was generated with its reference energy, and the same relaxed."""
 CLOSEST = 0.7
 """A pair under this share of the sum of its covalent radii makes a structure invalid."""
+BELOW = 0.05
+"""eV under the reference minimum from which a structure counts as lower, not the same."""
 
 
 def run(config: DictConfig) -> dict[str, Any]:
@@ -49,13 +51,19 @@ def run(config: DictConfig) -> dict[str, Any]:
     if len(generated) < source.config.get("n", 0):
         say(f"{config.sample} is not finished: {len(generated)} of {source.config['n']} structures")
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    reference = reference_set(config.reference, generated[0], plain["calculator"])
+    reference = reference_set(
+        config.reference, generated[0], plain["calculator"], plain["relaxation"]
+    )
+    trained_on = source.config.get("trained_on")
+    if trained_on is not None and trained_on != plain["calculator"]:
+        say(f"the networks learned from {trained_on}; energies here are of {plain['calculator']}")
     build(config.calculator)  # a calculator that cannot be built is told before any worker starts
-    folder = RunFolder(Path(config.output) / "evaluate" / config.name)
+    name = config.name or source.name
+    folder = RunFolder(Path(config.output) / "evaluate" / name)
     made_by = {k: v for k, v in source.config.items() if k not in SAMPLE_MAY_CHANGE}
-    folder.save_config(plain | {"sampled": made_by}, may_change=MAY_CHANGE)
+    folder.save_config(plain | {"name": name, "sampled": made_by}, may_change=MAY_CHANGE)
     folder.save_environment()
-    with Tracker(folder, **plain["tracking"], job_type="evaluate", name=config.name) as tracker:
+    with Tracker(folder, **plain["tracking"], job_type="evaluate", name=name) as tracker:
         _relax_all(config, generated, folder, tracker)
         evaluated, relaxed = _by_index(folder, EVALUATED), _by_index(folder, RELAXED)
         metrics = measure(generated, evaluated, relaxed, reference, source, config.tolerance)
@@ -75,28 +83,46 @@ def run(config: DictConfig) -> dict[str, Any]:
 
 
 def reference_set(
-    path: str | None, example: Atoms, calculator: dict[str, Any]
+    path: str | None, example: Atoms, calculator: dict[str, Any], relaxation: dict[str, Any]
 ) -> StructureSet | None:
-    """The set to compare with: `path`, or the shipped search of the same cell and overlayer.
+    """The set to compare with: `path`, or the shipped search of the same surface.
 
-    Energies of two calculators do not compare: ValueError for such a `path`, and of the shipped
-    sets only those made with this calculator count. None, with a word, if there is none.
+    Energies compare if calculator, relaxation, cell, substrate and overlayer are the same:
+    ValueError for another `path`; of the shipped sets the first that fits, or None, with a word.
     """
-    composition = formula(example.numbers[~frozen_mask(example)])
+    wanted = {"calculator": calculator, "relaxation": relaxation}
     candidates = [path] if path else [n for n in shipped.names() if not n.endswith("_frames")]
     for name in candidates:
         data = load_set(name)
-        same_cell = np.abs(data.cell - np.asarray(example.cell)).max(axis=(1, 2)) < 1e-2
-        match = same_cell & (data.counts == len(example)) & (data.compositions == composition)
-        made_with = data.meta.get("calculator", calculator)
-        if match.any() and made_with == calculator:
+        match = _same_surface(data, example)
+        differing = [key for key, value in wanted.items() if data.meta.get(key, value) != value]
+        if path and differing:
+            raise ValueError(f"{path} was made with another {' and '.join(differing)}")
+        if path and match.any() and not data.meta:
+            say(f"{path} does not say how it was made: taken to be made as here")
+        if match.any() and not differing:
             return data.select(match)
-        if path and made_with != calculator:
-            raise ValueError(f"{path} was made with {made_with}, not {calculator}: no comparison")
     if path:
-        raise ValueError(f"{path} holds no {composition} in the cell of the generated structures")
-    say("no random search of this overlayer, cell and calculator is shipped: no comparison with it")
+        raise ValueError(f"{path} holds no such overlayer on this substrate and cell")
+    say("no random search of this surface, calculator and relaxation is shipped: no comparison")
     return None
+
+
+def _same_surface(data: StructureSet, example: Atoms) -> np.ndarray:
+    """Mask of the structures with the example's cell, frozen substrate and overlayer."""
+    frozen = frozen_mask(example)
+    same_cell = np.abs(data.cell - np.asarray(example.cell)).max(axis=(1, 2)) < 1e-2
+    match = same_cell & (data.counts == len(example))
+    match &= data.compositions == formula(example.numbers[~frozen])
+    for i in np.flatnonzero(match):
+        other = data.atoms(int(i))
+        fixed = frozen_mask(other)
+        match[i] = (
+            np.array_equal(fixed, frozen)
+            and np.array_equal(other.numbers[fixed], example.numbers[frozen])
+            and np.abs(other.positions[fixed] - example.positions[frozen]).max() < 1e-2
+        )
+    return match
 
 
 def measure(
@@ -126,10 +152,12 @@ def measure(
         metrics["gen_relaxed/frac_converged"] = sum(bool(a.info["converged"]) for a in relaxed) / n
     if reference is not None:
         lowest = reference.atoms(int(np.argmin(reference.energy)))
-        hits = [same(atoms, lowest, tolerance) for atoms in relaxed]
-        metrics["gen/hit_rate"] = sum(hits) / n
-        rss = [same(atoms, lowest, tolerance) for atoms in reference.to_atoms()]
-        metrics["rss/hit_rate"] = float(np.mean(rss))
+        metrics["gen/hit_rate"] = sum(same(atoms, lowest, tolerance) for atoms in relaxed) / n
+        below = [a.get_potential_energy() < lowest.get_potential_energy() - BELOW for a in relaxed]
+        metrics["gen/frac_below_reference"] = sum(below) / n
+        # The minimum was taken from this set: it does not count as a hit of its own.
+        found = sum(same(atoms, lowest, tolerance) for atoms in reference.to_atoms()) - 1
+        metrics["rss/hit_rate"] = found / max(1, len(reference) - 1)
         metrics["rss/n"] = len(reference)
         if "relax_steps" in reference.info:
             metrics["rss/relax_steps_mean"] = float(np.mean(reference.info["relax_steps"]))

@@ -101,7 +101,7 @@ def pack(
         frames.append(_set(trajectory, kept, facts))
     if not minima:
         raise ValueError("no candidate relaxed to a minimum: raise relaxation.max_steps")
-    return tuple(replace(concatenate(sets), meta=meta) for sets in (minima, frames))
+    return replace(concatenate(minima), meta=meta), replace(concatenate(frames), meta=meta)
 
 
 def counts_by_subset(minima: StructureSet) -> dict[str, dict[str, int]]:

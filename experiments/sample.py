@@ -6,6 +6,7 @@ and relaxes briefly. Each batch is written as it is done; the same command conti
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from guidance import Guide, descend, eta_from_step
 from sdedata import Graph, Template, collate, parse_formula
 from vpsde import generators, sample, times
 
-MAY_CHANGE = ("tracking", "output", "device", "threads", "batch_size", "n")
+# The networks are known by their digests: their folders may have moved.
+MAY_CHANGE = ("tracking", "output", "device", "threads", "batch_size", "n", "score", "forcefield")
 PATH_TIMES = (1.0, 0.5, 0.0)
 DIFFUSED, GENERATED, PATH = "diffused", "generated", "path"
 """Files: at the end of the reverse process, after the short relaxation, on the way."""
@@ -39,7 +41,11 @@ def run(config: DictConfig) -> dict[str, Any]:
     generator = Generator.of(config)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     folder = RunFolder(Path(config.output) / "sample" / config.name)
-    recorded = plain | {"digests": generator.digests, "window": list(generator.window)}
+    recorded = plain | {
+        "digests": generator.digests,
+        "window": list(generator.window),
+        "trained_on": generator.score.card["calculator"],
+    }
     folder.save_config(recorded, may_change=MAY_CHANGE)
     folder.save_environment(str(generator.device))
     done = {int(atoms.info["index"]) for atoms in folder.structures(GENERATED)}
@@ -53,7 +59,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     ]
     with Tracker(folder, **plain["tracking"], job_type="sample", name=config.name) as tracker:
         seconds = 0.0
-        total = config.sampler.steps * len(batches)
+        total = (config.sampler.steps + generator.descent_steps) * len(batches)
         bar = progress(range(total), "sample", total)
         for batch in batches:
             started = time.perf_counter()
@@ -155,6 +161,12 @@ class Generator:
         field = self.force_field.digest if self.force_field is not None else None
         return {"score": self.score.digest, "forcefield": field}
 
+    @property
+    def descent_steps(self) -> int:
+        """Steps of the short relaxation; none without a force field or with eta = 0."""
+        guided = self.force_field is not None and self.config.guide.eta_dt > 0
+        return self.config.guide.descent_steps if guided else 0
+
     def generate(self, indices: list[int], bar: Any) -> Batch:
         """The structures with these indices; each depends on its own index alone."""
         settings = self.config.sampler
@@ -163,7 +175,7 @@ class Generator:
             eta = eta_from_step(self.config.guide.eta_dt, settings.steps)
             guide = Guide(self.force_field.network, eta, self.config.guide.max_force)
         start = collate([self.start] * len(indices)).to(self.device)
-        states = sample(
+        states: Iterator[Any] = sample(
             self.score.network,
             start,
             self.score.sde(),
@@ -185,6 +197,7 @@ class Generator:
             relaxed = descend(
                 graph, self.force_field.network, self.config.guide.eta_dt,
                 self.config.guide.descent_steps, self.config.guide.max_force,
+                observe=lambda _: next(bar, None),
             )  # fmt: skip
             graph, finite = relaxed.graph, finite & relaxed.finite
         generated = self._frames(graph, indices, finite)

@@ -29,7 +29,7 @@ class Candidate:
     calculator: str
     """The calculator's config as text: calculators themselves rarely survive pickling."""
     min_distances: dict[str, float]
-    relaxation: dict[str, float]
+    relaxation: dict[str, Any]
     folder: str
 
     @property
@@ -102,7 +102,7 @@ def read_trajectory(path: Path) -> tuple[Trajectory, dict[str, Any]]:
 
 
 def assess(
-    atoms: Atoms, calculator: str, relaxation: dict[str, float]
+    atoms: Atoms, calculator: str, relaxation: dict[str, Any]
 ) -> tuple[dict[str, Any], list[Atoms]]:
     """Relax one generated structure: its row, and the frames before and after, if it succeeded."""
     row: dict[str, Any] = {"index": int(atoms.info["index"])}

@@ -56,7 +56,7 @@ class ScoreTask:
 
 
 class ForceFieldTask:
-    """Energies per atom and forces on all atoms, each in units of the data's typical force."""
+    """Energies per atom (eV) and forces on all atoms (eV/Å), with a Huber loss each."""
 
     kind = "forcefield"
 
@@ -67,9 +67,10 @@ class ForceFieldTask:
 
     def loss(self, network: Any, graph: Graph, generator: torch.Generator) -> Tensor:
         energy, forces = network(graph)
-        per_atom = (energy - graph.energy) / graph.counts
+        true_energy, true_forces = _labels(graph)
+        per_atom = (energy - true_energy) / graph.counts
         # Huber: the violent first frames of a relaxation must not drown the region that matters.
-        force_error = torch.nn.functional.huber_loss(forces, graph.forces, delta=1.0)
+        force_error = torch.nn.functional.huber_loss(forces, true_forces, delta=1.0)
         energy_error = torch.nn.functional.huber_loss(
             per_atom, torch.zeros_like(per_atom), delta=0.1
         )
@@ -80,9 +81,10 @@ class ForceFieldTask:
         losses, energy_errors, force_errors = [], [], []
         for graph in batches:
             energy, forces = network(graph)
+            true_energy, true_forces = _labels(graph)
             calm = _calm(graph)
-            per_atom = ((energy - graph.energy) / graph.counts)[calm]
-            difference = (forces - graph.forces)[calm[graph.batch]]
+            per_atom = ((energy - true_energy) / graph.counts)[calm]
+            difference = (forces - true_forces)[calm[graph.batch]]
             energy_errors.append(per_atom.abs())
             force_errors.append(difference.abs().flatten())
             with torch.no_grad():
@@ -97,9 +99,17 @@ class ForceFieldTask:
 CALM = 5.0  # eV/Å
 
 
+def _labels(graph: Graph) -> tuple[Tensor, Tensor]:
+    """Energies and forces; ValueError for a graph without them."""
+    if graph.energy is None or graph.forces is None:
+        raise ValueError("a force field learns from energies and forces: the data have none")
+    return graph.energy, graph.forces
+
+
 def _calm(graph: Graph) -> Tensor:
     """Per structure: is every force below CALM?"""
-    largest = graph.forces.norm(dim=-1)
+    _, forces = _labels(graph)
+    largest = forces.norm(dim=-1)
     return largest.new_zeros(graph.n_structures).scatter_reduce(
         0, graph.batch, largest, "amax"
     ) < CALM  # fmt: skip
@@ -111,11 +121,10 @@ def make_task(config: DictConfig, elements: Sequence[int], train: Sequence[Graph
     if config.task.kind == "score":
         return ScoreTask(network, build(config.sde), config.task.refine_times)
     graph = collate(train)
-    assert graph.energy is not None
-    assert graph.forces is not None
-    calm = graph.forces.norm(dim=-1) < CALM
+    energy, forces = _labels(graph)
+    calm = forces.norm(dim=-1, keepdim=True) < CALM
     shift, scale = fit_shift_and_scale(
-        list(elements), graph.numbers, graph.batch, graph.energy, graph.forces * calm[:, None]
+        list(elements), graph.numbers, graph.batch, energy, forces * calm
     )
     network.set_shift_and_scale(shift, scale)
     return ForceFieldTask(network, config.task.energy_weight, config.task.force_weight)

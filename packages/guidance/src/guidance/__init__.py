@@ -9,4 +9,12 @@ from guidance.guide import Guide, eta_from_step
 from guidance.optimizer import LBFGS
 from guidance.relax import Relaxation, descend, relax
 
-__all__ = ["ForceFieldCalculator", "Guide", "LBFGS", "Relaxation", "descend", "eta_from_step", "relax"]
+__all__ = [
+    "ForceFieldCalculator",
+    "Guide",
+    "LBFGS",
+    "Relaxation",
+    "descend",
+    "eta_from_step",
+    "relax",
+]

@@ -12,8 +12,8 @@ from guidance.relax import QuasiNewton
 class LBFGS(Optimizer):
     """`guidance.relax`'s L-BFGS for ASE: half the force calls of ASE's BFGS on random starts.
 
-    What fixed atoms feel is zero in ASE, so that they stay. `maxstep`: longest way of an atom in one
-    step, Å.
+    What fixed atoms feel is zero in ASE, so that they stay. `maxstep`: longest way of an atom in
+    one step, Å.
     """
 
     def __init__(

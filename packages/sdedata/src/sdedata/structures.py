@@ -97,8 +97,11 @@ class StructureSet:
     @property
     def groups(self) -> np.ndarray:
         """Label of the structures whose energies compare: same overlayer on the same substrate."""
-        substrate = [int(self.fixed[s].sum()) for s in self._slices]
-        return np.array([f"{c}/{n}" for c, n in zip(self.compositions, substrate, strict=True)])
+        substrate = [formula(self.numbers[s][self.fixed[s]]) for s in self._slices]
+        cells = [",".join(f"{x:.2f}" for x in cell.flat) for cell in self.cell + 0.0]
+        return np.array(
+            [" ".join(x) for x in zip(self.compositions, substrate, cells, strict=True)]
+        )
 
     @property
     def relative_energy(self) -> Float[np.ndarray, " s"]:
