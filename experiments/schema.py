@@ -81,7 +81,7 @@ class Template(Section):
 
 
 class Run(Section):
-    name: str
+    name: str | None
     output: str
     seed: Natural
     tracking: Tracking
