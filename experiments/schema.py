@@ -81,7 +81,7 @@ class Template(Section):
 
 
 class Run(Section):
-    name: str | None
+    name: str
     output: str
     seed: Natural
     tracking: Tracking

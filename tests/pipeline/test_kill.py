@@ -162,7 +162,7 @@ def test_evaluate(world, tmp_path):
         "sample", *SAMPLE, f"score={world.score}", "guide=none", "composition=Ag2O",
         f"output={tmp_path}",
     )  # fmt: skip
-    what = [*SEARCH, f"sample={sampled}", f"reference={world.reference}", "relaxation.fmax=0.02"]
+    what = [*SEARCH, f"sample={sampled}", f"reference={world.reference}"]
     undisturbed = run("evaluate", *what, f"output={tmp_path}/undisturbed", "name=one")
     folder = tmp_path / "evaluate/one"
     process = start("evaluate", *what, f"output={tmp_path}", "name=one")

@@ -11,8 +11,9 @@ from ase.io import read
 
 from experiments import sample
 from experiments.checkpoint import load_model, save_model
+from experiments.evaluate import is_valid, reference_set
 from experiments.runfolder import RunFolder
-from sdedata import StructureSet
+from sdedata import StructureSet, shipped
 from tests.tiny import NETWORK, SAMPLE, SEARCH, TRAIN, run
 
 METRICS = {
@@ -193,8 +194,6 @@ def test_the_page_shows_it_all_in_one_file(evaluated):
 
 
 def test_valid_means_no_overlap_and_inside_the_window(guided):
-    from experiments.evaluate import is_valid
-
     atoms = StructureSet.read(guided.path.parents[1] / "generate_data/p3x3/minima.npz").atoms(0)
     assert is_valid(atoms, [1.0, 5.0])
     top = atoms.positions[:18, 2].max()
@@ -300,30 +299,28 @@ def test_a_calculator_that_fails_costs_these_structures_only(tmp_path):
 
 
 def test_energies_of_two_calculators_are_not_compared(world, guided):
-    from experiments.evaluate import reference_set
-
-    oxide = StructureSet.read(world.reference).atoms(0)
+    emt = {"_target_": "ase.calculators.emt.EMT"}
     chgnet = {"_target_": "experiments.calculators.chgnet", "model": "0.3.0"}
-    settings = {"fmax": 0.1, "max_steps": 150, "max_step": 0.2}
+    relaxation = {"fmax": 0.1, "max_steps": 150, "max_step": 0.2}
+    ours, own = shipped.load("rss_ag6o3_p3x3"), StructureSet.read(world.reference)
+    oxide, example = own.atoms(0), ours.atoms(0)
+    assert len(reference_set(str(world.reference), oxide, emt, relaxation)) == len(own)
     with pytest.raises(ValueError, match="was made with another calculator"):
-        reference_set(str(world.reference), oxide, chgnet, settings)
-    from sdedata import shipped
-
-    ours = shipped.load("rss_ag6o3_p3x3")
-    example = ours.atoms(0)
-    found = reference_set(None, example, chgnet, settings)
-    assert found is not None
-    assert len(found) == len(ours)
-    assert reference_set(None, example, {"_target_": "ase.calculators.emt.EMT"}, settings) is None
-    assert reference_set(None, example, chgnet, settings | {"fmax": 0.01}) is None
+        reference_set(str(world.reference), oxide, chgnet, relaxation)
+    with pytest.raises(ValueError, match="was made with another relaxation"):
+        reference_set(str(world.reference), oxide, emt, relaxation | {"fmax": 0.2})
+    with pytest.raises(ValueError, match="holds no such overlayer on this substrate and cell"):
+        reference_set(str(world.reference), example, emt, relaxation)
+    assert len(reference_set(None, example, chgnet, relaxation)) == len(ours)
+    assert reference_set(None, example, emt, relaxation) is None
     wider = example.copy()
     wider.cell[0] *= 1.1
-    assert reference_set(None, wider, chgnet, settings) is None
-    shifted = example.copy()
+    assert reference_set(None, wider, chgnet, relaxation) is None
+    shifted = example.copy()  # another registry of overlayer and substrate
     shifted.set_constraint()
     shifted.positions[:18, 0] += 0.5
     shifted.set_constraint(example.constraints)
-    assert reference_set(None, shifted, chgnet, settings) is None
+    assert reference_set(None, shifted, chgnet, relaxation) is None
 
 
 def test_the_quickstart_at_its_smallest(world, tmp_path):
