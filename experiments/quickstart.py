@@ -68,16 +68,17 @@ def plan(config: DictConfig, home: Path) -> tuple[dict[str, list[str]], dict[str
     commands: dict[str, list[str]] = {}
     configs: dict[str, DictConfig] = {}
 
-    def add(stage: str, *own: str) -> str:
-        """Returns the folder of the stage's run."""
+    def add(stage: str, *own: str) -> Path:
+        """Returns where the stages of its entry point keep their runs."""
         entry, _ = STAGES[stage]
         commands[stage] = [*own, *common, *config[stage]]
         configs[stage] = cli.load(entry, commands[stage])
-        return str(home / entry / configs[stage].name)
+        return home / entry
 
-    forcefield = add("forcefield", "task=forcefield", *threads)
-    score = add("score", "task=score", *threads)
-    sampled = add("sample", f"score={score}", f"forcefield={forcefield}", *threads)
+    forcefield = add("forcefield", "task=forcefield", *threads) / configs["forcefield"].name
+    score = add("score", "task=score", *threads) / configs["score"].name
+    networks = (f"score={score}", f"forcefield={forcefield}")
+    sampled = add("sample", *networks, *threads) / configs["sample"].name
     add("evaluate", f"sample={sampled}")
     return commands, configs
 
