@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from experiments.progress import say
 from sdedata import Graph, StructureSet, Template, shipped
 from sdedata.dataset import (
     inside_window,
@@ -50,18 +49,15 @@ def training_data(config: DictConfig, kind: str) -> TrainingData:
     own = source not in shipped.names()
     window = tuple(section.window)
     if own:
-        _require_room(data, window, source)  # of a user's data, nothing is left out unasked
+        _require_room(
+            data, window, config.cutoff, source
+        )  # of a user's data, nothing is left out unasked
     else:
         data = data.select(inside_window(data, window))
     if kind == "score":
         data = low_energy(data, section.within)
     if section.oxygen != "all":
         data = (oxygen_poor if section.oxygen == "poor" else oxygen_rich)(data)
-    if len(data) < total:
-        say(
-            f"{source}: {len(data)} of {total} structures are inside the window and as data.within "
-            "and data.oxygen ask"
-        )
     train, val = split(data, config.train.validation_share, config.seed)
     graphs = data.graphs(config.cutoff, window, config.neighbours)
     return TrainingData(
@@ -72,6 +68,7 @@ def training_data(config: DictConfig, kind: str) -> TrainingData:
             "data": source if not own else Path(source).name,
             "digest": data.digest,
             "structures": len(data),
+            "of": total,
             "elements": list(data.elements),
             "compositions": sorted(set(data.compositions.tolist())),
             "calculator": data.meta.get("calculator"),
@@ -80,12 +77,14 @@ def training_data(config: DictConfig, kind: str) -> TrainingData:
     )
 
 
-def _require_room(data: StructureSet, window: tuple[float, float], source: str) -> None:
-    """ValueError unless the overlayers lie in the window, and the window in each frame's vacuum."""
+def _require_room(
+    data: StructureSet, window: tuple[float, float], cutoff: float, source: str
+) -> None:
+    """ValueError unless the overlayers lie in the window, and see no image of the slab above."""
     require_window(data, window, source)
     for i in range(len(data)):
         try:
-            Template.from_slab(data.atoms(i), window)
+            Template.from_slab(data.atoms(i), window).require_vacuum(cutoff)
         except ValueError as error:
             raise ValueError(f"{source}, frame {i}, {error}") from error
 

@@ -23,7 +23,7 @@ def facts(path: Path) -> dict[str, Any]:
         found |= _of_training(folder)
     else:
         found["progress"] = "finished" if folder.summary else "not finished"
-    found |= {k: v for k, v in folder.summary.items() if "bins" not in k}
+    found |= folder.summary
     if (path / "model.pt").is_file():
         found |= _of_model(load_model(path))
     return found

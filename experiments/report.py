@@ -25,6 +25,7 @@ ROWS = (
     ("valid as generated", "{:.0%}", "gen/frac_valid", None),
     ("different surfaces, relaxed", "{:.0%}", "gen/frac_unique", None),
     ("ends in the lowest of random search", "{:.0%}", "gen/hit_rate", "rss/hit_rate"),
+    ("ends lower than that by over 0.05 eV", "{:.0%}", "gen/frac_below_reference", None),
     ("relaxation steps, mean", "{:.0f}", "gen/relax_steps_mean", "rss/relax_steps_mean"),
     (
         "force field, held-out frames under 5 eV/Å: energy (meV/atom)",

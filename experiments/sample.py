@@ -135,6 +135,7 @@ class Generator:
             field = load_model(config.forcefield, "forcefield")
         window = _window(config, score, field)
         template = Template.load(config.template.slab, window)
+        template.require_vacuum(score.network.cutoff)  # or it would see the slab from below
         count = parse_formula(config.composition)
         needed = {int(z) for z in template.slab.numbers} | {atomic_numbers[s] for s in count}
         for model, path in ((score, config.score), (field, config.forcefield)):

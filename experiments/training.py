@@ -52,6 +52,7 @@ class Trainer:
             weight_decay=settings.weight_decay,
         )
         self.step = 0
+        self.losses: list[float] = []  # since the last row that told of them
         self._whole = True  # False from the change of weights to the row that tells of it
 
     @property
@@ -68,21 +69,21 @@ class Trainer:
                 self.save(checkpoint)
 
     def _steps(self, checkpoint: Path) -> Iterator[dict[str, float]]:
-        settings, started, seen, losses = self.settings, time.perf_counter(), 0, []
+        settings, started, seen = self.settings, time.perf_counter(), 0
         while self.step < settings.steps:
             loss, norm, n = self._advance()
-            losses.append(loss)
+            self.losses.append(loss)
             seen += n
             row: dict[str, float] = {"train/step": self.step}
             last = self.step == settings.steps
             if self.step % settings.log_every == 0 or last:
                 row |= {
-                    "train/loss": sum(losses) / len(losses),
+                    "train/loss": sum(self.losses) / len(self.losses),
                     "train/learning_rate": self._learning_rate(self.step),
                     "train/grad_norm": norm,
                     "train/structures_per_second": seen / (time.perf_counter() - started),
                 }
-                losses = []
+                self.losses = []
             if self.step % settings.validate_every == 0 or last:
                 row |= self.task.validate(self.best, self.val)
             self._whole = True
@@ -135,6 +136,7 @@ class Trainer:
     def save(self, path: Path) -> None:
         state = {
             "step": self.step,
+            "losses": self.losses,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -148,6 +150,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
+        self.losses = [float(loss) for loss in state["losses"]]
 
 
 def seeded(seed: int) -> None:

@@ -12,6 +12,7 @@ from ase.constraints import FixAtoms
 from sdedata.composition import parse_formula
 from sdedata.frames import frozen_mask, read_frames, require_surface_cell
 
+LEAST_VACUUM = 2.0  # Å
 A0_AG = 4.15  # Å, PBE lattice constant of silver
 AG111_CELLS = {
     "c2x8": [[2, 0], [-3, 4]],  # primitive cell of the centred 2a x 4√3a rectangle
@@ -34,7 +35,6 @@ class Template:
 
     def __post_init__(self) -> None:
         low, high = self.window
-        height = float(self.slab.cell[2, 2])
         if not low < high:
             raise ValueError(f"template {self.name}: the window {low:g} to {high:g} Å is empty")
         if low <= self.top:
@@ -42,11 +42,17 @@ class Template:
                 f"template {self.name}: the window begins at z = {low:g} Å, inside the slab, whose "
                 f"highest atom is at {self.top:g} Å; begin it about 1 Å above"
             )
-        bottom = float(self.slab.positions[:, 2].min())
-        if height > 0 and bottom + height - high < 2.0:
+        self.require_vacuum(LEAST_VACUUM)
+
+    def require_vacuum(self, needed: float) -> None:
+        """ValueError unless `needed` Å of vacuum separate the window from the slab's next image."""
+        height = float(self.slab.cell[2, 2])
+        image = float(self.slab.positions[:, 2].min()) + height
+        if height > 0 and self.slab.pbc[2] and image - self.window[1] < needed:
             raise ValueError(
-                f"template {self.name}: the cell is too thin in z: the window ends at {high:g} Å "
-                f"and the slab's image begins at {bottom + height:g} Å; add vacuum"
+                f"template {self.name}: the cell is too thin in z: the window ends at "
+                f"{self.window[1]:g} Å and the slab's image begins at {image:g} Å, with less than "
+                f"{needed:g} Å between; add vacuum"
             )
 
     @property
