@@ -41,9 +41,12 @@ def run(config: DictConfig) -> dict[str, Any]:
     folder.save_config(plain | {"digest": data.facts["digest"]}, may_change=MAY_CHANGE)
     folder.save_environment(str(device))
     folder.write_json("data.json", data.facts)
+    facts = data.facts
     say(
-        f"{config.task.kind}: {len(data.train)} structures to learn from, {len(data.val)} held "
-        f"out; {sum(p.numel() for p in task.network.parameters()):,} parameters; {device}"
+        f"{config.task.kind}: {facts['structures']} of {facts['of']} structures of {facts['data']} "
+        f"(data.window, data.within, data.oxygen); {len(data.train)} to learn from, "
+        f"{len(data.val)} held out; "
+        f"{sum(p.numel() for p in task.network.parameters()):,} parameters; {device}"
     )
     trainer = Trainer(
         task, data.train, data.val, config.train, config.data.max_repeats, config.seed, device

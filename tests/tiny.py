@@ -123,9 +123,9 @@ def platinum(n: int, seed: int = 0) -> list[Atoms]:
     frames = []
     for _ in range(n):
         atoms = fcc111("Pt", (3, 3, 2), vacuum=8.0, periodic=True)
-        for spot in ((0.0, 0.0), (2.8, 0.0), (1.4, 2.4)):
-            add_adsorbate(atoms, "Pt", 2.2, position=spot)
-        atoms.positions[18:] += rng.normal(scale=0.15, size=(3, 3))
+        for hollow in ((0, 0), (1, 0), (0, 1)):
+            add_adsorbate(atoms, "Pt", 2.0, "fcc", offset=hollow)
+        atoms.positions[18:] += rng.normal(scale=0.1, size=(3, 3))
         atoms.set_constraint(FixAtoms(indices=range(18)))
         atoms.calc = EMT()
         energy, forces = atoms.get_potential_energy(), atoms.get_forces(apply_constraint=False)

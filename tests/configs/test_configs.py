@@ -1,5 +1,6 @@
 """Every file of conf/ composes, passes its schema and builds; every experiment is carried out."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,8 @@ def test_options(group, option):
         assert isinstance(network, {"score": ScoreNetwork, "forcefield": ForceField}[node.kind])
     elif group == "calculator" and option == "emt":
         assert build(node).implemented_properties
-    elif group == "calculator" and option == "gpaw":
-        with pytest.raises(ValueError, match=r"gpaw.GPAW: .*No module named 'gpaw'"):
+    elif group == "calculator" and find_spec(node._target_.split(".")[0]) is None:
+        with pytest.raises(ValueError, match=rf"(?s){node._target_}: .*No module named"):
             build(node)
 
 
@@ -76,7 +77,7 @@ def test_experiments_are_carried_out(experiment, world, tmp_path):
     assert claim.startswith("# ")
     small = {
         "generate_data": [*SEARCH, "n_per_composition=1", "relaxation.fmax=2.0"],
-        "train": [*TRAIN, "train.steps=2", f"data.path={world.minima}"],
+        "train": [*TRAIN, "train.steps=2"],
         "sample": [*SAMPLE, *world.networks, "n=1", "sampler.steps=2", "guide.descent_steps=1"],
     }[entry]
     summary = run(entry, f"experiment={experiment}", *small, f"output={tmp_path}")
