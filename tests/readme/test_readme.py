@@ -15,6 +15,7 @@ import pytest
 from experiments import cli, report
 from experiments.schema import SCHEMAS
 from sdedata import shipped
+from sdedata.dataset import inside_window, low_energy
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -125,8 +126,11 @@ def test_the_sizes_of_the_shipped_sets_are_true():
     assert f"The package carries {sizes['rss_c2x8']} relaxed minima in c(2x8)" in PLAIN
     assert f"Ag6O3 in p(3x3) ({sizes['rss_ag6o3_p3x3']})" in PLAIN
     assert f"Ag12O6 in p(4x4) ({sizes['rss_ag12o6_p4x4']})" in PLAIN
-    said = re.findall(r"(?<![\d,])(\d+) (?:training )?structures", PLAIN)
-    assert {int(n) for n in said} == {sizes["rss_c2x8"]}
+    data = shipped.load("rss_c2x8")
+    trained_on = low_energy(data.select(inside_window(data, (1.0, 5.0))))
+    said = re.findall(r"(\d+) minima(?:,| \()\s?(\d+) of them", PLAIN)
+    assert len(said) == 2
+    assert set(said) == {(str(len(data)), str(len(trained_on)))}
 
 
 def test_what_differs_is_told_with_the_defaults_that_hold():

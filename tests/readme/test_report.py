@@ -45,7 +45,7 @@ def finished(home: Path, *overrides: str) -> Path:
         start.calc = SinglePointCalculator(start, energy=energy, forces=0 * atoms.positions)
         before.append(start)
     evaluation = RunFolder(home / "evaluate/ag6o3")
-    evaluation.save_config({"calculator": rss.meta["calculator"]})
+    evaluation.save_config({key: rss.meta[key] for key in ("calculator", "relaxation")})
     evaluation.save_structures("evaluated", before)
     evaluation.save_structures("relaxed", relaxed)
     source = RunFolder(home / "sample/Ag6O3")
