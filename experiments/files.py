@@ -1,9 +1,17 @@
-"""Files that a kill cannot spoil: replaced whole, or appended so that a cut end can be found."""
+"""Files that a kill cannot spoil: replaced whole, or appended so that a cut end can be found.
+
+And a lock that a kill releases.
+"""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -24,6 +32,24 @@ def write_text(path: Path, text: str) -> None:
     """Replace a text file whole."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def alone(path: Path, refusal: str) -> Iterator[None]:
+    """Inside, nobody else holds the lock on ``path``: ValueError(refusal) if somebody does.
+
+    The system's lock, which ends with its process however that ends. A file system without locks
+    gives no protection. The file stays: removed, it could be locked twice.
+    """
+    with open(path, "a") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(refusal) from None
+            except OSError:
+                pass
+        yield
 
 
 def last_whole_line(content: bytes) -> int:

@@ -20,8 +20,17 @@ def as_media(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) ->
             return {f"figures/{name}": wandb.Image(str(folder / row["file"]), caption=name)}
         case "structures":
             return _structures(wandb, run, folder, row)
+        case "table":
+            # Cells of any type in a column: a trial's reason is a text, or nothing.
+            table = wandb.Table(columns=row["columns"], data=row["rows"], allow_mixed_types=True)
+            return {f"tables/{row['name']}": table}
         case _:
-            return {key: value for key, value in row.items() if value is not None}
+            return {shown_name(key): value for key, value in row.items() if value is not None}
+
+
+def shown_name(name: str) -> str:
+    """The name of a number in W&B, where a dot would mean a value inside another one."""
+    return name.replace(".", "_")
 
 
 def _energies(wandb: Any, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from importlib import metadata
 from io import StringIO
 from pathlib import Path
@@ -25,8 +26,10 @@ from typing import Any
 
 import yaml
 
-from experiments.files import last_whole_frame, last_whole_line, write_text
+from experiments.files import alone, last_whole_frame, last_whole_line, write_text
 
+Observe = Callable[[Mapping[str, Any]], None]
+"""Is told of every row of a run as it is written; what it raises ends the run."""
 PACKAGES = ("torch", "numpy", "ase", "sdedata", "painnx", "vpsde", "guidance", "chgnet", "wandb")
 
 
@@ -58,6 +61,10 @@ class RunFolder:
     def relative(self, path: str | os.PathLike[str]) -> str:
         """``path`` as it is stored: relative to the folder."""
         return os.path.relpath(Path(path).resolve(), self.path.resolve())
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Inside, nobody else works on this run: ValueError if somebody does."""
+        return alone(self / ".lock", f"another process works in {self.path}")
 
     # Configuration
 

@@ -69,6 +69,7 @@ class Workers(Target):
 
 class Tracking(Section):
     mode: Literal["online", "offline", "disabled"] | None
+    id: str | None
     project: str
     entity: str | None
     group: str | None
@@ -220,11 +221,12 @@ def checked(entry: str, config: DictConfig) -> DictConfig:
     try:
         valid = SCHEMAS[entry].model_validate(plain)
     except ValidationError as error:
-        raise ValueError(_sentence(error)) from error
+        raise ValueError(in_words(error)) from error
     return OmegaConf.create(valid.model_dump(by_alias=True, exclude_unset=True))
 
 
-def _sentence(error: ValidationError) -> str:
+def in_words(error: ValidationError) -> str:
+    """The first thing that is wrong, with its key."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     if path[0] == "task":

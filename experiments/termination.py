@@ -25,8 +25,14 @@ def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+class Stopped(Exception):
+    """A run that was told to stop early, as by a sweep's pruner; not a failure."""
+
+
 def exit_code(error: BaseException | None) -> int:
     """What the shell will see if ``error`` ends the process."""
+    if isinstance(error, Stopped):
+        return 0
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, KeyboardInterrupt):

@@ -6,13 +6,15 @@ figures and structures too), and is then shown to W&B. So the mirror can be rebu
     with Tracker(RunFolder("runs/train/first")):
         pass
 
-is all it takes, and is what happens whenever a command continues a run. W&B never stops a run: if
-it fails, one line says so and the folder goes on.
+is all it takes, and is what happens whenever a command continues a run; `experiments.sync` does it
+for many. W&B never stops a run: if it fails, one line says so and the folder goes on.
+
+The folder's tracking.json says which W&B run it is (id, project, group, ...) and how it ended. Its
+id holds for good, so a folder that is moved or renamed keeps its run.
 """
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -25,8 +27,9 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from experiments.energies import energy_statistics
-from experiments.media import as_media
-from experiments.runfolder import RunFolder
+from experiments.identity import identity, run_id_of, valid_id
+from experiments.media import as_media, shown_name
+from experiments.runfolder import Observe, RunFolder
 from experiments.termination import exit_code, sigterm_exits
 
 MODES = ("online", "offline", "disabled")
@@ -40,8 +43,12 @@ class Tracker:
     """Record a run: ``with Tracker(folder) as tracker: tracker.log({"train/loss": 0.1})``.
 
     mode      online, offline, disabled, or None: online if a key is there, else offline
+    id        of the W&B run; None: as in tracking.json, or made of the folder's place
     group     what this run is compared with (a sweep, an experiment); job_type: the entry point
     axes      which row entry is the x axis of which other entries
+    observe   is told each new row once it is recorded, and may raise to end the run
+
+    Only one at a time works on a folder: entering raises ValueError if another process does.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class Tracker:
         folder: RunFolder,
         *,
         mode: str | None = None,
+        id: str | None = None,
         project: str = "surfaces",
         entity: str | None = None,
         group: str | None = None,
@@ -56,6 +64,7 @@ class Tracker:
         name: str | None = None,
         tags: Sequence[str] = (),
         axes: Mapping[str, str] = AXES,
+        observe: Observe | None = None,
     ) -> None:
         mode = mode or ("online" if has_key() else "offline")
         if mode not in MODES:
@@ -67,7 +76,9 @@ class Tracker:
         self.folder = folder
         self.mode = mode
         self.axes = dict(axes)
+        self.observe = observe
         self.about: dict[str, Any] = {
+            "id": identity(folder).get("id") or (valid_id(id) if id else run_id_of(folder)),
             "project": project,
             "entity": entity,
             "group": group,
@@ -86,6 +97,8 @@ class Tracker:
         """One event: scalars by name, such as ``{"train/step": 3, "train/loss": 0.1}``."""
         written = self.folder.log(row)
         self._try(lambda: self._mirror(written))
+        if self.observe is not None:
+            self.observe(written)
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Results of the run, flat; merged into summary.json."""
@@ -108,6 +121,15 @@ class Tracker:
         path = save(figure, self.folder / f"figures/{name}.png")
         self.log({"event": "figure", "name": name, "file": path})
         return path
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Record a table, such as a study's trials. A column may mix types; None is no value."""
+        for row in rows:
+            if len(row) != len(columns):
+                raise ValueError(
+                    f"table {name} has {len(columns)} columns, but a row of {len(row)}: {row}"
+                )
+        self.log({"event": "table", "name": name, "columns": list(columns), "rows": list(rows)})
 
     def structures(
         self, name: str, frames: Sequence[Any] | None = None, captions: Sequence[str] = ()
@@ -135,7 +157,9 @@ class Tracker:
     # The run's beginning and end
 
     def __enter__(self) -> Self:
+        self._closing.enter_context(self.folder.alone())
         self._closing.enter_context(sigterm_exits())
+        self._remember(exit_code=None)
         if self.mode != "disabled":
             self._try(self._start, always=True)
         if self.mode == "online" and self.run is None:  # no network: keep a log to be synced later
@@ -149,7 +173,12 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         with self._closing:
+            self._remember(exit_code(error))
             self._try(lambda: self._finish(exit_code(error)))
+
+    def _remember(self, exit_code: int | None) -> None:
+        """Who this run is; ``exit_code`` None while it runs, and for ever if it is killed."""
+        self.folder.write_json("tracking.json", self.about | {"exit_code": exit_code})
 
     def _try(self, action: Callable[[], None], always: bool = False) -> None:
         """Do something with W&B; if it fails, say so in one line and go on without."""
@@ -175,10 +204,8 @@ class Tracker:
         import wandb
 
         self._wandb = wandb
-        run_id = run_id_of(self.folder)
-        first = _rows_held(home, run_id) if self.mode == "offline" else 0
+        first = _rows_held(home, self.about["id"]) if self.mode == "offline" else 0
         self.run = wandb.init(
-            id=run_id,
             resume="allow",
             dir=str(home.parent),
             config=self.folder.config,
@@ -216,7 +243,8 @@ class Tracker:
         self._row += 1
 
     def _mirror_summary(self) -> None:
-        self.run.summary.update(self.folder.summary)
+        summary = self.folder.summary
+        self.run.summary.update({shown_name(key): value for key, value in summary.items()})
 
 
 def has_key() -> bool:
@@ -232,12 +260,6 @@ def has_key() -> bool:
             if any(host in machines for host in hosts):
                 return True
     return False
-
-
-def run_id_of(folder: RunFolder) -> str:
-    """The same for the same folder name, so that a repeated command continues its W&B run."""
-    path = folder.path.resolve()
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"{path.parent.name}-{path.name}")[-64:]
 
 
 def _settings(wandb: Any) -> Any:
@@ -260,11 +282,15 @@ def _rows_held(home: Path, run_id: str) -> int:
     """How many rows the logs hold that W&B's servers have. Other logs, which this offline run will
     replace with a complete one, are removed, so that syncing all of them shows no row twice."""
     held = 0
-    for log in home.glob(f"*run-*/run-{run_id}.wandb"):
+    for log in home.glob("*run-*/run-*.wandb"):
         if log.parent.name.startswith("offline-") and not Path(f"{log}.synced").exists():
             shutil.rmtree(log.parent)
-        else:
-            command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json"]
-            told = subprocess.run([*command, str(log)], capture_output=True, text=True, check=True)
-            held = max(held, json.loads(told.stdout)["summary"].get("row", -1) + 1)
+        elif log.name == f"run-{run_id}.wandb":
+            held = max(held, inspect(log)["summary"].get("row", -1) + 1)
     return held
+
+
+def inspect(log: Path) -> dict[str, Any]:
+    """What W&B's own reader tells of a log: "summary", "exit_code" (None if it has no end), ..."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(log)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

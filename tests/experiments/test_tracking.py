@@ -17,7 +17,8 @@ from ase.constraints import FixAtoms
 from experiments.energies import EDGES, bin_counts, energy_statistics
 from experiments.plots import energy_histogram
 from experiments.runfolder import RunFolder
-from experiments.tracking import Tracker, has_key, run_id_of
+from experiments.termination import Stopped
+from experiments.tracking import Tracker, has_key, identity, run_id_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,6 +112,61 @@ def test_energies_arrive_three_ways(folder):
     assert item["gen/energy_chart_table.nrows"] == 6
     charts = json.dumps(updates(log, "config"))
     assert "wandb/histogram/v0" in charts
+
+
+def test_a_table_of_mixed_types_arrives(folder):
+    rows = [[0, "complete", 0.001, None], [1, "failed", math.nan, "out of memory"], [2, 7, None, 3]]
+    with Tracker(folder) as tracker:
+        tracker.table("trials", ["number", "state", "eta", "reason"], rows)
+        tracker.table("none", ["number"], [])
+        with pytest.raises(ValueError, match=r"table t has 2 columns, but a row of 1: \[1\]"):
+            tracker.table("t", ["a", "b"], [[1]])
+    (log,) = logs(folder)
+    item, empty = history(log)
+    shown = json.loads((log.parent / "files" / item["tables/trials.path"]).read_text())
+    assert shown["columns"] == ["number", "state", "eta", "reason"]
+    assert shown["data"] == [[*rows[0]], [1, "failed", None, "out of memory"], rows[2]]
+    assert empty["tables/none.nrows"] == 0
+    assert [row["event"] for row in folder.rows()] == ["table", "table"]
+    assert folder.rows()[0]["rows"] == shown["data"]
+
+
+def test_a_dot_in_a_name_is_no_nesting(folder):
+    params = {"params": {"sample.guide.eta_dt": 0.001}}
+    folder.save_config(folder.config | params, may_change=["params"])
+    with Tracker(folder) as tracker:
+        tracker.log({"a.b": 1})
+        tracker.summary({"knob/sample.guide.eta_dt": 0.001})
+    (log,) = logs(folder)
+    assert history(log)[0]["a_b"] == 1
+    assert updates(log, "summary")["knob/sample_guide_eta_dt"] == 0.001
+    assert updates(log, "config")["params"] == {"sample.guide.eta_dt": 0.001}
+    assert folder.summary == {"knob/sample.guide.eta_dt": 0.001}
+
+
+def test_an_observer_sees_what_is_recorded_and_may_stop_the_run(folder):
+    """As a sweep prunes: the row is kept, the run has ended well."""
+    folder.log({"train/step": 0})
+    seen = []
+
+    def observe(row):
+        assert folder.rows()[-1] == row
+        seen.append(row)
+        if row.get("val/loss") == 2.0:
+            raise Stopped("worse than the others")
+
+    def training():
+        with Tracker(folder, observe=observe) as tracker:
+            for step, loss in enumerate([math.nan, 2.0, 1.0], start=1):
+                tracker.log({"train/step": step, "val/loss": loss})
+
+    with pytest.raises(Stopped):
+        training()
+    assert seen == [{"train/step": 1, "val/loss": None}, {"train/step": 2, "val/loss": 2.0}]
+    (log,) = logs(folder)
+    assert [item["train/step"] for item in history(log)] == [0, 1, 2]
+    assert records(log)[-1]["exit"]["exit_code"] == 0
+    assert identity(folder)["exit_code"] == 0
 
 
 def test_only_nan_energies_are_no_failure(folder, capsys):
@@ -220,6 +276,45 @@ def long_run(folder: RunFolder) -> subprocess.Popen:
     return process
 
 
+def test_two_processes_never_work_on_one_folder(folder):
+    """The second is refused, whatever its mode; a kill frees the folder."""
+    process = long_run(folder)
+    assert identity(folder)["exit_code"] is None, "it runs"
+    refused = subprocess.run(
+        [sys.executable, "-c", LONG_RUN, str(folder.path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert f"ValueError: another process works in {folder.path}" in refused.stderr
+    with pytest.raises(ValueError, match="another process works in"):
+        Tracker(folder, mode="disabled").__enter__()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=120)
+    with Tracker(folder, mode="disabled"), pytest.raises(ValueError, match="another process"):
+        Tracker(folder, mode="disabled").__enter__()
+    assert len(folder.rows()) == 50
+    with Tracker(folder, mode="disabled"):
+        pass
+
+
+def test_a_pipeline_and_its_stage_are_two_runs_at_once(folder):
+    stage = RunFolder(folder / "train" / "score")
+    with Tracker(folder, id="eta-0003", job_type="trial") as trial:
+        trial.log({"a": 1})
+        with Tracker(stage, id="eta-0003-score", job_type="train") as tracker:
+            tracker.log({"b": 1})
+            tracker.energies("gen", [0.0])
+        trial.log({"a": 2})
+    assert [item.get("a") for item in history(log_of(folder, "eta-0003"))] == [1, 2]
+    shown = history(log_of(stage, "eta-0003-score"))
+    assert shown[0]["b"] == 1
+    assert shown[1]["gen/energy_bins/+0000meV"] == 1
+
+
+def log_of(folder: RunFolder, run_id: str) -> Path:
+    (log,) = (folder.path / "wandb").glob("*run-*/*.wandb")
+    assert log.name == f"run-{run_id}.wandb"
+    return log
+
+
 def test_sigterm_closes_the_run_and_loses_nothing(folder):
     """As Slurm's time limit does it: the signal goes to every process of the group."""
     process = long_run(folder)
@@ -315,11 +410,46 @@ def test_modes_and_keys(folder, tmp_path, monkeypatch):
     assert has_key()
 
 
-def test_run_ids_follow_the_folder_name(tmp_path):
-    one = run_id_of(RunFolder(tmp_path / "train" / "a b/c"))
-    assert one == run_id_of(RunFolder(tmp_path / "train" / "a b/c")) == "a-b-c"
-    assert run_id_of(RunFolder(tmp_path / "sample" / "x")) == "sample-x"
-    assert len(run_id_of(RunFolder(tmp_path / ("n" * 200)))) == 64
+def test_run_ids_follow_the_place_below_the_output_root(tmp_path):
+    """Not where that is, nor what the working directory is."""
+
+    def id_of(place: str, *runs: str) -> str:
+        for run in runs:
+            RunFolder(tmp_path / run).save_config({"seed": 0})
+        return run_id_of(RunFolder(tmp_path / place))
+
+    assert id_of("runs/train/first") == id_of("elsewhere/deep/train/first") == "train-first"
+    stages = ("train/score", "train/forcefield", "sample/Ag6O3", "evaluate/Ag6O3")
+    for root in ("runs", "other"):
+        ids = [id_of(f"{root}/quickstart/mine/{s}", f"{root}/quickstart/mine") for s in stages]
+        assert ids == ["quickstart-mine-" + s.replace("/", "-") for s in stages]
+    assert id_of("runs/sweeps/eta/0003", "runs/sweeps/eta/0003") == "eta-0003"
+    assert id_of("runs/sweeps/eta/0003/train/score") == "eta-0003-train-score"
+    assert id_of("runs/sweeps/steps/0003/train/score", "runs/sweeps/steps/0003") != "train-score"
+    RunFolder(tmp_path / "runs/sweeps/eta/0003").write_json("tracking.json", {"id": "other"})
+    assert id_of("runs/sweeps/eta/0003/train/score") == "other-train-score"
+    assert id_of("train/a b/c") == "a-b-c"
+    long = [id_of("train/" + letter + "n" * 200) for letter in "ab"]
+    assert [len(one) for one in long] == [64, 64]
+    assert long[0] != long[1]
+
+
+def test_a_folder_keeps_its_run_for_good(folder, tmp_path):
+    """Moved, renamed or given another id, and with the group it was last given."""
+    with Tracker(folder, id="eta-0003", group="eta", job_type="trial", tags=["quick"]) as tracker:
+        tracker.log({"a": 1})
+    told = json.loads((folder.path / "tracking.json").read_text())
+    assert told == {
+        "id": "eta-0003", "project": "surfaces", "entity": None, "group": "eta",
+        "job_type": "trial", "name": "first", "tags": ["quick"], "exit_code": 0,
+    }  # fmt: skip
+    moved = RunFolder(folder.path.rename(tmp_path / "moved"))
+    with Tracker(moved, id="another", group="eta2") as tracker:
+        tracker.log({"a": 2})
+    assert [item["a"] for item in history(log_of(moved, "eta-0003"))] == [1, 2]
+    assert (identity(moved)["id"], identity(moved)["group"]) == ("eta-0003", "eta2")
+    with Tracker(RunFolder(tmp_path / "x"), id="a/b c", mode="disabled") as tracker:
+        assert tracker.about["id"] == "a-b-c"
 
 
 def test_statistics_and_bins_against_numpy():
