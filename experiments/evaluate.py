@@ -19,7 +19,7 @@ from experiments import cli
 from experiments.build import build, frozen_key
 from experiments.data import load_set
 from experiments.progress import progress, say
-from experiments.runfolder import RunFolder
+from experiments.runfolder import Observe, RunFolder
 from experiments.sample import GENERATED, PATH
 from experiments.sample import MAY_CHANGE as SAMPLE_MAY_CHANGE
 from experiments.search import assess
@@ -38,7 +38,7 @@ BELOW = 0.05
 """eV under the reference minimum from which a structure counts as lower, not the same."""
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: DictConfig, observe: Observe | None = None) -> dict[str, Any]:
     """Evaluate a sampling run; returns the summary."""
     from experiments.tracking import Tracker
 
@@ -63,7 +63,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     made_by = {k: v for k, v in source.config.items() if k not in SAMPLE_MAY_CHANGE}
     folder.save_config(plain | {"name": name, "sampled": made_by}, may_change=MAY_CHANGE)
     folder.save_environment()
-    with Tracker(folder, **plain["tracking"], job_type="evaluate", name=name) as tracker:
+    tracker = Tracker(folder, **plain["tracking"], job_type="evaluate", name=name, observe=observe)
+    with tracker:
         _relax_all(config, generated, folder, tracker)
         evaluated, relaxed = _by_index(folder, EVALUATED), _by_index(folder, RELAXED)
         metrics = measure(generated, evaluated, relaxed, reference, source, config.tolerance)

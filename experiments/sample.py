@@ -21,7 +21,7 @@ from experiments import cli
 from experiments.build import device_of, use_threads
 from experiments.checkpoint import Model, load_model
 from experiments.progress import progress, say
-from experiments.runfolder import RunFolder
+from experiments.runfolder import Observe, RunFolder
 from guidance import Guide, descend, eta_from_step
 from sdedata import Graph, Template, collate, parse_formula
 from vpsde import generators, sample, times
@@ -33,7 +33,7 @@ DIFFUSED, GENERATED, PATH = "diffused", "generated", "path"
 """Files: at the end of the reverse process, after the short relaxation, on the way."""
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: DictConfig, observe: Observe | None = None) -> dict[str, Any]:
     """Generate `n` structures; returns the summary."""
     from experiments.plots import path as path_figure
     from experiments.tracking import Tracker
@@ -57,7 +57,10 @@ def run(config: DictConfig) -> dict[str, Any]:
     batches = [
         missing[i : i + config.batch_size] for i in range(0, len(missing), config.batch_size)
     ]
-    with Tracker(folder, **plain["tracking"], job_type="sample", name=config.name) as tracker:
+    tracker = Tracker(
+        folder, **plain["tracking"], job_type="sample", name=config.name, observe=observe
+    )
+    with tracker:
         seconds = 0.0
         total = (config.sampler.steps + generator.descent_steps) * len(batches)
         bar = progress(range(total), "sample", total)

@@ -14,13 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from experiments import cli
 from experiments.build import build, device_of, use_threads
 from experiments.progress import progress, say
+from experiments.runfolder import Observe
 
 SHOWN = 4
 VALIDATED = ("val", "forcefield")  # what a model's card tells
 MAY_CHANGE = ("tracking", "output", "device", "threads", "train.checkpoint_every")
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: DictConfig, observe: Observe | None = None) -> dict[str, Any]:
     """Train, validate and save; returns the summary."""
     from experiments.checkpoint import save_model
     from experiments.data import training_data
@@ -57,7 +58,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     logged = max((row.get("train/step", 0) for row in folder.rows()), default=0)
     tracking = plain["tracking"] | {"tags": [*plain["tracking"]["tags"], config.task.kind]}
     last: dict[str, float] = {}
-    with Tracker(folder, **tracking, job_type="train", name=config.name) as tracker:
+    tracker = Tracker(folder, **tracking, job_type="train", name=config.name, observe=observe)
+    with tracker:
         if not folder.rows():
             _show_data(tracker, data.structures)
         with closing(trainer.run(checkpoint)) as steps:

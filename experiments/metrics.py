@@ -1,0 +1,46 @@
+"""Which numbers a stage reports, by name: what a sweep may ask for before anything has run."""
+
+from collections.abc import Iterable
+
+_TRAINING = {
+    "train/step", "train/loss", "train/learning_rate", "train/grad_norm",
+    "train/structures_per_second", "val/loss",
+}  # fmt: skip
+REPORTED: dict[str, frozenset[str]] = {
+    "forcefield": frozenset(_TRAINING | {"forcefield/energy_mae", "forcefield/force_mae"}),
+    "score": frozenset(_TRAINING),
+    "sample": frozenset(),
+    "evaluate": frozenset(),
+}
+"""In the rows that a stage logs while it is at work."""
+
+
+def _energies(name: str, more: tuple[str, ...] = ()) -> set[str]:
+    return {f"{name}/energy_{key}" for key in ("mean", "min", "p10", "median", "p90", "std", *more)}
+
+
+_ABSOLUTE = ("mean_abs", "min_abs", "p10_abs", "median_abs")
+_RESULTS: dict[str, set[str]] = {
+    "forcefield": {"forcefield/loss", "forcefield/energy_mae", "forcefield/force_mae"},
+    "score": {"score/loss"},
+    "sample": {"gen/n", "gen/frac_finite", "gen/structures_per_second"}
+    | _energies("gen_predicted"),
+    "evaluate": {
+        "gen/n", "gen/frac_finite", "gen/frac_valid", "gen/frac_unique", "gen/failed",
+        "gen/relax_steps_mean", "gen/hit_rate", "gen/frac_below_reference",
+        "gen_relaxed/frac_converged", "rss/hit_rate", "rss/n", "rss/relax_steps_mean",
+        "rss/energy_mean", "rss/energy_median",
+    } | _energies("gen", _ABSOLUTE) | _energies("gen_relaxed", _ABSOLUTE),
+}  # fmt: skip
+
+
+def metrics_of(stages: Iterable[str]) -> frozenset[str]:
+    """What the summary of a pipeline of these stages holds.
+
+    Of a sample without a force field no `gen_predicted`; of a surface without random search to
+    compare with no `rss`, `hit_rate` and `frac_below_reference`.
+    """
+    found = {"seconds/all"}
+    for stage in stages:
+        found |= _RESULTS[stage] | {f"seconds/{stage}"}
+    return frozenset(found)

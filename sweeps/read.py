@@ -1,0 +1,185 @@
+"""From a sweep's file to a `Sweep` that can be run: what is wrong is said before any trial."""
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+from yaml import YAMLError
+
+from experiments.metrics import REPORTED, metrics_of
+from experiments.pipeline import Stage
+from experiments.schema import in_words
+from sweeps.spec import Sweep
+
+TRACKING: dict[str, Any] = {
+    "mode": None, "project": "surfaces", "entity": None, "group": None, "tags": [], "id": None,
+}  # fmt: skip
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep in a file, with `KEY=VALUE` changed; its name is the file's, unless it has one.
+
+    ValueError, in one sentence, for a sweep that could not be run or would say nothing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no sweep file {path}")
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
+        raise ValueError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no sweep: it is not a list of KEY: VALUE")
+    content = {"name": path.stem} | content
+    content["tracking"] = TRACKING | content.get("tracking", {})
+    for override in overrides:
+        _change(content, override)
+    try:
+        sweep = Sweep.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {in_words(error)}") from error
+    check(sweep)
+    return sweep
+
+
+def _change(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    *parents, last = key.split(".")
+    if not equals:
+        raise ValueError(f"cannot read {override!r} as KEY=VALUE")
+    if [*parents, last][0] not in Sweep.model_fields:
+        raise ValueError(f"a sweep has no key {key}; --help lists them")
+    where: Any = content
+    for parent in parents:
+        where = where.setdefault(parent, {})
+        if not isinstance(where, dict):
+            raise ValueError(f"{key}: {parent} holds no keys")
+    try:
+        where[last] = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))["value"]  # type: ignore[index,call-overload]
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"cannot read the value of {override!r}") from error
+
+
+def check(sweep: Sweep) -> None:
+    """ValueError for what would make trials fail, or the answer meaningless."""
+    stages = sweep.plan({})
+    if "evaluate" in stages and "sample" not in stages:
+        raise ValueError("stages: evaluate needs the stage sample before it")
+    for name in sweep.space:
+        _check_knob(name, stages)
+    _check_metrics(sweep)
+    _check_sampling(sweep)
+    sweep.distributions()
+    for name, knob in sweep.space.items():
+        for value in knob.extremes:
+            _check_point(sweep, name, value)
+    _check_models(sweep, stages)
+    _rehearse(sweep)
+
+
+def _check_knob(name: str, stages: Mapping[str, Stage]) -> None:
+    stage, _, key = name.partition(".")
+    if stage not in stages or not key:
+        raise ValueError(
+            f"space: {name} names no stage of this sweep; a knob is STAGE.KEY, with a stage of "
+            f"{', '.join(stages)}"
+        )
+    plain: Any = OmegaConf.to_container(stages[stage].config)
+    known = _keys(plain)
+    if key not in known:
+        raise ValueError(f"space: no config has the knob {name}{_hint(key, known)}")
+
+
+def _check_point(sweep: Sweep, name: str, value: Any) -> None:
+    try:
+        sweep.plan({name: value})
+    except ValueError as error:
+        raise ValueError(f"space: {name}={value} cannot be used: {error}") from error
+
+
+def _check_metrics(sweep: Sweep) -> None:
+    known = metrics_of(sweep.stages)
+    for name in sweep.objectives:
+        _require_metric("objectives", name, known)
+    for name in sweep.constraints:
+        _require_metric("constraints", name, known)
+    if sweep.report is not None:
+        if sweep.report.stage not in sweep.stages:
+            raise ValueError(f"report: {sweep.report.stage!r} is no stage of this sweep")
+        for name in (sweep.report.metric, sweep.report.step):
+            _require_metric("report", name, REPORTED[sweep.report.stage])
+
+
+def _check_sampling(sweep: Sweep) -> None:
+    if sweep.pruner is not None and len(sweep.objectives) > 1:
+        raise ValueError(
+            f"pruner: Optuna prunes no study of {len(sweep.objectives)} objectives; leave the "
+            "pruner out, or ask for one objective"
+        )
+    if (sweep.pruner is None) != (sweep.report is None):
+        raise ValueError("pruner and report belong together: give both, or none")
+    if not sweep.is_grid:
+        if sweep.budget is None:
+            raise ValueError("budget is missing: how many trials shall the study have?")
+        return
+    for name, knob in sweep.space.items():
+        if knob.choices is None:
+            raise ValueError(f"space: a grid needs choices, and {name} has a range")
+    if sweep.trials > sweep.points:
+        raise ValueError(f"budget: the grid has {sweep.points} points, not {sweep.trials}")
+
+
+def _check_models(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
+    for name, path in sweep.models.items():
+        if not ((Path(path) / "model.pt").is_file() or Path(path).is_file()):
+            raise ValueError(
+                f"models.{name}: there is no trained network in {path}; the sweeps of this "
+                "repository begin with those of `make quickstart`"
+            )
+    if "sample" in stages and stages["sample"].config.score is None:
+        raise ValueError("stages: sample needs the stage score before it, or models.score")
+
+
+def _rehearse(sweep: Sweep) -> None:
+    """Sampler and pruner at work in memory: what they will not do, they refuse here."""
+    try:
+        study = optuna.create_study(
+            directions=list(sweep.objectives.values()),
+            sampler=sweep.make_sampler(0),
+            pruner=sweep.make_pruner(),
+        )
+        for number in range(min(3, sweep.trials)):
+            trial = study.ask(sweep.distributions())
+            if sweep.report is not None:
+                trial.report(float(number), 1)
+                trial.should_prune()
+            study.tell(trial, [float(number)] * len(sweep.objectives))
+    except RuntimeError:
+        return  # the grid's way to say that all its points were tried
+    except Exception as error:  # whatever it is that Optuna refuses
+        raise ValueError(f"sampler or pruner: {error}") from error
+
+
+def _require_metric(place: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise ValueError(f"{place}: no stage of this sweep reports {name}{_hint(name, known)}")
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """All keys of a nested config, joined by dots."""
+    found = []
+    for key, value in config.items():
+        found.append(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            found += _keys(value, f"{prefix}{key}.")
+    return found

@@ -1,0 +1,136 @@
+"""One trial: a pipeline at one point of a sweep's space, and one run of the study's group.
+
+Runs one by hand, or for an agent of W&B's own sweeps (sweeps/wandb/), whose run it then becomes:
+every knob of the sweep is given as KEY=VALUE.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from experiments import pipeline
+from experiments.pipeline import Stage
+from experiments.runfolder import RunFolder
+from experiments.termination import Stopped
+from experiments.tracking import Tracker
+from sweeps.spec import Sweep
+
+MAY_CHANGE = ("stages", "tracking")  # they hold how many threads, and where
+BEST = "best"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where trials run, and how many cores one of them has."""
+
+    runs: Path
+    cores: int
+
+    def study(self, name: str) -> Path:
+        return self.runs / "sweeps" / name
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial came to; `energies` by name (gen, gen_relaxed), eV above the reference."""
+
+    summary: dict[str, Any]
+    energies: dict[str, list[float]]
+
+
+def seed_of(sweep: Sweep, number: int) -> int:
+    """Another one for every trial, the same for all its attempts."""
+    text = f"{sweep.name}/{sweep.seed}/{number}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 2**31
+
+
+def run_trial(
+    sweep: Sweep,
+    label: str,
+    seed: int,
+    params: Mapping[str, Any],
+    place: Place,
+    observe: Callable[..., None] | None = None,
+) -> Result:
+    """Run, or continue, the trial whose folder is called `label`.
+
+    `observe` is told of every row of every stage, and may raise Stopped to prune. ValueError if an
+    objective or a constraint was not reported.
+    """
+    folder = RunFolder(place.study(sweep.name) / label)
+    identity = f"{sweep.name}-{label}"
+    stages = _plan(sweep, identity, seed, params, folder.path, place.cores)
+    folder.save_config(
+        {
+            "study": sweep.name, "trial": label, "seed": seed, "params": dict(params),
+            "stages": {stage.name: OmegaConf.to_container(stage.config) for stage in stages},
+        },
+        may_change=MAY_CHANGE,
+    )  # fmt: skip
+    folder.save_environment()
+    about = sweep.tracking.model_dump() | {"group": sweep.name, "id": identity}
+    with Tracker(folder, **about, job_type="trial", name=identity) as tracker:
+        tracker.summary({f"knob/{name}": value for name, value in params.items()})
+        try:
+            summary = pipeline.run(stages, folder, observe)
+            energies = _show(stages, folder, tracker)
+            _require_all(sweep, summary)
+            tracker.summary(summary | {"optuna/state": "complete", "optuna/reason": None})
+        except Exception as error:
+            state = "pruned" if isinstance(error, Stopped) else "failed"
+            with suppress(OSError):  # a full disk shall not hide what went wrong
+                tracker.summary({"optuna/state": state, "optuna/reason": reason_of(error)})
+            raise
+    return Result(summary, energies)
+
+
+def reason_of(error: BaseException) -> str:
+    """One line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError | Stopped) else f"{type(error).__name__}: {text}"
+
+
+def _plan(
+    sweep: Sweep, identity: str, seed: int, params: Mapping[str, Any], home: Path, cores: int
+) -> list[Stage]:
+    common = [f"seed={seed}", f"tracking.group={sweep.name}"]
+    for key in ("mode", "project", "entity"):
+        value = getattr(sweep.tracking, key)
+        common.append(f"tracking.{key}={'null' if value is None else value}")
+    return list(sweep.plan(params, home, identity, common=common, cores=cores).values())
+
+
+def _show(stages: list[Stage], folder: RunFolder, tracker: Tracker) -> dict[str, list[float]]:
+    """The stages' energies, and the best structures, as the trial's own; once."""
+    energies: dict[str, list[float]] = {}
+    shown = {(row.get("event"), row.get("name")) for row in folder.rows()}
+    for stage in (stage for stage in stages if stage.name not in pipeline.NETWORKS):
+        source = RunFolder(stage.folder)
+        for row in source.rows():
+            match row.get("event"):
+                case "energies":
+                    energies[row["name"]] = row["energies"]
+                case "structures" if row["name"] == BEST and ("structures", BEST) not in shown:
+                    tracker.structures(BEST, source.structures(BEST), row["captions"])
+    for name, values in energies.items():
+        if ("energies", name) not in shown:
+            tracker.energies(name, values)
+    return energies
+
+
+def _require_all(sweep: Sweep, summary: Mapping[str, Any]) -> None:
+    for name in [*sweep.objectives, *sweep.constraints]:
+        value = summary.get(name)
+        if not isinstance(value, int | float):
+            raise ValueError(f"the trial reported no {name}")
+
+
+def agent_run() -> str | None:
+    """The id of the run that an agent of a W&B sweep has begun for this process, if one has."""
+    return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None

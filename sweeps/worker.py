@@ -1,0 +1,145 @@
+"""A worker: it takes trials of a study, one after the other, until none is left to take."""
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from experiments.progress import say
+from experiments.termination import Stopped
+from sweeps.spec import Sweep
+from sweeps.study import (
+    FAILURE,
+    NoneWaiting,
+    attempts,
+    open_storage,
+    retry,
+    slot,
+    states,
+)
+from sweeps.trial import Place, Result, reason_of, run_trial, seed_of
+
+IN_A_ROW = 5  # failed trials after which the study stops: it is not the trials' fault
+PAUSE = 2.0  # seconds between looks at what other workers do
+
+
+class Overtaken(BaseException):
+    """The trial was taken for dead and is another worker's now."""
+
+
+def work(sweep: Sweep, url: str, place: Place, worker: int = 0, heartbeat: int = 20) -> None:
+    """Run trials until every one of the study has an outcome, here or at another worker.
+
+    ValueError, with the reasons, after five failed trials in a row.
+    """
+    study = optuna.load_study(
+        study_name=sweep.name,
+        storage=open_storage(url, sweep.retries, heartbeat),
+        pruner=sweep.make_pruner(),
+    )
+    objective = Objective(sweep, place)
+    began = datetime.now()
+    while True:
+        # A sampler that began anew from one seed would suggest again what it suggested before.
+        started = sum(t.state != TrialState.WAITING for t in study.get_trials(deepcopy=False))
+        sequence = np.random.SeedSequence([sweep.seed, started, worker])
+        study.sampler = sweep.make_sampler(int(sequence.generate_state(1)[0]))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.optimize(objective, n_trials=1, catch=(Exception,))
+        except NoneWaiting:
+            if not states(study)["running"]:
+                return
+            time.sleep(PAUSE)  # a trial of a worker that dies will wait again
+        except Overtaken:
+            continue
+        _stop_if_all_fail(study, began)
+
+
+class Objective:
+    """What Optuna calls with a trial."""
+
+    def __init__(self, sweep: Sweep, place: Place) -> None:
+        self.sweep = sweep
+        self.place = place
+
+    def __call__(self, trial: optuna.Trial) -> list[float]:
+        sweep = self.sweep
+        frozen = _frozen(trial)
+        number = slot(frozen)
+        label = f"{number:04d}"
+        trial.set_user_attr("folder", label)
+        try:
+            trial.set_user_attr(FAILURE, None)  # of an attempt before
+            params = sweep.suggest(trial)
+            told = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}"
+                             for k, v in params.items())  # fmt: skip
+            say(f"{sweep.name}, trial {number} of {sweep.trials}: {told}")
+            observe = self._report(trial) if sweep.report is not None else None
+            result = run_trial(sweep, label, seed_of(sweep, number), params, self.place, observe)
+        except Stopped as stopped:
+            raise optuna.TrialPruned(str(stopped)) from stopped
+        except Exception as error:
+            trial.set_user_attr(FAILURE, reason_of(error))
+            say(f"{sweep.name}, trial {number} failed: {reason_of(error)}")
+            raise
+        except (KeyboardInterrupt, SystemExit):
+            _give_back(trial)
+            raise
+        if _frozen(trial).state != TrialState.RUNNING:
+            raise Overtaken
+        self._tell(trial, result)
+        return [float(result.summary[name]) for name in sweep.objectives]
+
+    def _report(self, trial: optuna.Trial) -> Callable[[str, Mapping[str, Any]], None]:
+        report = self.sweep.report
+        assert report is not None
+
+        def observe(stage: str, row: Mapping[str, Any]) -> None:
+            if stage != report.stage or row.get(report.metric) is None:
+                return
+            step = int(row[report.step])
+            trial.report(float(row[report.metric]), step)
+            if trial.should_prune():
+                raise Stopped(f"pruned at {report.step} {step}: {report.metric} "
+                              f"{row[report.metric]:.4g}")  # fmt: skip
+
+        return observe
+
+    def _tell(self, trial: optuna.Trial, result: Result) -> None:
+        numbers = {k: v for k, v in result.summary.items() if isinstance(v, int | float)}
+        trial.set_user_attr("metrics", numbers)
+        trial.set_user_attr("energies", result.energies)
+        for name, bound in self.sweep.constraints.items():
+            trial.set_constraint(name, bound.excess(float(result.summary[name])))
+
+
+def _frozen(trial: optuna.Trial) -> FrozenTrial:
+    return trial.study.get_trials(deepcopy=False)[trial.number]
+
+
+def _give_back(trial: optuna.Trial) -> None:
+    """A worker that is told to end lets its trial wait for another, or for its return."""
+    study, frozen = trial.study, _frozen(trial)
+    study.tell(trial, state=TrialState.FAIL)
+    retry(study, frozen)
+
+
+def _stop_if_all_fail(study: optuna.Study, since: datetime) -> None:
+    done = [t for t in attempts(study).values() if t.datetime_complete is not None
+            and t.datetime_complete >= since and t.state.is_finished()]  # fmt: skip
+    last = sorted(done, key=lambda t: t.datetime_complete or since)[-IN_A_ROW:]
+    if len(last) == IN_A_ROW and all(t.state == TrialState.FAIL for t in last):
+        reasons = "; ".join(
+            f"trial {slot(t)}: {t.user_attrs.get(FAILURE, 'its worker died')}" for t in last
+        )
+        raise ValueError(
+            f"{IN_A_ROW} trials in a row failed, and the study stops ({reasons}); mend the cause, "
+            "then repeat the command with retry_failed=true"
+        )
