@@ -15,6 +15,8 @@ def as_media(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) ->
     match row.get("event"):
         case "energies":
             return _energies(wandb, row)
+        case "figure" | "structures" if not (folder.path / row["file"]).is_file():
+            return {}  # a folder that was made smaller is still worth showing
         case "figure":
             name = row["name"]
             return {f"figures/{name}": wandb.Image(str(folder / row["file"]), caption=name)}
@@ -62,7 +64,7 @@ def _structures(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any])
         if np.isfinite(atoms.positions).all()
     ]
     shown: dict[str, Any] = {f"{name}/molecules": molecules} if molecules else {}
-    if row.get("picture"):
+    if row.get("picture") and (folder.path / row["picture"]).is_file():
         shown[f"{name}/structures"] = wandb.Image(str(folder / row["picture"]), caption=name)
     return shown
 

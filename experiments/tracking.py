@@ -87,6 +87,8 @@ class Tracker:
             "tags": list(tags),
         }
         self.run: Any = None  # W&B's run, None while there is none
+        self.failed = False  # whether W&B has failed in the mode that it is in
+        self.first = 0  # how many rows W&B had when this began
         self._wandb: Any = None
         self._row = 0  # the number of the next row to mirror
         self._closing = ExitStack()  # what else to undo at the end
@@ -163,7 +165,7 @@ class Tracker:
         if self.mode != "disabled":
             self._try(self._start, always=True)
         if self.mode == "online" and self.run is None:  # no network: keep a log to be synced later
-            self.mode = "offline"
+            self.mode, self.failed = "offline", False
             with suppress(Exception):
                 self._wandb.teardown()  # else the failed start keeps the run's id in use
             self._try(self._start, always=True)
@@ -187,7 +189,7 @@ class Tracker:
         try:
             action()
         except Exception as error:
-            run, self.run = self.run, None
+            run, self.run, self.failed = self.run, None, True
             reason = " ".join(str(error).split())[:200]
             print(
                 f"W&B ({self.mode}) failed, the run goes on: {type(error).__name__}: {reason}",
@@ -219,7 +221,7 @@ class Tracker:
             self.run.define_metric(entries, step_metric=axis)
         if self.mode == "online":  # a continued run knows how far it came
             first = self.run.summary.get("row", -1) + 1
-        self._row = first
+        self._row = self.first = first
         for row in self.folder.rows()[first:]:
             self._mirror(row)
         self._mirror_summary()

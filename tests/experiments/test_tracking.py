@@ -19,17 +19,16 @@ from experiments.plots import energy_histogram
 from experiments.runfolder import RunFolder
 from experiments.termination import Stopped
 from experiments.tracking import Tracker, has_key, identity, run_id_of
+from tests.experiments.mirror import (
+    history,
+    log_of,
+    logs,
+    nobody_logged_in,  # noqa: F401  (a fixture of every test)
+    records,
+    updates,
+)
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def nobody_logged_in(tmp_path, monkeypatch):
-    """No key, and a home that shows whether anything was written there."""
-    for variable in list(os.environ):
-        if variable.startswith("WANDB_") or variable == "NETRC":
-            monkeypatch.delenv(variable)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture
@@ -46,31 +45,6 @@ def surface(energy: float):
     atoms.info = {}
     atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.zeros((9, 3)))
     return atoms
-
-
-def logs(folder: RunFolder) -> list[Path]:
-    found = (folder.path / "wandb").glob(f"*run-*/run-{run_id_of(folder)}.wandb")
-    return sorted(found)
-
-
-def records(log: Path) -> list[dict]:
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [json.loads(line) for line in told.splitlines()]
-
-
-def history(log: Path) -> list[dict]:
-    return [r["history"]["item"] for r in records(log) if r["type"] == "history"]
-
-
-def updates(log: Path, kind: str) -> dict:
-    merged: dict = {}
-    for record in records(log):
-        if record["type"] == kind:
-            merged |= record[kind].get("update", {})
-        if record["type"] == "run" and kind == "config":
-            merged |= record["run"]["config"]["update"]
-    return merged
 
 
 def test_config_rows_summary_and_axes_arrive(folder):
@@ -307,12 +281,6 @@ def test_a_pipeline_and_its_stage_are_two_runs_at_once(folder):
     shown = history(log_of(stage, "eta-0003-score"))
     assert shown[0]["b"] == 1
     assert shown[1]["gen/energy_bins/+0000meV"] == 1
-
-
-def log_of(folder: RunFolder, run_id: str) -> Path:
-    (log,) = (folder.path / "wandb").glob("*run-*/*.wandb")
-    assert log.name == f"run-{run_id}.wandb"
-    return log
 
 
 def test_sigterm_closes_the_run_and_loses_nothing(folder):
