@@ -22,10 +22,17 @@ TRACKING: dict[str, Any] = {
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep in a file, with `KEY=VALUE` changed; its name is the file's, unless it has one.
+    """The sweep in a file, with `KEY=VALUE` changed, checked as far as can be before any trial.
 
     ValueError, in one sentence, for a sweep that could not be run or would say nothing.
     """
+    sweep = load(path, overrides)
+    check(sweep)
+    return sweep
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep in a file; its name is the file's, unless it says another."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no sweep file {path}")
@@ -40,11 +47,9 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     for override in overrides:
         _change(content, override)
     try:
-        sweep = Sweep.model_validate(content)
+        return Sweep.model_validate(content)
     except ValidationError as error:
         raise ValueError(f"{path}: {in_words(error)}") from error
-    check(sweep)
-    return sweep
 
 
 def _change(content: dict[str, Any], override: str) -> None:
@@ -59,10 +64,16 @@ def _change(content: dict[str, Any], override: str) -> None:
         where = where.setdefault(parent, {})
         if not isinstance(where, dict):
             raise ValueError(f"{key}: {parent} holds no keys")
+    where[last] = parsed(value)
+
+
+def parsed(text: str) -> Any:
+    """A value as the command line gives it: 0.1 is a number, [a, b] a list, null nothing."""
     try:
-        where[last] = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))["value"]  # type: ignore[index,call-overload]
+        content: Any = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))
     except (YAMLError, OmegaConfBaseException) as error:
-        raise ValueError(f"cannot read the value of {override!r}") from error
+        raise ValueError(f"cannot read the value {text!r}") from error
+    return content["value"]
 
 
 def check(sweep: Sweep) -> None:

@@ -42,7 +42,7 @@ from sweeps.study import (
     shown,
     states,
 )
-from sweeps.trial import Place
+from sweeps.trial import Place, cores
 from sweeps.worker import work
 
 WORKER = "SWEEP_WORKER"
@@ -65,8 +65,7 @@ class Settings:
 
     @property
     def place(self) -> Place:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return Place(Path(self.runs), max(1, (cores or 1) // self.workers))
+        return Place(Path(self.runs), max(1, cores() // self.workers))
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, Settings, list[str]]:

@@ -1,24 +1,37 @@
 """One trial: a pipeline at one point of a sweep's space, and one run of the study's group.
 
-Runs one by hand, or for an agent of W&B's own sweeps (sweeps/wandb/), whose run it then becomes:
-every knob of the sweep is given as KEY=VALUE.
+usage: python -m sweeps.trial FILE KNOB=VALUE ... [KEY=VALUE ...] [--help]
+
+Runs a single point, without Optuna: by hand, e.g.
+
+  python -m sweeps.trial sweeps/eta.yaml sample.guide.eta_dt=0.002 sample.seed=3
+
+or as what an agent of W&B's own sweeps calls (see sweeps/agents/), whose run it then becomes.
+
+  KNOB=VALUE     every knob of the file's space
+  runs=FOLDER    the run folder is sweeps/NAME/by_hand-... below it (default: runs)
+  KEY=VALUE      change a key of the file, e.g. tracking.mode=disabled
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from optuna.distributions import IntDistribution
 
 from experiments import pipeline
+from experiments.cli import refuse
 from experiments.pipeline import Stage
 from experiments.runfolder import RunFolder
-from experiments.termination import Stopped
+from experiments.termination import Stopped, sigterm_exits
 from experiments.tracking import Tracker
+from sweeps.read import parsed, read
 from sweeps.spec import Sweep
 
 MAY_CHANGE = ("stages", "tracking")  # they hold how many threads, and where
@@ -64,7 +77,7 @@ def run_trial(
     objective or a constraint was not reported.
     """
     folder = RunFolder(place.study(sweep.name) / label)
-    identity = f"{sweep.name}-{label}"
+    identity = agent_run() or f"{sweep.name}-{label}"
     stages = _plan(sweep, identity, seed, params, folder.path, place.cores)
     folder.save_config(
         {
@@ -99,10 +112,11 @@ def reason_of(error: BaseException) -> str:
 def _plan(
     sweep: Sweep, identity: str, seed: int, params: Mapping[str, Any], home: Path, cores: int
 ) -> list[Stage]:
+    tracking = sweep.tracking.model_dump(include={"mode", "project", "entity"})
+    if agent_run() is not None:  # W&B gives this process one run
+        tracking["mode"] = "disabled"
     common = [f"seed={seed}", f"tracking.group={sweep.name}"]
-    for key in ("mode", "project", "entity"):
-        value = getattr(sweep.tracking, key)
-        common.append(f"tracking.{key}={'null' if value is None else value}")
+    common += [f"tracking.{k}={'null' if v is None else v}" for k, v in tracking.items()]
     return list(sweep.plan(params, home, identity, common=common, cores=cores).values())
 
 
@@ -134,3 +148,50 @@ def _require_all(sweep: Sweep, summary: Mapping[str, Any]) -> None:
 def agent_run() -> str | None:
     """The id of the run that an agent of a W&B sweep has begun for this process, if one has."""
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if not arguments or {"--help", "-h"} & set(arguments):
+        print((__doc__ or "").strip())
+        sys.exit(0 if arguments else 2)
+    try:
+        by_hand(arguments)
+    except (ValueError, OSError) as error:
+        refuse("sweeps.trial", error)
+
+
+def by_hand(arguments: Sequence[str]) -> Result:
+    """Run the point that the command line says."""
+    file, *rest = arguments
+    given = dict(argument.partition("=")[::2] for argument in rest)
+    runs = given.pop("runs", "runs")
+    own = {k: v for k, v in given.items() if k.split(".")[0] in Sweep.model_fields}
+    sweep = read(file, [f"{k}={v}" for k, v in own.items()])
+    unknown = given.keys() - own.keys() - sweep.space.keys()
+    missing = sweep.space.keys() - given.keys()
+    if unknown:
+        raise ValueError(f"{min(unknown)} is no knob of {file}: there are {', '.join(sweep.space)}")
+    if missing:
+        raise ValueError(f"{min(missing)} is missing: give every knob of {file} as KNOB=VALUE")
+    params = {name: parsed(given[name]) for name in sweep.space}
+    for name, distribution in sweep.distributions().items():
+        if isinstance(distribution, IntDistribution):  # W&B's agents write 200.0
+            params[name] = int(params[name])
+    sweep.plan(params)
+    text = "-".join(f"{name.split('.')[-1]}_{value}" for name, value in params.items())
+    label = agent_run() or f"by_hand-{text}"
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    with sigterm_exits():
+        return run_trial(sweep, label, seed_of(sweep, number), params, Place(Path(runs), cores()))
+
+
+def cores() -> int:
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    main()
