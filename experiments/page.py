@@ -49,10 +49,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Figures:
-    """Matplotlib figures by caption."""
+    """Matplotlib figures, or files of ones that were saved, by caption."""
 
     heading: str
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, Figure | Path]
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,29 @@ class Gallery:
     facts: Sequence[Mapping[str, Any]] | None = None
 
 
-Section = Text | Table | Figures | Gallery
+@dataclass(frozen=True)
+class Drawn:
+    """What assets/<script>.js makes of ``data``, plain values without NaN."""
+
+    heading: str
+    script: str
+    data: Mapping[str, Any]
+
+
+Section = Text | Table | Figures | Gallery | Drawn
 
 
 def write_page(path: Path, title: str, *sections: Section, subtitle: str = "") -> Path:
     """Write the page and return its path."""
-    script = (ASSETS / "viewer.js").read_text(encoding="utf-8")
+    drawn = [section.script for section in sections if isinstance(section, Drawn)]
+    names = dict.fromkeys(["viewer", *drawn])
+    scripts = [(ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in names]
     style = (ASSETS / "page.css").read_text(encoding="utf-8")
-    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    allowed = " ".join(f"'sha256-{base64.b64encode(one).decode()}'" for one in digests)
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-    policy += f"script-src 'sha256-{allowed}'"
+    policy += f"script-src {allowed}"
+    run = "\n".join(f"<script>{script}</script>" for script in scripts)
     body = "\n".join(_section(section) for section in sections)
     content = f"""<!doctype html>
 <html lang="en">
@@ -91,7 +104,7 @@ def write_page(path: Path, title: str, *sections: Section, subtitle: str = "") -
 <main>
 {body}
 </main>
-<script>{script}</script>
+{run}
 </body>
 </html>
 """
@@ -110,6 +123,8 @@ def _section(section: Section) -> str:
             inside = f'<div class="figures">{drawn}</div>'
         case Gallery():
             inside = _gallery(section)
+        case Drawn():
+            inside = _embedded(section.data) + "\n<noscript>This needs JavaScript.</noscript>"
     kind = type(section).__name__.lower()
     return f'<section class="{kind}"><h2>{_text(section.heading)}</h2>\n{inside}\n</section>'
 
@@ -125,8 +140,12 @@ def _table(table: Table) -> str:
     return f'<div class="wide"><table>{header}<tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _figure(caption: str, figure: Figure) -> str:
+def _figure(caption: str, figure: Figure | Path) -> str:
     """As vectors or as pixels, whichever is smaller."""
+    if isinstance(figure, Path):
+        kind = "svg+xml" if figure.suffix == ".svg" else figure.suffix[1:]
+        data = base64.b64encode(figure.read_bytes()).decode()
+        return _image(caption, kind, data)
     written = {}
     for kind in ("svg+xml", "png"):
         file = io.BytesIO()
@@ -135,9 +154,12 @@ def _figure(caption: str, figure: Figure) -> str:
             figure.savefig(file, format=kind[:3], dpi=144, metadata=metadata)
         written[kind] = base64.b64encode(file.getvalue()).decode()
     kind, data = min(written.items(), key=lambda item: len(item[1]))
-    width = round(96 * figure.get_figwidth())
+    return _image(caption, kind, data, f' width="{round(96 * figure.get_figwidth())}"')
+
+
+def _image(caption: str, kind: str, data: str, size: str = "") -> str:
     caption, source = _text(caption), f"data:image/{kind};base64,{data}"
-    image = f'<img alt="{caption}" width="{width}" src="{source}">'
+    image = f'<img alt="{caption}"{size} src="{source}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
@@ -155,8 +177,6 @@ def _gallery(gallery: Gallery) -> str:
             {**_structure(atoms), "facts": one} for atoms, one in zip(shown, facts, strict=True)
         ],
     }
-    # Inside <script> only "<" could end the block.
-    embedded = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     keys = list(dict.fromkeys(key for one in facts for key in one))
     options = "".join(f'<option value="{_text(key)}">{_text(key)}</option>' for key in keys)
     total = len(gallery.structures)
@@ -173,11 +193,17 @@ enlarge; T top, S side, 0 back, R repeat. The frozen substrate is fainter.</p>
 </select></label>
 <label><input type="checkbox" name="repeat"> 2 × 2 cells</label>
 </div>
-<script type="application/json">{embedded}</script>
+{_embedded(data)}
 <div class="grid">
 {figures}
 </div>
 <noscript>Turning the structures needs JavaScript.</noscript>"""
+
+
+def _embedded(data: Mapping[str, Any]) -> str:
+    """Data for a script; inside of <script> only "<" could end the block."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return f'<script type="application/json">{text}</script>'
 
 
 def _canvas(atoms: Atoms, number: int, facts: Mapping[str, Any]) -> str:

@@ -1,0 +1,382 @@
+"use strict";
+// Compares runs: a picker, a table that sorts, energy histograms and learning curves as inline SVG. The
+// data is in the section's JSON; a run is its number there. No library; text is set, never parsed.
+{
+  const home = document.querySelector("section.drawn");
+  const data = JSON.parse(home.querySelector("script").textContent);
+  const DASHES = ["", "7 3", "2 2.5", "8 3 2 3"];
+  const FIRST = 8;  // runs that are picked at first
+  const fillIn = (element, attributes, children) => {
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.append(...children);
+    return element;
+  };
+  const make = (tag, attributes = {}, ...children) =>
+    fillIn(document.createElement(tag), attributes, children);
+  const svg = (tag, attributes = {}, ...children) =>
+    fillIn(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+  const short = x => String(+x.toPrecision(3)).replace("-", "\u2212");
+
+  // How a run looks: a colour, and a dash where the colours come again. Black is the ink of the page.
+  const COLOURS = data.colours.map(colour => colour === "#000000" ? "var(--ink)" : colour);
+  const look = run => ({
+    stroke: COLOURS[run % COLOURS.length],
+    "stroke-dasharray": DASHES[Math.floor(run / COLOURS.length) % DASHES.length] });
+  const sample = run => svg("svg", { class: "sample", viewBox: "0 0 28 10", "aria-hidden": "true" },
+    svg("path", { d: "M0 5H28", ...look(run) }));
+  const name = run => data.runs[run].name;
+  const all = data.runs.map((_, run) => run);
+
+  // The picker
+
+  const boxes = all.map(run => make("input", { type: "checkbox", name: "run", value: run }));
+  const picked = () => all.filter(run => boxes[run].checked);
+  const button = (text, action) => {
+    const element = make("button", { type: "button" }, text);
+    element.addEventListener("click", action);
+    return element;
+  };
+  const pick = wanted => { boxes.forEach((box, run) => { box.checked = wanted(run); }); update(); };
+  const chips = all.map(run => make("label", { class: "chip", title: data.runs[run].path },
+    boxes[run], sample(run), make("span", {}, name(run))));
+  chips.forEach((chip, run) => {
+    for (const event of ["pointerenter", "focusin"]) chip.addEventListener(event, () => point(run));
+    for (const event of ["pointerleave", "focusout"]) chip.addEventListener(event, () => point(null));
+    boxes[run].addEventListener("change", () => update());
+  });
+  const picker = make("fieldset", { class: "picker" }, make("legend", {}, "Draw"),
+    make("div", { class: "chips" }, ...chips),
+    make("div", { class: "buttons" }, button("All", () => pick(() => true)),
+      button("None", () => pick(() => false))));
+  document.querySelector("main").prepend(picker);
+  function point(run) {  // the others step back
+    for (const element of home.querySelectorAll("[data-run]"))
+      element.classList.toggle("faint", run !== null && +element.dataset.run !== run);
+  }
+
+  // The table
+
+  const heading = text => make("h2", {}, text);
+  const isWords = column => column.cells.some(({ value }) => typeof value === "string");
+  const rows = all.map(run => make("tr", { "data-run": run },
+    make("th", { scope: "row" }, make("span", { class: "name" }, sample(run), name(run))),
+    ...data.columns.map(column => {
+      const { text } = column.cells[run];
+      return make("td", { class: isWords(column) ? "words" : "", title: text.length > 30 ? text : "" }, text);
+    })));
+  const body = make("tbody", {}, ...rows);
+  const heads = [];
+  function sortBy(head, key) {
+    const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+    for (const other of heads) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+    const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b
+      : String(a).localeCompare(String(b), undefined, { numeric: true });
+    const order = [...all].sort((a, b) => {
+      const [x, y] = [key(a), key(b)];
+      if (x === null || y === null) return (x === null) - (y === null) || a - b;  // last, both ways
+      return sign * compare(x, y) || a - b;
+    });
+    body.append(...order.map(run => rows[run]));
+  }
+  function head(text, unit, title, key) {
+    const inside = make("button", { type: "button", title }, make("span", {}, text),
+      make("small", {}, unit));
+    const cell = make("th", { scope: "col" }, inside);
+    inside.addEventListener("click", () => sortBy(cell, key));
+    heads.push(cell);
+    return cell;
+  }
+  function table() {
+    const names = make("tr", {}, head("run", "", "the run's name", name));
+    const groups = make("tr", { class: "groups" }, make("td"));
+    data.columns.forEach((column, n) => {
+      const title = [column.key, ...column.also].join("\n");
+      names.append(head(column.name, column.unit, title, run => column.cells[run].value));
+      if (isWords(column)) names.lastChild.classList.add("words");
+      const before = data.columns[n - 1];
+      const same = before && before.group === column.group && before.main === column.main;
+      if (same) groups.lastChild.colSpan += 1;
+      else groups.append(make("th", { scope: "colgroup", class: column.main ? "" : "minor" },
+        column.group));
+      if (!column.main) for (const cell of [names.lastChild, ...rows.map(row => row.children[n + 1])])
+        cell.classList.add("minor");
+      if (!same) for (const cell of [groups.lastChild, names.lastChild,
+        ...rows.map(row => row.children[n + 1])]) cell.classList.add("first");
+    });
+    const whole = make("table", {}, make("thead", {}, groups, names), body);
+    home.append(make("div", { class: "wide" }, whole));
+    const minor = data.columns.filter(column => !column.main).length;
+    if (minor) {
+      const box = make("input", { type: "checkbox", name: "minor" });
+      whole.classList.add("brief");
+      box.addEventListener("change", () => whole.classList.toggle("brief", !box.checked));
+      home.append(make("p", { class: "controls" }, make("label", {}, box, `${minor} more columns`)));
+    }
+    if (!data.same.length) return;
+    const list = make("dl", {}, ...data.same.map(({ key, text }) =>
+      make("div", {}, make("dt", {}, key), make("dd", {}, text))));
+    home.append(make("details", {}, make("summary", {},
+      `${data.same.length} values are the same wherever they are set`), list));
+  }
+
+  // Axes
+
+  function ticks(low, high, about) {
+    const rough = (high - low) / about, power = 10 ** Math.floor(Math.log10(rough));
+    const step = power * [1, 2, 2.5, 5, 10].find(factor => factor * power >= rough * 0.999);
+    const first = Math.ceil(low / step - 1e-9);
+    return [...Array(Math.floor(high / step + 1e-9) - first + 1).keys()].map(k => (first + k) * step);
+  }
+  function logTicks(low, high) {
+    const powers = [];
+    for (let p = Math.floor(Math.log10(low)); p <= Math.ceil(Math.log10(high)); p++) powers.push(10 ** p);
+    const among = factors => powers.flatMap(p => factors.map(f => f * p))
+      .filter(x => x >= low * 0.999 && x <= high * 1.001);
+    return [[1], [1, 2, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9]].map(among).find(found => found.length > 2)
+      || ticks(low, high, 4);
+  }
+
+  // One chart. `plot`: x and y as [low, high], log (of y), the labels xLabel and yLabel, format (of y), marks;
+  // shapes ({ run, points, steps, area }), medians ({ run, x }) and stops: the x values where the
+  // cursor may stand, each with what it tells. run null: the reference.
+  class Chart {
+    constructor(title, height) {
+      this.height = height;
+      this.picture = svg("svg", { class: "chart", tabindex: 0, role: "img" });
+      this.tip = make("div", { class: "tip", "aria-live": "polite", hidden: "" });
+      this.figure = make("figure", { class: "plot" }, make("figcaption", {}, title), this.picture,
+        this.tip);
+      this.title = title;
+      this.at = null;
+      this.picture.addEventListener("pointermove", event => {
+        const x = event.clientX - this.picture.getBoundingClientRect().left;
+        const far = stop => Math.abs(this.x(stop.x) - x);
+        const stops = this.plot.stops;
+        this.tell(stops.reduce((best, stop, n) => far(stop) < far(stops[best]) ? n : best, 0));
+      });
+      for (const event of ["pointerleave", "blur"])
+        this.picture.addEventListener(event, () => this.tell(null));
+      this.picture.addEventListener("keydown", event => {
+        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], last = this.plot.stops.length - 1;
+        if (event.key === "Escape") this.tell(null);
+        else if (step) this.tell(this.at === null ? (step > 0 ? 0 : last)
+          : Math.min(last, Math.max(0, this.at + step)));
+        else return;
+        event.preventDefault();
+      });
+      new ResizeObserver(() => this.draw()).observe(this.figure);
+    }
+
+    show(plot) { this.plot = plot; this.at = null; this.tip.hidden = true; this.draw(); }
+
+    draw() {
+      const { plot, height, picture } = this, width = this.figure.clientWidth;
+      if (!plot || !width) return;
+      const [left, right, top, bottom] = [52, width - 14, 26, height - 40];
+      const along = ([low, high], a, b, bent = x => x) => x =>
+        a + (b - a) * (bent(x) - bent(low)) / (bent(high) - bent(low));
+      this.x = along(plot.x, left, right);
+      this.y = along(plot.y, bottom, top, plot.log ? Math.log10 : undefined);
+      const parts = [];
+      for (const value of plot.log ? logTicks(...plot.y) : ticks(...plot.y, height / 45)) {
+        const y = this.y(value);
+        parts.push(svg("path", { class: "rule", d: `M${left} ${y}H${right}` }),
+          svg("text", { class: "y", x: left - 8, y: y + 4, "data-value": value }, plot.format(value)));
+      }
+      for (const value of ticks(...plot.x, width / 90)) {
+        const x = this.x(value);
+        parts.push(svg("path", { class: "axis", d: `M${x} ${bottom}v5` }),
+          svg("text", { class: "x", x, y: bottom + 18, "data-value": value }, short(value)));
+      }
+      parts.push(svg("path", { class: "axis", d: `M${left} ${bottom}H${right}` }),
+        svg("text", { class: "x label", x: (left + right) / 2, y: height - 4 }, plot.xLabel),
+        svg("text", { class: "label", x: left, y: 12 }, plot.yLabel));
+      for (const shape of plot.shapes) parts.push(this.shape(shape));
+      for (const { run, x } of plot.medians || []) parts.push(svg("path", {
+        class: "median", ...this.who(run), "stroke-dasharray": "",
+        fill: run === null ? "var(--quiet)" : look(run).stroke,
+        d: `M${this.x(x)} ${top}V${bottom}m-5 ${top - bottom - 5}h10l-5 8z` }));
+      this.cursor = svg("path", { class: "cursor" });
+      picture.replaceChildren(svg("title", {}, `${this.title}. Arrow keys read the values.`), ...parts,
+        this.cursor);
+      picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      picture.setAttribute("height", height);
+      this.bounds = [top, bottom, width];
+      this.tell(null);
+    }
+
+    who(run) { return run === null ? { "data-reference": "" } : { "data-run": run, ...look(run) }; }
+
+    shape({ run, points, steps, area }) {
+      const at = ([x, y]) => `${+this.x(x).toFixed(2)} ${+this.y(y).toFixed(2)}`;
+      const seen = point => point && point[1] !== null && !(this.plot.log && point[1] <= 0);
+      const path = points.map((point, k) => !seen(point) ? "" : seen(points[k - 1]) ? `L${at(point)}`
+        : `M${at(point)}${seen(points[k + 1]) ? "" : "m-4 0l4 -4 4 4 -4 4z"}`).join("");
+      const colour = run === null ? "var(--quiet)" : look(run).stroke;
+      return svg("path", { class: steps ? "steps" : "line", d: path, ...this.who(run),
+        ...(area ? { fill: colour } : {}) });
+    }
+
+    tell(stop) {
+      this.at = stop;
+      this.tip.hidden = stop === null || !this.plot.stops[stop];
+      this.cursor.setAttribute("d", "");
+      if (this.tip.hidden) return;
+      const { x, title, lines } = this.plot.stops[stop], [top, bottom, width] = this.bounds;
+      this.cursor.setAttribute("d", `M${this.x(x)} ${top}V${bottom}`);
+      this.tip.replaceChildren(make("b", {}, title), ...lines().map(([run, text]) => make("div", {},
+        run === null ? make("i", { class: "reference" }) : sample(run),
+        make("span", {}, run === null ? "random search" : name(run)), make("span", {}, text))));
+      const onLeft = this.x(x) > width / 2;
+      this.tip.style.left = onLeft ? "" : `${this.x(x) + 12}px`;
+      this.tip.style.right = onLeft ? `${width - this.x(x) + 12}px` : "";
+    }
+  }
+
+  // Energies
+
+  const select = (name, text, options) => {
+    const element = make("select", { name }, ...options.map(([value, shown]) =>
+      make("option", { value }, shown)));
+    element.addEventListener("change", () => update());
+    return [element, make("label", {}, text, element)];
+  };
+  const [kind, kindLabel] = select("kind", "Structures", [["gen_relaxed", "relaxed"], ["gen", "as generated"]]);
+  const [width, widthLabel] = select("width", "Bins",
+    [2, 1].map(count => [count, `${count * (data.edges[1] - data.edges[0])} eV`]));
+  const [layout, layoutLabel] = select("layout", "Runs", [["over", "over each other"], ["below", "one below the other"]]);
+  const note = make("p", { class: "quiet", "data-note": "energies" });
+  const charts = make("div", { class: "charts energies" });
+
+  const join = ({ counts, n }, together) => {  // shares of all, also of what lies outside
+    const inside = counts.slice(1, -1), shares = [];
+    for (let k = 0; k < inside.length; k += together)
+      shares.push(inside.slice(k, k + together).reduce((a, b) => a + b, 0) / n);
+    return { shares, below: counts[0] / n, above: counts[counts.length - 1] / n };
+  };
+  const everything = [...data.references, ...data.runs.flatMap(run => Object.values(run.energies))];
+  function occupied() {  // the same for whatever is picked, so that pictures compare
+    const used = data.edges.slice(0, -1).map((_, k) => k)
+      .filter(k => everything.some(one => one.counts[k + 1]));
+    const from = used[0] ?? 0, to = used[used.length - 1] ?? data.edges.length - 2;
+    return [from - from % 2, to + 2 - to % 2];
+  }
+  // Steps from the axis up and back to it; nothing where nothing is, else runs hide the axis.
+  const outline = (shares, edges) => shares.flatMap((share, k) => share === 0 ? [[edges[k], null]] : [
+    ...(shares[k - 1] ? [] : [[edges[k], 0]]), [edges[k], share], [edges[k + 1], share],
+    ...(shares[k + 1] ? [] : [[edges[k + 1], 0]])]);
+  const percent = share => `${short(100 * share)} %`;
+  function energies() {
+    const together = +width.value, edges = data.edges.filter((_, k) => k % together === 0);
+    const [from, to] = occupied().map(k => k / together);
+    const shown = picked().filter(run => data.runs[run].energies[kind.value]);
+    const used = [...new Set(shown.map(run => data.runs[run].reference).filter(n => n !== null))];
+    const drawn = run => run === null ? null : data.runs[run].energies[kind.value];
+    const all = [...used.map(n => [null, data.references[n]]), ...shown.map(run => [run, drawn(run)])]
+      .map(([run, one]) => ({ run, median: one.median, n: one.n, name: one.name, ...join(one, together) }));
+    const tallest = Math.max(0.05, ...all.flatMap(one => one.shares.slice(from, to)));
+    const plot = some => ({
+      x: [edges[from], edges[to]], y: [0, 1.08 * tallest], format: y => `${Math.round(100 * y)} %`,
+      xLabel: "energy above the reference minimum (eV)", yLabel: "share per bin",
+      shapes: some.map(({ run, shares }) => ({ run, steps: true,
+        area: run === null || some.filter(one => one.run !== null).length <= 3,
+        points: outline(shares.slice(from, to), edges.slice(from)) })),
+      medians: some.map(({ run, median }) => ({ run, x: median }))
+        .filter(({ x }) => x >= edges[from] && x <= edges[to]),
+      stops: edges.slice(from, to).map((edge, k) => ({
+        x: (edge + edges[from + k + 1]) / 2,
+        title: `${short(edge)} to ${short(edges[from + k + 1])} eV`,
+        lines: () => some.map(one => [one.run, one.shares[from + k]]).sort((a, b) => b[1] - a[1])
+          .map(([run, share]) => [run, percent(share)]) })) });
+    const references = all.filter(one => one.run === null), runs = all.filter(one => one.run !== null);
+    const panels = layout.value === "over" ? [[`Energies, ${kind.selectedOptions[0].text}`, all, 360]] : runs.map(one =>
+      [`${name(one.run)}: median ${short(one.median)} eV of ${one.n}`, [...references, one], 170]);
+    fit(charts, runs.length ? panels.map(([title, some, height]) => [title, height, plot(some)]) : []);
+    const without = picked().filter(run => !shown.includes(run)).map(name);
+    const beyond = all.filter(one => one.below || one.above);
+    const most = percent(Math.max(...beyond.map(one => one.below + one.above)));
+    const outside = beyond.length > 5 ? [`${beyond.length} runs, each with at most ${most}`]
+      : beyond.map(one => `${one.run === null ? one.name : name(one.run)} (${percent(one.below + one.above)})`);
+    note.textContent = [
+      runs.length ? "A triangle and its line mark a median." : "No run with energies is picked.",
+      ...references.map(one => `Grey: ${one.name}, median ${short(one.median)} eV.`),
+      outside.length ? `Outside the bins: ${outside.join(", ")}.` : "",
+      without.length && runs.length ? `Without energies: ${without.join(", ")}.` : ""].join(" ");
+  }
+  function fit(parent, wanted) {  // charts are kept while only their content changes
+    const titles = wanted.map(([title, height]) => `${title}|${height}`).join("\n");
+    if (parent.dataset.titles !== titles) {
+      parent.dataset.titles = titles;
+      parent.charts = wanted.map(([title, height]) => new Chart(title, height));
+      parent.replaceChildren(...parent.charts.map(chart => chart.figure));
+    }
+    wanted.forEach(([, , plot], n) => parent.charts[n].show(plot));
+  }
+
+  // Learning curves
+
+  const [scale, scaleLabel] = select("scale", "Vertical axis",
+    [["auto", "as fits"], ["linear", "linear"], ["log", "logarithmic"]]);
+  const curves = make("div", { class: "charts curves" });
+  const noCurves = make("p", { class: "quiet", "data-note": "curves" });
+  function learning() {
+    const chosen = new Set(picked()), wanted = [];
+    for (const { title, unit, lines } of data.curves) {
+      const some = lines.filter(({ run }) => chosen.has(run));
+      const values = some.flatMap(line => line.values).filter(value => value !== null);
+      if (!values.length) continue;
+      const steps = some.flatMap(line => line.steps);
+      let [low, high] = [values, values].map((v, k) => v.reduce((a, b) => k ? Math.max(a, b) : Math.min(a, b)));
+      const log = low > 0 && (scale.value === "log" || (scale.value === "auto" && high > 8 * low));
+      const room = log ? 0 : 0.06 * (high - low) || Math.abs(high) * 0.1 || 1;
+      [low, high] = log ? [low / 1.15, high * 1.15] : [low - room, high + room];
+      const stops = [...new Set(steps)].sort((a, b) => a - b).map(step => ({
+        x: step, title: `step ${step}`,
+        lines: () => some.map(({ run, steps, values }) => [run, values[steps.indexOf(step)]])
+          .filter(([, value]) => value !== undefined && value !== null).sort((a, b) => a[1] - b[1])
+          .map(([run, value]) => [run, short(value)]) }));
+      wanted.push([title, 250, { x: [0, Math.max(...stops.map(stop => stop.x), 1)], y: [low, high], log,
+        format: short, xLabel: "step", yLabel: unit, stops,
+        shapes: some.map(({ run, steps, values }) => ({ run, points: steps.map((s, k) => [s, values[k]]) })) }]);
+    }
+    fit(curves, wanted);
+    noCurves.textContent = wanted.length ? "" : "No run with learning curves is picked.";
+  }
+
+  // Structures: the page's gallery shows those of the picked runs.
+
+  const gallery = document.querySelector(".gallery"), figures = [...document.querySelectorAll(".structure")];
+  const owners = gallery ? JSON.parse(gallery.querySelector("script").textContent).structures
+    .map(({ facts }) => data.runs.findIndex(run => run.name === facts.run)) : [];
+  figures.forEach((figure, n) => figure.querySelector("figcaption").prepend(sample(owners[n])));
+  const titles = new Map([...new Set(owners)].map(run =>
+    [run, make("h3", {}, sample(run), make("span", {}, name(run)))]));
+  const order = gallery && gallery.querySelector("[name=sort]");
+  function group() {  // a row for each run, unless the structures are sorted
+    for (const [run, title] of titles) figures[owners.indexOf(run)].before(title);
+    const chosen = new Set(picked());
+    for (const [run, title] of titles) title.hidden = order.value !== "" || !chosen.has(run);
+  }
+  if (order) order.addEventListener("change", group);
+
+  function update() {
+    const chosen = new Set(picked());
+    rows.forEach((row, run) => row.classList.toggle("off", !chosen.has(run)));
+    figures.forEach((figure, n) => { figure.hidden = !chosen.has(owners[n]); });
+    if (order) group();
+    energies();
+    learning();
+  }
+
+  table();
+  if (everything.length > data.references.length)
+    home.append(heading("Energies"), make("div", { class: "controls" }, kindLabel, widthLabel, layoutLabel),
+      charts, note);
+  if (data.curves.length)
+    home.append(heading("Learning curves"), make("div", { class: "controls" }, scaleLabel), curves, noCurves);
+  const useful = all.filter(run => Object.keys(data.runs[run].energies).length
+    || data.curves.some(({ lines }) => lines.some(line => line.run === run)));
+  const first = new Set((useful.length ? useful : all).slice(0, FIRST));
+  pick(run => first.has(run));
+}
