@@ -9,6 +9,9 @@ import numpy as np
 from experiments.energies import EDGES, bin_counts, finite
 from experiments.runfolder import RunFolder
 
+HISTOGRAM = "wandb/histogram/v0"
+"""W&B's chart that draws the values of several runs over each other."""
+
 
 def as_media(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
     """What ``run.log`` shall draw for one row."""
@@ -47,10 +50,19 @@ def _energies(wandb: Any, row: Mapping[str, Any]) -> dict[str, Any]:
         inside = np.histogram(values, EDGES)
         table = wandb.Table(columns=["energy"], data=[[float(value)] for value in values])
         shown[f"{name}/energy_histogram"] = wandb.Histogram(np_histogram=inside)
-        shown[f"{name}/energy_chart"] = wandb.plot_table(
-            "wandb/histogram/v0", table, {"value": "energy"}, {"title": f"{name}: E - E_ref (eV)"}
+        shown[_chart(name)] = wandb.plot_table(
+            HISTOGRAM, table, {"value": "energy"}, {"title": f"{name}: E - E_ref (eV)"}
         )
     return shown
+
+
+def _chart(name: str) -> str:
+    return f"{name}/energy_chart"
+
+
+def chart_table(name: str) -> str:
+    """Where W&B keeps the values behind the chart of these energies."""
+    return f"{_chart(name)}_table"
 
 
 def _structures(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
