@@ -48,7 +48,7 @@ def compare(
     elif output.is_dir():
         raise ValueError(f"{output} is a folder: -o wants the name of a page, such as compare.html")
     sections = [
-        Drawn("Runs", "compare", data(named, runs)),
+        Drawn("Runs", ("chart", "compare"), data(named, runs)),
         *_gallery(named, runs, each),
         *(section for folder in sweeps for section in _sweep(folder)),
     ]

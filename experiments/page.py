@@ -67,10 +67,10 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What assets/<script>.js makes of ``data``, plain values without NaN."""
+    """What scripts of assets/, in their order, make of ``data``, plain values without NaN."""
 
     heading: str
-    script: str
+    scripts: Sequence[str]
     data: Mapping[str, Any]
 
 
@@ -79,7 +79,7 @@ Section = Text | Table | Figures | Gallery | Drawn
 
 def write_page(path: Path, title: str, *sections: Section, subtitle: str = "") -> Path:
     """Write the page and return its path."""
-    drawn = [section.script for section in sections if isinstance(section, Drawn)]
+    drawn = [name for one in sections if isinstance(one, Drawn) for name in one.scripts]
     names = dict.fromkeys(["viewer", *drawn])
     scripts = [(ASSETS / f"{name}.js").read_text(encoding="utf-8") for name in names]
     style = (ASSETS / "page.css").read_text(encoding="utf-8")

@@ -1,30 +1,22 @@
 "use strict";
-// Compares runs: a picker, a table that sorts, energy histograms and learning curves as inline SVG. The
-// data is in the section's JSON; a run is its number there. No library; text is set, never parsed.
+// Compares runs: a picker, a table that sorts, energy histograms and learning curves (chart.js). The data
+// is in the section's JSON; a run is its number there, and random search null.
 {
   const home = document.querySelector("section.drawn");
   const data = JSON.parse(home.querySelector("script").textContent);
   const DASHES = ["", "7 3", "2 2.5", "8 3 2 3"];
   const FIRST = 8;  // runs that are picked at first
-  const fillIn = (element, attributes, children) => {
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-    element.append(...children);
-    return element;
-  };
-  const make = (tag, attributes = {}, ...children) =>
-    fillIn(document.createElement(tag), attributes, children);
-  const svg = (tag, attributes = {}, ...children) =>
-    fillIn(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
-  const short = x => String(+x.toPrecision(3)).replace("-", "\u2212");
-
   // How a run looks: a colour, and a dash where the colours come again. Black is the ink of the page.
   const COLOURS = data.colours.map(colour => colour === "#000000" ? "var(--ink)" : colour);
-  const look = run => ({
+  const strokeOf = run => ({
     stroke: COLOURS[run % COLOURS.length],
     "stroke-dasharray": DASHES[Math.floor(run / COLOURS.length) % DASHES.length] });
-  const sample = run => svg("svg", { class: "sample", viewBox: "0 0 28 10", "aria-hidden": "true" },
-    svg("path", { d: "M0 5H28", ...look(run) }));
-  const name = run => data.runs[run].name;
+  const look = run => run === null ? { "data-reference": "", stroke: "var(--quiet)" }
+    : { "data-run": run, ...strokeOf(run) };
+  const sample = run => run === null ? make("i", { class: "reference" }) : svg("svg", { class: "sample", viewBox: "0 0 28 10", "aria-hidden": "true" },
+    svg("path", { ...strokeOf(run), d: "M0 5H28" }));
+  const name = run => run === null ? "random search" : data.runs[run].name;
+  const told = (run, text) => [sample(run), name(run), text];
   const all = data.runs.map((_, run) => run);
 
   // The picker
@@ -120,120 +112,6 @@
       `${data.same.length} values are the same wherever they are set`), list));
   }
 
-  // Axes
-
-  function ticks(low, high, about) {
-    const rough = (high - low) / about, power = 10 ** Math.floor(Math.log10(rough));
-    const step = power * [1, 2, 2.5, 5, 10].find(factor => factor * power >= rough * 0.999);
-    const first = Math.ceil(low / step - 1e-9);
-    return [...Array(Math.floor(high / step + 1e-9) - first + 1).keys()].map(k => (first + k) * step);
-  }
-  function logTicks(low, high) {
-    const powers = [];
-    for (let p = Math.floor(Math.log10(low)); p <= Math.ceil(Math.log10(high)); p++) powers.push(10 ** p);
-    const among = factors => powers.flatMap(p => factors.map(f => f * p))
-      .filter(x => x >= low * 0.999 && x <= high * 1.001);
-    return [[1], [1, 2, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9]].map(among).find(found => found.length > 2)
-      || ticks(low, high, 4);
-  }
-
-  // One chart. `plot`: x and y as [low, high], log (of y), the labels xLabel and yLabel, format (of y), marks;
-  // shapes ({ run, points, steps, area }), medians ({ run, x }) and stops: the x values where the
-  // cursor may stand, each with what it tells. run null: the reference.
-  class Chart {
-    constructor(title, height) {
-      this.height = height;
-      this.picture = svg("svg", { class: "chart", tabindex: 0, role: "img" });
-      this.tip = make("div", { class: "tip", "aria-live": "polite", hidden: "" });
-      this.figure = make("figure", { class: "plot" }, make("figcaption", {}, title), this.picture,
-        this.tip);
-      this.title = title;
-      this.at = null;
-      this.picture.addEventListener("pointermove", event => {
-        const x = event.clientX - this.picture.getBoundingClientRect().left;
-        const far = stop => Math.abs(this.x(stop.x) - x);
-        const stops = this.plot.stops;
-        this.tell(stops.reduce((best, stop, n) => far(stop) < far(stops[best]) ? n : best, 0));
-      });
-      for (const event of ["pointerleave", "blur"])
-        this.picture.addEventListener(event, () => this.tell(null));
-      this.picture.addEventListener("keydown", event => {
-        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], last = this.plot.stops.length - 1;
-        if (event.key === "Escape") this.tell(null);
-        else if (step) this.tell(this.at === null ? (step > 0 ? 0 : last)
-          : Math.min(last, Math.max(0, this.at + step)));
-        else return;
-        event.preventDefault();
-      });
-      new ResizeObserver(() => this.draw()).observe(this.figure);
-    }
-
-    show(plot) { this.plot = plot; this.at = null; this.tip.hidden = true; this.draw(); }
-
-    draw() {
-      const { plot, height, picture } = this, width = this.figure.clientWidth;
-      if (!plot || !width) return;
-      const [left, right, top, bottom] = [52, width - 14, 26, height - 40];
-      const along = ([low, high], a, b, bent = x => x) => x =>
-        a + (b - a) * (bent(x) - bent(low)) / (bent(high) - bent(low));
-      this.x = along(plot.x, left, right);
-      this.y = along(plot.y, bottom, top, plot.log ? Math.log10 : undefined);
-      const parts = [];
-      for (const value of plot.log ? logTicks(...plot.y) : ticks(...plot.y, height / 45)) {
-        const y = this.y(value);
-        parts.push(svg("path", { class: "rule", d: `M${left} ${y}H${right}` }),
-          svg("text", { class: "y", x: left - 8, y: y + 4, "data-value": value }, plot.format(value)));
-      }
-      for (const value of ticks(...plot.x, width / 90)) {
-        const x = this.x(value);
-        parts.push(svg("path", { class: "axis", d: `M${x} ${bottom}v5` }),
-          svg("text", { class: "x", x, y: bottom + 18, "data-value": value }, short(value)));
-      }
-      parts.push(svg("path", { class: "axis", d: `M${left} ${bottom}H${right}` }),
-        svg("text", { class: "x label", x: (left + right) / 2, y: height - 4 }, plot.xLabel),
-        svg("text", { class: "label", x: left, y: 12 }, plot.yLabel));
-      for (const shape of plot.shapes) parts.push(this.shape(shape));
-      for (const { run, x } of plot.medians || []) parts.push(svg("path", {
-        class: "median", ...this.who(run), "stroke-dasharray": "",
-        fill: run === null ? "var(--quiet)" : look(run).stroke,
-        d: `M${this.x(x)} ${top}V${bottom}m-5 ${top - bottom - 5}h10l-5 8z` }));
-      this.cursor = svg("path", { class: "cursor" });
-      picture.replaceChildren(svg("title", {}, `${this.title}. Arrow keys read the values.`), ...parts,
-        this.cursor);
-      picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
-      picture.setAttribute("height", height);
-      this.bounds = [top, bottom, width];
-      this.tell(null);
-    }
-
-    who(run) { return run === null ? { "data-reference": "" } : { "data-run": run, ...look(run) }; }
-
-    shape({ run, points, steps, area }) {
-      const at = ([x, y]) => `${+this.x(x).toFixed(2)} ${+this.y(y).toFixed(2)}`;
-      const seen = point => point && point[1] !== null && !(this.plot.log && point[1] <= 0);
-      const path = points.map((point, k) => !seen(point) ? "" : seen(points[k - 1]) ? `L${at(point)}`
-        : `M${at(point)}${seen(points[k + 1]) ? "" : "m-4 0l4 -4 4 4 -4 4z"}`).join("");
-      const colour = run === null ? "var(--quiet)" : look(run).stroke;
-      return svg("path", { class: steps ? "steps" : "line", d: path, ...this.who(run),
-        ...(area ? { fill: colour } : {}) });
-    }
-
-    tell(stop) {
-      this.at = stop;
-      this.tip.hidden = stop === null || !this.plot.stops[stop];
-      this.cursor.setAttribute("d", "");
-      if (this.tip.hidden) return;
-      const { x, title, lines } = this.plot.stops[stop], [top, bottom, width] = this.bounds;
-      this.cursor.setAttribute("d", `M${this.x(x)} ${top}V${bottom}`);
-      this.tip.replaceChildren(make("b", {}, title), ...lines().map(([run, text]) => make("div", {},
-        run === null ? make("i", { class: "reference" }) : sample(run),
-        make("span", {}, run === null ? "random search" : name(run)), make("span", {}, text))));
-      const onLeft = this.x(x) > width / 2;
-      this.tip.style.left = onLeft ? "" : `${this.x(x) + 12}px`;
-      this.tip.style.right = onLeft ? `${width - this.x(x) + 12}px` : "";
-    }
-  }
-
   // Energies
 
   const select = (name, text, options) => {
@@ -279,16 +157,16 @@
     const plot = some => ({
       x: [edges[from], edges[to]], y: [0, 1.08 * tallest], format: y => `${Math.round(100 * y)} %`,
       xLabel: "energy above the reference minimum (eV)", yLabel: "share per bin",
-      shapes: some.map(({ run, shares }) => ({ run, steps: true,
+      shapes: some.map(({ run, shares }) => ({ look: look(run), steps: true,
         area: run === null || some.filter(one => one.run !== null).length <= 3,
         points: outline(shares.slice(from, to), edges.slice(from)) })),
-      medians: some.map(({ run, median }) => ({ run, x: median }))
+      medians: some.map(({ run, median }) => ({ look: look(run), x: median }))
         .filter(({ x }) => x >= edges[from] && x <= edges[to]),
       stops: edges.slice(from, to).map((edge, k) => ({
         x: (edge + edges[from + k + 1]) / 2,
         title: `${short(edge)} to ${short(edges[from + k + 1])} eV`,
         lines: () => some.map(one => [one.run, one.shares[from + k]]).sort((a, b) => b[1] - a[1])
-          .map(([run, share]) => [run, percent(share)]) })) });
+          .map(([run, share]) => told(run, percent(share))) })) });
     const references = all.filter(one => one.run === null), runs = all.filter(one => one.run !== null);
     const panels = layout.value === "over" ? [[`Energies, ${kind.selectedOptions[0].text}`, all, 360]] : runs.map(one =>
       [`${name(one.run)}: median ${short(one.median)} eV of ${one.n}`, [...references, one], 170]);
@@ -335,10 +213,10 @@
         x: step, title: `step ${step}`,
         lines: () => some.map(({ run, steps, values }) => [run, values[steps.indexOf(step)]])
           .filter(([, value]) => value !== undefined && value !== null).sort((a, b) => a[1] - b[1])
-          .map(([run, value]) => [run, short(value)]) }));
+          .map(([run, value]) => told(run, short(value))) }));
       wanted.push([title, 250, { x: [0, Math.max(...stops.map(stop => stop.x), 1)], y: [low, high], log,
         format: short, xLabel: "step", yLabel: unit, stops,
-        shapes: some.map(({ run, steps, values }) => ({ run, points: steps.map((s, k) => [s, values[k]]) })) }]);
+        shapes: some.map(({ run, steps, values }) => ({ look: look(run), points: steps.map((s, k) => [s, values[k]]) })) }]);
     }
     fit(curves, wanted);
     noCurves.textContent = wanted.length ? "" : "No run with learning curves is picked.";

@@ -266,7 +266,7 @@ def test_everything_is_in_the_file(page):
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|@import|url\(", content)
     policy = next(m["content"] for m in reader.named("meta") if "http-equiv" in m)
     assert policy.startswith("default-src 'none'")
-    assert policy.count("'sha256-") == 2
+    assert policy.count("'sha256-") == 3
     assert "Question: Does it help? Hypothesis: Yes." in reader.text
     (image,) = reader.named("img")
     assert image["alt"] == "history"
@@ -424,6 +424,18 @@ def test_curves_are_the_rows(opened):
     assert axis(opened, ".curves", "x")(float(path.split("L")[-1].split()[0])) == pytest.approx(
         4 * POINTS, abs=1
     )
+
+
+def test_pointing_at_a_run_lets_the_others_step_back(opened):
+    pick(opened, "high", "low", "none")
+    chip = "[...document.querySelectorAll('.chip')].find(c => c.textContent === 'low')"
+    opened.value(f"{chip}.dispatchEvent(new Event('pointerenter'))")
+    clear = "[...new Set([...document.querySelectorAll('[data-run]:not(.faint)')].map(e => "
+    clear += "+e.dataset.run))]"
+    assert opened.value(clear) == [names(opened).index("low")]
+    assert count(opened, ".faint .faint") == 0
+    opened.value(f"{chip}.dispatchEvent(new Event('pointerleave'))")
+    assert count(opened, ".faint") == 0
 
 
 COLUMN = """(key => { const heads = [...document.querySelectorAll('.drawn thead tr:last-child th')];
