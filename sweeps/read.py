@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from pydantic import ValidationError
 from yaml import YAMLError
 
@@ -43,7 +44,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no sweep: it is not a list of KEY: VALUE")
     content = {"name": path.stem} | content
-    content["tracking"] = TRACKING | content.get("tracking", {})
+    tracking = content.get("tracking") or {}
+    content["tracking"] = TRACKING | tracking if isinstance(tracking, dict) else tracking
     for override in overrides:
         _change(content, override)
     try:
@@ -78,16 +80,15 @@ def parsed(text: str) -> Any:
 
 def check(sweep: Sweep) -> None:
     """ValueError for what would make trials fail, or the answer meaningless."""
-    stages = sweep.plan({})
-    if "evaluate" in stages and "sample" not in stages:
+    if "evaluate" in sweep.stages and "sample" not in sweep.stages:
         raise ValueError("stages: evaluate needs the stage sample before it")
+    stages = sweep.plan({})
     for name in sweep.space:
         _check_knob(name, stages)
     _check_metrics(sweep)
     _check_sampling(sweep)
-    sweep.distributions()
-    for name, knob in sweep.space.items():
-        for value in knob.extremes:
+    for name, distribution in sweep.distributions().items():
+        for value in _extremes(distribution):
             _check_point(sweep, name, value)
     _check_models(sweep, stages)
     _rehearse(sweep)
@@ -104,6 +105,13 @@ def _check_knob(name: str, stages: Mapping[str, Stage]) -> None:
     known = _keys(plain)
     if key not in known:
         raise ValueError(f"space: no config has the knob {name}{_hint(key, known)}")
+
+
+def _extremes(distribution: BaseDistribution) -> Sequence[Any]:
+    """What has to be tried, as the sampler would suggest it: 1 of a float is 1.0."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    return (distribution.low, distribution.high)  # type: ignore[attr-defined]
 
 
 def _check_point(sweep: Sweep, name: str, value: Any) -> None:

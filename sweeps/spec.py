@@ -67,11 +67,6 @@ class Knob(Section):
         low, high, step = map(int, numbers)
         return IntDistribution(low, high, log=self.log, step=step)
 
-    @property
-    def extremes(self) -> list[Any]:
-        """The values that a check has to try."""
-        return self.choices if self.choices is not None else [self.low, self.high]
-
 
 class Bound(Section):
     """What a metric must keep to."""
