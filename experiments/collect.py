@@ -97,7 +97,7 @@ def read(path: Path, most: int) -> Run:
     ]
     return Run(
         path,
-        _config(configs, roles),
+        _config(configs, roles, path),
         results,
         _energies(rows),
         _curves(rows, roles),
@@ -148,16 +148,22 @@ def _role(config: Mapping[str, Any]) -> str:
     return "evaluate" if "sampled" in config else "sample" if "sampler" in config else ""
 
 
-def _config(configs: Sequence[Mapping[str, Any]], roles: Sequence[str]) -> dict[str, Any]:
+def _config(
+    configs: Sequence[Mapping[str, Any]], roles: Sequence[str], path: Path
+) -> dict[str, Any]:
     """Each key after its stage, as a trial calls its knobs: sample.guide.eta_dt.
 
-    A pipeline's lists of what it changes in a stage are left out where that stage is there.
+    A pipeline's lists of what it changes in a stage are left out where that stage is there. Paths
+    into the run's own folder are told from there, as they are the same for every trial.
     """
     flat: dict[str, Any] = {}
+    own = "/".join(path.resolve().parts[-2:]) + "/"
     for config, role in zip(configs, roles, strict=True):
         for key, value in _flat(config).items():
             name = key.removeprefix("params.").removeprefix("stages.")
             name = f"{role}.{name}" if role else name
+            if isinstance(value, str) and own in value:
+                value = value.split(own, 1)[1]
             flat.setdefault(re.sub(r"^evaluate\.sampled\.", "sample.", name), value)
     return {key: value for key, value in flat.items() if key not in roles}
 

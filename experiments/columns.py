@@ -8,10 +8,10 @@ from experiments.collect import Run
 
 MISSING = object()
 MAIN = (
-    "gen_relaxed/energy_median", "gen_relaxed/energy_p10", "gen_relaxed/energy_min",
+    "optuna/state", "gen_relaxed/energy_median", "gen_relaxed/energy_p10", "gen_relaxed/energy_min",
     "gen/energy_median", "gen/frac_valid", "gen/frac_unique", "gen/hit_rate",
     "gen/frac_below_reference", "gen/n", "val/loss", "score/loss", "forcefield/energy_mae",
-    "forcefield/force_mae", "seconds/all", "optuna/state", "optuna/reason",
+    "forcefield/force_mae", "seconds/all", "optuna/reason",
 )  # fmt: skip
 """Results that the table shows at first; of the others it shows all or none."""
 UNITS = (
@@ -98,10 +98,8 @@ def _is_group(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _could_have(key: str, config: Mapping[str, Any]) -> bool:
-    """Whether a config without ``key`` has its group: a run of another kind lacks it all."""
-    group = key.rpartition(".")[0]
-    ancestors = {key[: match.start()] for match in re.finditer(r"\.", key)}
-    return bool(group) and any(k in ancestors or k.startswith(group + ".") for k in config)
+    """Whether a config without ``key`` says none of its group; a run of another kind lacks it."""
+    return any(key[: match.start()] in config for match in re.finditer(r"\.", key))
 
 
 def _column(kind: str, key: str, separator: str, values: Sequence[Any]) -> dict[str, Any]:

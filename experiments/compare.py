@@ -48,9 +48,10 @@ def compare(
     elif output.is_dir():
         raise ValueError(f"{output} is a folder: -o wants the name of a page, such as compare.html")
     sections = [
+        *(_question(folder) for folder in sweeps),
         Drawn("Runs", ("chart", "compare"), data(named, runs)),
         *_gallery(named, runs, each),
-        *(section for folder in sweeps for section in _sweep(folder)),
+        *(plots for folder in sweeps if (plots := _plots(folder)).figures),
     ]
     count = f"{len(runs)} runs" if len(runs) > 1 else "1 run"
     return write_page(output, f"{count} compared", *sections), len(runs)
@@ -66,6 +67,8 @@ def data(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Any]:
                 "name": name,
                 "path": str(run.path),
                 "energies": {k: histogram(v) for k, v in run.energies.items() if k in ENERGIES},
+                # Without random search an evaluation takes its own lowest for zero.
+                "own_zero": run.results.get("rss/n") is None,
                 "reference": next(
                     (i for i, r in enumerate(references) if r is run.reference), None
                 ),
@@ -116,21 +119,28 @@ def _gallery(names: Sequence[str], runs: Sequence[Run], each: int) -> list[Secti
     return [Gallery(heading, [atoms for atoms, _ in shown], [facts for _, facts in shown])]
 
 
-def _sweep(folder: Path) -> list[Section]:
-    """What a sweep asks, and its plots as they are saved, each as the smaller file."""
+def _question(folder: Path) -> Text:
+    """What a sweep asks, and how it says to read the answer."""
     sweep = config_of(RunFolder(folder))["sweep"]
     told = sweep if isinstance(sweep, dict) else {}
-    name = told.get("name", folder.resolve().parent.name)
     parts = [f"{key.capitalize()}: {str(told[key]).strip()}"
              for key in ("question", "hypothesis", "reading") if told.get(key)]  # fmt: skip
+    return Text(f"Sweep {_sweep_name(folder)}", " ".join(parts))
+
+
+def _plots(folder: Path) -> Figures:
+    """A sweep's plots as they are saved, each as the smaller file."""
     files: dict[str, Path] = {}
     for file in sorted((folder / "figures").glob("[!.]*")):
         if file.suffix in (".svg", ".png"):
             smallest = files.get(file.stem, file)
             files[file.stem] = min(smallest, file, key=lambda one: one.stat().st_size)
-    plots: dict[str, Any] = {stem.replace("_", " "): file for stem, file in files.items()}
-    sections: list[Section] = [Text(f"Sweep {name}", " ".join(parts))]
-    return sections + ([Figures(f"Plots of the sweep {name}", plots)] if plots else [])
+    plots: dict[str, Any] = {stem.replace("_", ": ", 1): file for stem, file in files.items()}
+    return Figures(f"Plots of the sweep {_sweep_name(folder)}", plots)
+
+
+def _sweep_name(folder: Path) -> str:
+    return folder.resolve().parent.name
 
 
 def main() -> None:

@@ -176,9 +176,11 @@
     const most = percent(Math.max(...beyond.map(one => one.below + one.above)));
     const outside = beyond.length > 5 ? [`${beyond.length} runs, each with at most ${most}`]
       : beyond.map(one => `${one.run === null ? one.name : name(one.run)} (${percent(one.below + one.above)})`);
+    const alone = runs.filter(({ run }) => data.runs[run].own_zero).map(({ run }) => name(run));
     note.textContent = [
       runs.length ? "A triangle and its line mark a median." : "No run with energies is picked.",
       ...references.map(one => `Grey: ${one.name}, median ${short(one.median)} eV.`),
+      alone.length ? `Measured from their own lowest, for want of random search: ${alone.join(", ")}.` : "",
       outside.length ? `Outside the bins: ${outside.join(", ")}.` : "",
       without.length && runs.length ? `Without energies: ${without.join(", ")}.` : ""].join(" ");
   }

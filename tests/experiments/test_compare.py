@@ -62,7 +62,8 @@ def training(path, kind, steps=8, rate=0.001):
 def trial(path, number, eta):
     """A sweep's trial: a folder whose stages are run folders inside of it."""
     run = RunFolder(path)
-    stages = {"sample": {"seed": number, "guide": {"eta_dt": eta}, "n": 40}}
+    own = {"score": str(path / "train/score"), "n": 40}
+    stages = {"sample": {"seed": number, "guide": {"eta_dt": eta}, **own}}
     params = {"sample.guide.eta_dt": eta}
     config = {"study": "eta", "trial": run.name, "seed": number, "params": params}
     run.save_config(config | {"stages": stages})
@@ -132,6 +133,7 @@ def test_a_trial_has_what_its_stages_hold(runs):
     run = read(runs / "sweeps/eta/0001", 4)
     assert run.config["sample.guide.eta_dt"] == 0.005
     assert run.config["score.train.learning_rate"] == 0.001
+    assert run.config["sample.score"] == "train/score"
     assert run.results["score/loss"] == 0.25
     assert run.results["forcefield/energy_mae"] == 10.0
     assert run.results["gen/frac_valid"] == 0.61
@@ -512,11 +514,14 @@ def test_hostile_names_stay_text(browser, tmp_path):
 
 def test_many_runs_are_told_apart(browser, tmp_path):
     for number in range(20):
-        evaluation(tmp_path / f"run{number:02d}", number)
+        run = evaluation(tmp_path / f"run{number:02d}", number)
+        run.update_summary({"rss/n": None if number == 3 else 70})
     path, _ = compare([tmp_path])
     assert path.stat().st_size < 2_000_000
     browser.open(path, READY)
     assert count(browser, ".energies .steps") == 8, "not all at first"
+    note = browser.value("document.querySelector('[data-note=energies]').textContent")
+    assert "Measured from their own lowest, for want of random search: run03." in note
     browser.value("document.querySelector('.buttons button').click()")
     browser.settle()
     looks = browser.value(
