@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from experiments.collect import find, read, short_names
 from experiments.columns import table, text
 from experiments.compare import FINE, POINTS, compare
+from experiments.data import load_set
 from experiments.energies import EDGES, bin_counts, energy_statistics
 from experiments.plots import save
 from experiments.runfolder import RunFolder
@@ -144,6 +145,21 @@ def test_a_trial_has_what_its_stages_hold(runs):
     lowest = sorted(gen(11)["gen_relaxed"])[:4]
     told = [facts["E - E_ref (eV)"] for _, facts in run.structures]
     np.testing.assert_allclose(told, lowest, atol=6e-4)
+
+
+def test_random_search_of_the_same_surface_is_the_reference(tmp_path):
+    data = load_set("rss_ag6o3_p3x3")
+    for name in ("same", "other"):
+        run = evaluation(tmp_path / name, 1)
+        how = {key: data.meta[key] for key in ("calculator", "relaxation")}
+        if name == "other":
+            how["relaxation"] = how["relaxation"] | {"fmax": 0.01}
+        RunFolder(tmp_path / name).save_config(run.config | how, may_change=how)
+        run.save_structures("relaxed", [data.atoms(3)])
+    same, other = (read(tmp_path / name, 1).reference for name in ("same", "other"))
+    np.testing.assert_allclose(np.sort(same.energies), np.sort(data.energy - data.energy.min()))
+    assert len(same.energies) == len(data) == 70
+    assert other is None, "its energies do not compare"
 
 
 def test_killed_runs_are_read_as_far_as_they_came(tmp_path):
