@@ -76,7 +76,8 @@ def history(study: Study) -> Figure:
         if good:
             better = np.minimum if less else np.maximum
             so_far = better.accumulate([o.numbers[name] for o in good])
-            numbers = [*(o.number for o in good), trials[-1].number]
+            last = max(o.number for o in trials if o.state != "waiting")
+            numbers = [*(o.number for o in good), last]
             axes.step(numbers, [*so_far, so_far[-1]], where="post", color=BLACK, linewidth=1.1,
                       label="best so far")  # fmt: skip
         draw_unfinished(axes, [(o.number, o) for o in trials])
