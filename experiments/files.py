@@ -34,9 +34,13 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+class Busy(ValueError):
+    """Another process holds what this one needs."""
+
+
 @contextmanager
 def alone(path: Path, refusal: str) -> Iterator[None]:
-    """Inside, nobody else holds the lock on ``path``: ValueError(refusal) if somebody does.
+    """Inside, nobody else holds the lock on ``path``: Busy(refusal) if somebody does.
 
     The system's lock, which ends with its process however that ends. A file system without locks
     gives no protection. The file stays: removed, it could be locked twice.
@@ -46,7 +50,7 @@ def alone(path: Path, refusal: str) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ValueError(refusal) from None
+                raise Busy(refusal) from None
             except OSError:
                 pass
         yield

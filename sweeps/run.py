@@ -32,6 +32,7 @@ from experiments.cli import refuse
 from experiments.progress import say
 from experiments.termination import sigterm_exits
 from sweeps.read import read
+from sweeps.show import publish, show
 from sweeps.study import (
     HEARTBEAT,
     default_url,
@@ -115,6 +116,8 @@ def run(arguments: Sequence[str]) -> optuna.Study:
                 work(sweep, settings.url, settings.place, 0, settings.heartbeat)
         else:
             _supervise(arguments, settings)
+        print(show(study))
+    publish(study, settings.place, sweep.tracking)
     return study
 
 

@@ -114,6 +114,17 @@ def open_study(sweep: Sweep, storage: Storage) -> optuna.Study:
     return study
 
 
+def load_study(name: str, storage: Storage) -> optuna.Study:
+    """A study that is there; ValueError if it is not."""
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        there = ", ".join(s.study_name for s in optuna.get_all_study_summaries(storage)) or "none"
+        raise ValueError(
+            f"the storage holds no study {name}, but {there}: `python -m sweeps.run` makes it"
+        ) from None
+
+
 def _wait_until_made(study: optuna.Study) -> None:
     """Until its maker has set the budget, which comes last."""
     end = time.monotonic() + PATIENCE
@@ -132,7 +143,7 @@ def _require_same(study: optuna.Study, sweep: Sweep) -> None:
     before, now = study.user_attrs["definition"], sweep.comparable()
     differing = [key for key, value in now.items() if before.get(key) != value]
     raise ValueError(
-        f"study {sweep.name} was made with another {' and '.join(differing) or 'space'}: its "
+        f"study {sweep.name} was made with different {' and '.join(differing) or 'space'}: its "
         "trials would not compare; give this one another name (name=...)"
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from experiments.files import Busy
 from experiments.progress import say
 from experiments.termination import Stopped
 from sweeps.spec import Sweep
@@ -52,7 +53,7 @@ def work(sweep: Sweep, url: str, place: Place, worker: int = 0, heartbeat: int =
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.optimize(objective, n_trials=1, catch=(Exception,))
+                study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[_tell])
         except NoneWaiting:
             if not states(study)["running"]:
                 return
@@ -82,7 +83,7 @@ class Objective:
                              for k, v in params.items())  # fmt: skip
             say(f"{sweep.name}, trial {number} of {sweep.trials}: {told}")
             observe = self._report(trial) if sweep.report is not None else None
-            result = run_trial(sweep, label, seed_of(sweep, number), params, self.place, observe)
+            result = self._run(label, seed_of(sweep, number), params, observe)
         except Stopped as stopped:
             raise optuna.TrialPruned(str(stopped)) from stopped
         except Exception as error:
@@ -96,6 +97,16 @@ class Objective:
             raise Overtaken
         self._tell(trial, result)
         return [float(result.summary[name]) for name in sweep.objectives]
+
+    def _run(self, *arguments: Any) -> Result:
+        """The trial, when its folder is free: a worker may be taken for dead and still be at work,
+        as after a laptop's sleep. It will find out at the end of its trial, and leave it."""
+        label, seed, params, observe = arguments
+        while True:
+            try:
+                return run_trial(self.sweep, label, seed, params, self.place, observe)
+            except Busy:
+                time.sleep(PAUSE)
 
     def _report(self, trial: optuna.Trial) -> Callable[[str, Mapping[str, Any]], None]:
         report = self.sweep.report
@@ -118,6 +129,15 @@ class Objective:
         trial.set_user_attr("energies", result.energies)
         for name, bound in self.sweep.constraints.items():
             trial.set_constraint(name, bound.excess(float(result.summary[name])))
+
+
+def _tell(study: optuna.Study, trial: FrozenTrial) -> None:
+    """One line about a trial's end, and what is left."""
+    counts = states(study)
+    left = counts["waiting"] + counts["running"]
+    values = ", ".join(f"{value:.4g}" for value in trial.values or [])
+    what = f"{trial.state.name.lower()}{': ' * bool(values)}{values}"
+    say(f"{study.study_name}, trial {slot(trial)} {what}; {left} of {len(attempts(study))} left")
 
 
 def _frozen(trial: optuna.Trial) -> FrozenTrial:

@@ -50,7 +50,7 @@ def test_wandb_has_one_home():
 
 
 def test_no_path_hacks():
-    for folder in ("experiments", "packages", "tests"):
+    for folder in ("experiments", "sweeps", "packages", "tests"):
         for path in modules(folder):
             hacks = [
                 node
@@ -63,7 +63,14 @@ def test_no_path_hacks():
             assert not hacks, path
 
 
-@pytest.mark.parametrize("folder", ["experiments", *(f"packages/{p}/src" for p in PACKAGES)])
+def test_optuna_and_slurm_are_the_sweeps_business():
+    for path in modules("experiments"):
+        assert not imports(path) & {"optuna", "submitit", "sweeps"}, path
+
+
+@pytest.mark.parametrize(
+    "folder", ["experiments", "sweeps", *(f"packages/{p}/src" for p in PACKAGES)]
+)
 def test_modules_say_what_they_are_for(folder):
     for path in modules(folder):
         if path.read_text(encoding="utf-8").strip():
