@@ -20,6 +20,7 @@ from experiments.progress import say
 from experiments.runfolder import RunFolder
 from experiments.schema import Tracking
 from experiments.tracking import Tracker
+from sweeps import pairs
 from sweeps.answers import best, objectives, questions, trials_table
 from sweeps.figures import figures
 from sweeps.names import knob_title, value_title
@@ -67,6 +68,10 @@ def show_answers(study: optuna.Study) -> list[str]:
             found = verdict(study, knob, name)
             if found is not None:
                 said.append(in_words(found))
+        for name in ("gen", "gen_relaxed"):
+            gaps = pairs.paired(study, knob, name)
+            if gaps:
+                said.append(pairs.in_words(study, knob, name, gaps))
     return said or ["No trial has met the constraints yet."]
 
 
