@@ -124,7 +124,7 @@ def _executor(jobs: Jobs, logs: Path) -> Any:
     try:
         import submitit
     except ImportError as error:
-        raise ValueError("submitit is missing: pip install 'surface-diffusion[slurm]'") from error
+        raise ValueError("submitit is missing: pip install -c constraints.txt submitit") from error
     try:
         return submitit.AutoExecutor(folder=str(logs), cluster=jobs.cluster)
     except RuntimeError as error:  # no srun

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from optuna.distributions import IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from experiments import pipeline
 from experiments.cli import refuse
@@ -174,16 +174,21 @@ def by_hand(arguments: Sequence[str]) -> Result:
         raise ValueError(f"{min(unknown)} is no knob of {file}: there are {', '.join(sweep.space)}")
     if missing:
         raise ValueError(f"{min(missing)} is missing: give every knob of {file} as KNOB=VALUE")
-    params = {name: parsed(given[name]) for name in sweep.space}
-    for name, distribution in sweep.distributions().items():
-        if isinstance(distribution, IntDistribution):  # W&B's agents write 200.0
-            params[name] = int(params[name])
+    params = {name: _as_meant(parsed(given[name]), d) for name, d in sweep.distributions().items()}
     sweep.plan(params)
     text = "-".join(f"{name.split('.')[-1]}_{value}" for name, value in params.items())
     label = agent_run() or f"by_hand-{text}"
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
     with sigterm_exits():
         return run_trial(sweep, label, seed_of(sweep, number), params, Place(Path(runs), cores()))
+
+
+def _as_meant(value: Any, distribution: BaseDistribution) -> Any:
+    """An agent of W&B's may write 200.0 for 200."""
+    if isinstance(distribution, CategoricalDistribution):
+        return next((choice for choice in distribution.choices if choice == value), value)
+    whole = isinstance(distribution, IntDistribution) and isinstance(value, float)
+    return int(value) if whole and value.is_integer() else value
 
 
 def cores() -> int:
