@@ -5,25 +5,30 @@ take one of them: however many workers come and go, none runs one too many. What
 leaves is noticed by its missing heartbeat and waits again, for whoever is there.
 """
 
+import json
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import sqlalchemy
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages._rdb import models
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from sweeps.spec import Sweep
 
 HEARTBEAT = 20  # seconds; a worker silent for three of them is taken for dead
-PATIENCE = 60.0  # seconds that a study may take to be made by somebody else
 SQLITE_WAIT = 120.0  # seconds for which a writer waits for others
 CONNECT_WAIT = 10.0  # seconds for a server to answer
 FAILURE = "failure"  # the user attribute that says why a trial failed
+HISTORY = "retry_history"  # Optuna's attribute of a retry: the attempts before it
 
 
 class NoneWaiting(Exception):
@@ -31,7 +36,10 @@ class NoneWaiting(Exception):
 
 
 class Storage(RDBStorage):
-    """Optuna's storage, in which asking for a trial makes none: it takes one that waits."""
+    """Optuna's storage, in which asking for a trial makes none: it takes one that waits.
+
+    What several processes do at the same time is done once.
+    """
 
     def _create_new_trial(
         self, study_id: int, template_trial: FrozenTrial | None = None
@@ -39,6 +47,39 @@ class Storage(RDBStorage):
         if template_trial is None:  # what `study.ask` does if none waits
             raise NoneWaiting
         return super()._create_new_trial(study_id, template_trial)
+
+    def _get_prepared_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None, session: Session
+    ) -> models.TrialModel:
+        """The study is locked here: a retry that is there already is not made again."""
+        assert template_trial is not None
+        history = template_trial.system_attrs.get(HISTORY)
+        if history is not None:
+            for trial, text in self._retries(study_id, session):
+                if json.loads(text) == history:
+                    return trial
+        return super()._get_prepared_new_trial(study_id, template_trial, session)
+
+    def enlarge(self, study_id: int, budget: int) -> None:
+        """Let trials wait until the study has `budget`, not counting retries; all or none."""
+        template = optuna.create_trial(state=TrialState.WAITING)
+        with _create_scoped_session(self.scoped_session) as session:
+            models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
+            trials = session.query(models.TrialModel).filter_by(study_id=study_id).count()
+            for _ in range(budget - trials + self._retries(study_id, session).count()):
+                self._get_prepared_new_trial(study_id, template, session)
+
+    def _retries(self, study_id: int, session: Session) -> Any:
+        attributes = models.TrialSystemAttributeModel
+        query = session.query(models.TrialModel, attributes.value_json).join(attributes)
+        return query.filter(models.TrialModel.study_id == study_id, attributes.key == HISTORY)
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        if state == TrialState.RUNNING:  # else a worker that dies before its first is never missed
+            self.record_heartbeat(trial_id)
+        return super().set_trial_state_values(trial_id, state, values)
 
 
 def default_url(runs: Path) -> str:
@@ -59,7 +100,7 @@ def open_storage(url: str, retries: int = 3, heartbeat: int = HEARTBEAT) -> Stor
             arguments["connect_args"] = {"connect_timeout": round(CONNECT_WAIT)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage = Storage(
+            storage = _when_made(
                 url,
                 engine_kwargs=arguments,
                 heartbeat_interval=heartbeat,
@@ -74,6 +115,18 @@ def open_storage(url: str, retries: int = 3, heartbeat: int = HEARTBEAT) -> Stor
     if address.get_backend_name() == "sqlite":
         _lock_before_reading(storage.engine)
     return storage
+
+
+def _when_made(url: str, **more: Any) -> Storage:
+    """The storage, also if others make the tables of a new database at the same moment."""
+    for seconds in (0.2, 0.5, 1.0, 2.0):
+        try:
+            return Storage(url, **more)
+        except SQLAlchemyError as error:
+            if not (isinstance(error, IntegrityError) or "already exists" in str(error)):
+                raise
+            time.sleep(seconds)
+    return Storage(url, **more)
 
 
 def _lock_before_reading(engine: sqlalchemy.Engine) -> None:
@@ -96,21 +149,17 @@ def open_study(sweep: Sweep, storage: Storage) -> optuna.Study:
 
     ValueError if the name holds a study of another space.
     """
-    directions = [StudyDirection[d.upper()] for d in sweep.objectives.values()]
-    try:
-        study = optuna.create_study(storage=storage, study_name=sweep.name, directions=directions)
-    except optuna.exceptions.DuplicatedStudyError:
-        study = optuna.load_study(study_name=sweep.name, storage=storage)
-        _wait_until_made(study)
-        _require_same(study, sweep)
-    else:
-        study.set_user_attr("fingerprint", sweep.fingerprint())
+    study = optuna.create_study(
+        storage=storage,
+        study_name=sweep.name,
+        directions=[StudyDirection[d.upper()] for d in sweep.objectives.values()],
+        load_if_exists=True,
+    )
+    _require_same(study, sweep)
     study.set_user_attr("definition", sweep.definition())
-    before = study.user_attrs.get("budget", 0)
-    if sweep.trials > before:
-        waiting = optuna.create_trial(state=TrialState.WAITING)
-        study.add_trials([waiting] * (sweep.trials - before))
-        study.set_user_attr("budget", sweep.trials)
+    study.set_user_attr("fingerprint", sweep.fingerprint())
+    storage.enlarge(study._study_id, sweep.trials)
+    study.set_user_attr("budget", len(attempts(study)))
     return study
 
 
@@ -125,20 +174,8 @@ def load_study(name: str, storage: Storage) -> optuna.Study:
         ) from None
 
 
-def _wait_until_made(study: optuna.Study) -> None:
-    """Until its maker has set the budget, which comes last."""
-    end = time.monotonic() + PATIENCE
-    while "budget" not in study.user_attrs:
-        if time.monotonic() > end:
-            raise ValueError(
-                f"study {study.study_name} was never made to its end: remove it with `optuna "
-                f"delete-study --study-name {study.study_name} --storage URL`"
-            )
-        time.sleep(0.2)
-
-
 def _require_same(study: optuna.Study, sweep: Sweep) -> None:
-    if study.user_attrs["fingerprint"] == sweep.fingerprint():
+    if study.user_attrs.get("fingerprint", sweep.fingerprint()) == sweep.fingerprint():
         return
     before, now = study.user_attrs["definition"], sweep.comparable()
     differing = [key for key, value in now.items() if before.get(key) != value]
@@ -184,7 +221,7 @@ def revive(study: optuna.Study, retries: int) -> None:
     """Let those wait again whose worker died, and the worker that noticed it died as well."""
     for trial in attempts(study).values():
         reasonless = trial.state == TrialState.FAIL and trial.user_attrs.get(FAILURE) is None
-        if reasonless and len(trial.system_attrs.get("retry_history", [])) < retries:
+        if reasonless and len(trial.system_attrs.get(HISTORY, [])) < retries:
             retry(study, trial)
 
 
