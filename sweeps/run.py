@@ -101,7 +101,7 @@ def run(arguments: Sequence[str]) -> optuna.Study:
     worker = os.environ.get(WORKER)
     if worker is not None:
         with sigterm_exits():
-            work(sweep, settings.url, settings.place, int(worker), settings.heartbeat)
+            work(sweep, settings.url, settings.place, settings.heartbeat)
     storage = open_storage(settings.url, sweep.retries, settings.heartbeat)
     study = open_study(sweep, storage)
     if worker is not None:
@@ -113,7 +113,7 @@ def run(arguments: Sequence[str]) -> optuna.Study:
     if states(study)["waiting"] or states(study)["running"]:
         if settings.workers == 1:
             with sigterm_exits():
-                work(sweep, settings.url, settings.place, 0, settings.heartbeat)
+                work(sweep, settings.url, settings.place, settings.heartbeat)
         else:
             _supervise(arguments, settings)
         print(show(study))

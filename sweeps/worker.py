@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.files import Busy
@@ -33,7 +34,42 @@ class Overtaken(BaseException):
     """The trial was taken for dead and is another worker's now."""
 
 
-def work(sweep: Sweep, url: str, place: Place, worker: int = 0, heartbeat: int = 20) -> None:
+class Ended(BaseException):
+    """The worker was told to end, by the cause, and has given its trial back.
+
+    Of its own, since Optuna would tell the trial's end once more if it saw a KeyboardInterrupt.
+    """
+
+
+class SeededByNumber(BaseSampler):
+    """A sampler made anew for each trial, with a seed that follows from the trial's number.
+
+    With one seed it would suggest after a restart, or at another worker, what was suggested before.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self.sampler = sweep.make_sampler(0)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        sequence = np.random.SeedSequence([self.sweep.seed, trial.number])
+        self.sampler = self.sweep.make_sampler(int(sequence.generate_state(1)[0]))
+        self.sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, *arguments: Any) -> Any:
+        return self.sampler.infer_relative_search_space(*arguments)
+
+    def sample_relative(self, *arguments: Any) -> Any:
+        return self.sampler.sample_relative(*arguments)
+
+    def sample_independent(self, *arguments: Any) -> Any:
+        return self.sampler.sample_independent(*arguments)
+
+    def after_trial(self, *arguments: Any) -> None:
+        self.sampler.after_trial(*arguments)
+
+
+def work(sweep: Sweep, url: str, place: Place, heartbeat: int = 20) -> None:
     """Run trials until every one of the study has an outcome, here or at another worker.
 
     ValueError, with the reasons, after five failed trials in a row.
@@ -41,15 +77,12 @@ def work(sweep: Sweep, url: str, place: Place, worker: int = 0, heartbeat: int =
     study = optuna.load_study(
         study_name=sweep.name,
         storage=open_storage(url, sweep.retries, heartbeat),
+        sampler=SeededByNumber(sweep),
         pruner=sweep.make_pruner(),
     )
     objective = Objective(sweep, place)
     began = datetime.now()
     while True:
-        # A sampler that began anew from one seed would suggest again what it suggested before.
-        started = sum(t.state != TrialState.WAITING for t in study.get_trials(deepcopy=False))
-        sequence = np.random.SeedSequence([sweep.seed, started, worker])
-        study.sampler = sweep.make_sampler(int(sequence.generate_state(1)[0]))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -60,6 +93,8 @@ def work(sweep: Sweep, url: str, place: Place, worker: int = 0, heartbeat: int =
             time.sleep(PAUSE)  # a trial of a worker that dies will wait again
         except Overtaken:
             continue
+        except Ended as ended:
+            raise ended.__cause__ or ended from None
         _stop_if_all_fail(study, began)
 
 
@@ -87,12 +122,14 @@ class Objective:
         except Stopped as stopped:
             raise optuna.TrialPruned(str(stopped)) from stopped
         except Exception as error:
+            if _frozen(trial).state != TrialState.RUNNING:
+                raise Overtaken from error
             trial.set_user_attr(FAILURE, reason_of(error))
             say(f"{sweep.name}, trial {number} failed: {reason_of(error)}")
             raise
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit) as ended:
             _give_back(trial)
-            raise
+            raise Ended from ended
         if _frozen(trial).state != TrialState.RUNNING:
             raise Overtaken
         self._tell(trial, result)
@@ -147,8 +184,9 @@ def _frozen(trial: optuna.Trial) -> FrozenTrial:
 def _give_back(trial: optuna.Trial) -> None:
     """A worker that is told to end lets its trial wait for another, or for its return."""
     study, frozen = trial.study, _frozen(trial)
-    study.tell(trial, state=TrialState.FAIL)
-    retry(study, frozen)
+    if frozen.state == TrialState.RUNNING:  # else it was taken for dead, and waits already
+        study.tell(trial, state=TrialState.FAIL)
+        retry(study, frozen)
 
 
 def _stop_if_all_fail(study: optuna.Study, since: datetime) -> None:
