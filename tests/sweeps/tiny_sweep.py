@@ -31,6 +31,8 @@ GRID = {"_target_": "optuna.samplers.GridSampler"}
 RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
 TPE = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 2}
 LOSS, MEDIAN = "score/loss", "gen_relaxed/energy_median"
+PROCESSES = get_context("forkserver")  # which imports torch once, and nothing of the test's
+PROCESSES.set_forkserver_preload([__name__])
 
 
 def trained(**changes: Any) -> dict[str, Any]:
@@ -89,6 +91,13 @@ def finish(process: subprocess.Popen, code: int = 0, seconds: float = 600) -> st
     return told
 
 
+def kill(process: subprocess.Popen) -> None:
+    """As the system does that has no memory left."""
+    process.kill()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+
+
 def summaries(study: Path) -> dict[str, dict[str, Any]]:
     """What each trial folder came to."""
     found = sorted(study.glob("[0-9]*/summary.json"))
@@ -104,18 +113,19 @@ class Crew:
     def __init__(self, sweep: Sweep, url: str, home: Path, heartbeat: int = 20) -> None:
         self.sweep, self.url, self.home, self.heartbeat = sweep, url, home, heartbeat
         self.members: list[BaseProcess] = []
+        self.barriers: list[Any] = []  # gone with their last reference, members started or not
 
     def start(self, n: int = 1, play: str = "quick") -> None:
         """Let n more of them begin at once; `play` says what their trials do."""
-        spawn = get_context("spawn")
-        barrier = spawn.Barrier(n)
+        barrier = PROCESSES.Barrier(n)
+        self.barriers.append(barrier)
         for _ in range(n):
             number = len(self.members)
             arguments = (self.sweep, self.url, self.home, number, self.heartbeat, play, barrier)
-            self.members.append(spawn.Process(target=_member, args=arguments, daemon=True))
+            self.members.append(PROCESSES.Process(target=_member, args=arguments, daemon=True))
             self.members[-1].start()
 
-    def finish(self, seconds: float = 300) -> list[int | None]:
+    def finish(self, seconds: float = 120) -> list[int | None]:
         for member in self.members:
             member.join(seconds)
         return [member.exitcode for member in self.members]
@@ -151,7 +161,7 @@ def _member(
     worker.run_trial = run_trial  # type: ignore[assignment]
     worker.PAUSE = 0.2
     barrier.wait()
-    worker.work(sweep, url, Place(home, 1), number, heartbeat)
+    worker.work(sweep, url, Place(home, 1), heartbeat)
 
 
 def quick(sweep: Sweep, label: int, params: Mapping[str, Any], observe: Any = None) -> Result:
@@ -167,7 +177,18 @@ def hang(sweep: Sweep, label: int, params: Mapping[str, Any], observe: Any = Non
     raise AssertionError("nobody killed it")
 
 
-PLAYS: dict[str, Callable[..., Result]] = {"quick": quick, "hang": hang}
+def nap(sweep: Sweep, label: int, params: Mapping[str, Any], observe: Any = None) -> Result:
+    time.sleep(3)
+    return quick(sweep, label, params)
+
+
+def nap_and_fail(*arguments: Any) -> Result:
+    nap(*arguments)
+    raise ValueError("it fell out of bed")
+
+
+PLAYS: dict[str, Callable[..., Result]] = {"quick": quick, "hang": hang, "nap": nap}
+PLAYS["nap and fail"] = nap_and_fail
 
 
 def make(sweep: Sweep, url: str) -> optuna.Study:
@@ -177,9 +198,8 @@ def make(sweep: Sweep, url: str) -> optuna.Study:
 
 def make_at_once(sweep: Sweep, url: str, n: int) -> list[int | None]:
     """n processes that open the study at the same time; their exit codes."""
-    spawn = get_context("spawn")
-    barrier = spawn.Barrier(n)
-    processes = [spawn.Process(target=_open, args=(sweep, url, barrier)) for _ in range(n)]
+    barrier = PROCESSES.Barrier(n)
+    processes = [PROCESSES.Process(target=_open, args=(sweep, url, barrier)) for _ in range(n)]
     for process in processes:
         process.start()
     for process in processes:
@@ -188,6 +208,5 @@ def make_at_once(sweep: Sweep, url: str, n: int) -> list[int | None]:
 
 
 def _open(sweep: Sweep, url: str, barrier: Any) -> None:
-    storage = open_storage(url)
     barrier.wait()
-    open_study(sweep, storage)
+    make(sweep, url)
