@@ -1,0 +1,157 @@
+"""Commands as stages: how they are wired, checked, timed and watched."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments import pipeline
+from experiments.metrics import REPORTED, metrics_of
+from experiments.runfolder import RunFolder
+from experiments.termination import Stopped
+from tests.tiny import SAMPLE, SEARCH, TRAIN
+
+TRAINING = [*TRAIN, "train.steps=12"]
+ALL = {
+    "evaluate": SEARCH,
+    "sample": [*SAMPLE, "composition=Ag2O"],
+    "score": TRAINING,
+    "forcefield": TRAINING,
+}
+
+
+def on(world, stages):
+    """The same with small data to learn from."""
+    data = [f"data.path={world.minima}", f"data.frames={world.frames}"]
+    return {name: [*own, *data * (name in pipeline.NETWORKS)] for name, own in stages.items()}
+
+
+def plan(stages, home=Path("runs/x"), **more):
+    return {s.name: s for s in pipeline.plan(stages, home, "mine", **more)}
+
+
+def test_stages_come_in_order_and_find_what_those_before_left():
+    planned = plan(ALL, cores=3, common=["seed=5"])
+    assert list(planned) == ["forcefield", "score", "sample", "evaluate"]
+    sample, evaluate = planned["sample"].config, planned["evaluate"].config
+    assert sample.forcefield == str(planned["forcefield"].folder) == "runs/x/train/forcefield"
+    assert sample.score == str(planned["score"].folder) == "runs/x/train/score"
+    assert evaluate.sample == str(planned["sample"].folder) == "runs/x/sample/Ag2O"
+    assert str(planned["evaluate"].folder) == "runs/x/evaluate/Ag2O"
+    assert [s.config.task.kind for s in list(planned.values())[:2]] == ["forcefield", "score"]
+    for name, stage in planned.items():
+        assert stage.config.tracking.id == f"mine-{name}"
+        assert stage.config.seed == 5
+        assert stage.config.output == "runs/x"
+    assert evaluate.executor.max_workers == 3
+
+
+def test_a_stage_s_own_overrides_are_the_last_word():
+    planned = plan({"score": ["threads=2", "seed=7"]}, cores=1, common=["seed=5"])
+    assert (planned["score"].config.threads, planned["score"].config.seed) == (2, 7)
+
+
+def test_models_stand_in_for_stages():
+    models = {"score": "there/score", "forcefield": "there/forcefield"}
+    sample = plan({"sample": []}, models=models)["sample"].config
+    assert (sample.score, sample.forcefield) == ("there/score", "there/forcefield")
+    unguided = plan({"sample": ["guide=none"]}, models=models)["sample"].config
+    assert (unguided.score, unguided.forcefield) == ("there/score", None)
+    trained = plan({"sample": [], "score": []}, models=models)["sample"].config
+    assert (trained.score, trained.forcefield) == ("runs/x/train/score", "there/forcefield")
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ({"dream": []}, "there is no stage 'dream': there are forcefield, score, sample, evaluate"),
+        ({"score": ["train.steps=0"]}, "train.steps: .*greater than or equal to 1, got 0"),
+        ({"score": ["train.stepz=1"]}, "there is no config key or group .*train.stepz"),
+        ({"score": [], "sample": ["n=many"]}, "n: .*valid integer"),
+    ],
+)
+def test_a_plan_is_checked_before_any_stage_begins(stages, said, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        plan(stages, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory):
+    """Every stage, with what it reported on its way."""
+    home = tmp_path_factory.mktemp("pipeline")
+    stages, folder = list(plan(on(world, ALL), home).values()), RunFolder(home)
+    rows = []
+    result = pipeline.run(stages, folder, lambda stage, row: rows.append((stage, dict(row))))
+    return stages, folder, rows, result
+
+
+def test_a_pipeline_s_summary_is_that_of_its_stages(finished):
+    stages, folder, _, result = finished
+    assert folder.summary == result
+    own = {s.name: RunFolder(s.folder).summary for s in stages}
+    assert result["score/loss"] == own["score"]["val/loss"]
+    assert result["forcefield/loss"] == own["forcefield"]["val/loss"]
+    for key in ("forcefield/energy_mae", "forcefield/force_mae"):
+        assert result[key] == own["forcefield"][key]
+    for stage in ("sample", "evaluate"):
+        for key, value in own[stage].items():
+            assert result[key] == value
+    parts = [result[f"seconds/{s.name}"] for s in stages]
+    assert all(part > 0 for part in parts)
+    assert result["seconds/all"] == pytest.approx(sum(parts), abs=0.01)
+
+
+def test_what_a_sweep_may_ask_for_is_what_stages_report(finished):
+    """The names in experiments.metrics, neither too many nor too few; this surface has no random
+    search to compare with."""
+    _, folder, rows, result = finished
+    compared = {"gen/hit_rate", "gen/frac_below_reference"}
+    promised = metrics_of(ALL)
+    absent = {name for name in promised if name.startswith("rss/")} | compared
+    numbers = {key for key, value in result.items() if not isinstance(value, str)}
+    assert numbers == promised - absent
+    for stage, names in REPORTED.items():
+        logged = {k for s, row in rows if s == stage and "event" not in row for k in row}
+        assert logged == names
+
+
+def test_an_observer_sees_every_row_of_every_stage(finished):
+    stages, _, rows, _ = finished
+    for stage in stages:
+        assert [row for s, row in rows if s == stage.name] == RunFolder(stage.folder).rows()
+
+
+def test_a_repeated_pipeline_has_nothing_to_do_but_to_add_its_seconds(finished):
+    stages, folder, _, result = finished
+    rows = []
+    before = [RunFolder(s.folder).rows() for s in stages[:2]]
+    again = pipeline.run(stages, folder, lambda stage, row: rows.append((stage, row)))
+    for stage, rows_before in zip(stages, before, strict=False):
+        assert RunFolder(stage.folder).rows()[: len(rows_before)] == rows_before
+    assert not [row for _, row in rows if "train/step" in row]
+    assert not [row for _, row in rows if row.get("event") in ("batch", "relaxed")]
+    same = {k for k in result if not k.startswith("seconds/")}
+    assert {k: again[k] for k in same} == {k: result[k] for k in same}
+    for stage in stages:
+        assert again[f"seconds/{stage.name}"] >= result[f"seconds/{stage.name}"]
+
+
+def test_an_observer_may_end_a_stage_and_what_it_took_is_kept(world, tmp_path):
+    wanted = on(world, {"score": TRAINING, "sample": SAMPLE})
+    stages = list(plan(wanted, tmp_path).values())
+    folder = RunFolder(tmp_path)
+
+    def stop(stage, row):
+        if row.get("train/step") == 5:
+            raise Stopped("enough")
+
+    with pytest.raises(Stopped, match="enough"):
+        pipeline.run(stages, folder, stop)
+    assert folder.summary["seconds/score"] > 0
+    assert "score/loss" not in folder.summary
+    rows = RunFolder(stages[0].folder).rows()
+    assert [row["train/step"] for row in rows if "train/step" in row] == [1, 2, 3, 4, 5]
+    told = json.loads((stages[0].folder / "tracking.json").read_text())
+    assert told["exit_code"] == 0
+    assert not stages[1].folder.exists()
