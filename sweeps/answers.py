@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from experiments.energies import finite
 from sweeps.names import value_title
 from sweeps.study import FAILURE, attempts
-from sweeps.uncertainty import Estimate, Sample, estimate
+from sweeps.uncertainty import Estimate, Sample, Scatter, estimate, scatter
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -180,12 +180,19 @@ def settings(study: Study, knob: str) -> list[Setting]:
     return found
 
 
-def measured(trials: Sequence[Outcome], metric: str) -> Estimate:
+def estimates(found: Sequence[Setting], metric: str) -> list[Estimate]:
+    """``measured`` of each setting, with the scatter between trials that all of them show."""
+    samples = [sample_of(setting.trials, metric) for setting in found]
+    between = scatter([sample for sample, _ in samples], samples[0][1]) if samples else None
+    return [measured(setting.trials, metric, between) for setting in found]
+
+
+def measured(trials: Sequence[Outcome], metric: str, between: Scatter | None = None) -> Estimate:
     """A metric over several trials: of their pooled energies, with an interval, if it is a
     statistic of energies; else the median over the trials, without."""
     sample, q = sample_of(trials, metric)
     if sample:
-        return estimate(sample, q)
+        return estimate(sample, q, between)
     values = [o.numbers[metric] for o in trials if metric in o.numbers]
     return Estimate(float(np.median(values)) if values else math.nan)
 

@@ -19,6 +19,7 @@ from experiments.style import COLOURS
 from sweeps.answers import (
     Outcome,
     Setting,
+    estimates,
     knobs,
     measured,
     outcomes,
@@ -29,6 +30,7 @@ from sweeps.answers import (
 )
 from sweeps.axes import Scale
 from sweeps.names import ENERGY_UNIT, knob_title, metric_title, two_lines, value_title
+from sweeps.uncertainty import Estimate
 
 BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK = COLOURS
 UNFINISHED = {"pruned": ("v", ORANGE), "failed": ("x", RED), "running": (">", GREEN)}
@@ -63,7 +65,7 @@ def _draw_pooled(axes: Axes, study: Study, knob: str, objective: str, scale: Sca
     """Through the settings that several trials share, or of a knob that is the only one."""
     found = [s for s in settings(study, knob) if s.feasible]
     repeated = any(len(setting.trials) > 1 for setting in found)
-    values = [measured(setting.trials, objective) for setting in found]
+    values = estimates(found, objective)
     kept = [(scale.at(s.value), v) for s, v in zip(found, values, strict=True) if np.isfinite(v[0])]
     if len(kept) < 2 or not (repeated or len(questions(study)) == 1):
         return
@@ -120,9 +122,10 @@ def draw_spreads(axes: Axes, study: Study, knob: str) -> None:
     tops = [top for top in tops if np.isfinite(top)]
     inside = [top for top in tops if top <= BEYOND * np.median(tops)]
     cut = 1.3 * max(inside) if 0 < len(inside) < len(tops) else np.inf
+    medians = {name: estimates(found, f"{name}/energy_median") for name in SETS}
     for place, setting in enumerate(found):
         for name, off in zip(SETS, (-0.19, 0.19), strict=True):
-            _draw_spread(axes, place + off, setting, name, cut)
+            _draw_spread(axes, place + off, setting, medians[name][place], name, cut)
     handles: list[Any] = [Patch(facecolor=c, alpha=0.4, label=n) for n, c in SETS.values()]
     reference = random_search(study)
     if reference is not None:
@@ -151,10 +154,10 @@ def _name_settings(axes: Axes, found: Sequence[Setting]) -> None:
             label.set(rotation=40, ha="right", rotation_mode="anchor")
 
 
-def _draw_spread(axes: Axes, place: float, setting: Setting, name: str, cut: float) -> None:
-    low, middle, high = (
-        measured(setting.trials, f"{name}/energy_{q}") for q in ("p10", "median", "p90")
-    )
+def _draw_spread(
+    axes: Axes, place: float, setting: Setting, middle: Estimate, name: str, cut: float
+) -> None:
+    low, high = (measured(setting.trials, f"{name}/energy_{q}") for q in ("p10", "p90"))
     if not middle.n:
         return
     colour = SETS[name][1]
