@@ -34,13 +34,19 @@ _RESULTS: dict[str, set[str]] = {
 }  # fmt: skip
 
 
-def metrics_of(stages: Iterable[str]) -> frozenset[str]:
-    """What the summary of a pipeline of these stages holds.
+def metrics_of(stages: Iterable[str], guided: bool = True, compared: bool = True) -> frozenset[str]:
+    """What the summary of a pipeline of these stages holds, and runs can be compared by.
 
-    Of a sample without a force field no `gen_predicted`; of a surface without random search to
-    compare with no `rss`, `hit_rate` and `frac_below_reference`.
+    guided    a force field is there to predict the energies of samples
+    compared  there is random search to compare with; energies are above its minimum. Without it
+              they are above the run's own, and only the absolute ones compare
     """
     found = {"seconds/all"}
     for stage in stages:
         found |= _RESULTS[stage] | {f"seconds/{stage}"}
+    if not guided:
+        found -= _energies("gen_predicted")
+    if not compared:
+        found -= {"gen/hit_rate", "gen/frac_below_reference"} | _energies("gen")
+        found -= _energies("gen_relaxed") | {name for name in found if name.startswith("rss/")}
     return frozenset(found)

@@ -72,7 +72,10 @@ def plan(
             own.append(f"{'executor.max_workers' if name == 'evaluate' else 'threads'}={cores}")
         own += [f"output={home}", f"tracking.id={identity}-{name}", *common]
         command = [*own, *stages[name]]
-        stage = Stage(name, entry, command, cli.load(entry, command), home)
+        try:
+            stage = Stage(name, entry, command, cli.load(entry, command), home)
+        except ValueError as error:
+            raise ValueError(f"stage {name}: {error}") from error
         planned.append(stage)
         found[name] = str(stage.folder)
     return planned

@@ -228,7 +228,7 @@ def checked(entry: str, config: DictConfig) -> DictConfig:
 def in_words(error: ValidationError) -> str:
     """The first thing that is wrong, with its key."""
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
+    path = [str(part) for part in first["loc"] if part not in ("bool", "int", "float", "str")]
     if path[0] == "task":
         del path[1:2]  # which of the two schemas it was
     key = ".".join(path)

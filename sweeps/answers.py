@@ -15,16 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from experiments.energies import finite
 from sweeps.names import value_title
-from sweeps.study import FAILURE, attempts
+from sweeps.study import FAILURE, STATES, attempts
 from sweeps.uncertainty import Estimate, Sample, Scatter, estimate, scatter
 
-STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
 METRICS = (
     "gen_relaxed/energy_median",
     "gen/energy_median",

@@ -4,6 +4,7 @@ Writes sweeps/agents/NAME.yaml of every sweeps/NAME.yaml, for `wandb sweep sweep
 and `wandb agent`. W&B knows one metric and no constraints: it gets the first objective.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,9 @@ def written(sweep: Sweep) -> str:
 
 
 def main() -> None:
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print((__doc__ or "").strip())
+        return
     for path in sorted(FOLDER.glob("*.yaml")):
         target = FOLDER / "agents" / path.name
         target.parent.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ _STATISTICS = {
     "p10": "10 % quantile of energy",
     "p90": "90 % quantile of energy",
 }
-ENERGY_UNIT = "eV above random search's lowest"
+ENERGY_UNIT = "eV above the reference minimum"
 _STAGES = {"forcefield": "training the force field", "score": "training the score",
            "sample": "sampling", "evaluate": "evaluation", "all": "the whole trial"}  # fmt: skip
 _METRICS = {

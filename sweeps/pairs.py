@@ -1,7 +1,7 @@
 """Settings compared structure by structure, where their structures began with the same noise.
 
-Structure k of one seed starts from the same prior and draws the same noise, whatever the other
-knobs are, so that the differences between two settings scatter less than the energies themselves.
+Structure k of one seed starts from the same place and, in as many steps, draws the same noise,
+whatever the guide is. The differences between two settings then scatter less than the energies.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,17 @@ from sweeps.answers import Outcome, settings
 from sweeps.names import knob_title, metric_title, value_title
 
 SURE = 0.05
+PAIRED = ("sample.guide.", "sample.sampler.")
+"""Knobs that leave alone where structures start, and what they are made of."""
+SETS = ("gen", "gen_relaxed")
 FEW = 6  # pairs below which no test can tell
 
 
 @dataclass(frozen=True)
 class Gap:
     """How far a setting's energies lie above the first setting's (eV, median over n pairs), and
-    the p of Wilcoxon's signed-rank test, after Holm for all settings of the knob."""
+    the p of Wilcoxon's signed-rank test, after Holm for all settings of the knob, twice: for
+    energies as generated and relaxed."""
 
     value: Any
     difference: float
@@ -35,23 +39,31 @@ def paired(study: Study, knob: str, name: str) -> list[Gap]:
     Empty unless the knob is one of sampling, its trials share seeds and differ in nothing else.
     """
     found_settings = settings(study, knob)
-    if not knob.startswith("sample.") or not found_settings:
+    if not knob.startswith(PAIRED) or len(found_settings) < 2:
         return []
     first, *rest = found_settings
-    by_rest = {_others(study, o, knob): o.energies(name) for o in first.trials}
+    by_rest = {
+        _others(study, o, knob): o.energies(name) for o in first.trials if _is_whole(o, name)
+    }
     found = []
     for setting in rest:
         differences = [
             o.energies(name) - by_rest[others]
             for o in setting.trials
             if (others := _others(study, o, knob)) in by_rest
+            and _is_whole(o, name)
             and len(o.energies(name)) == len(by_rest[others])
         ]
         pairs = np.concatenate([*differences, []])
-        if setting.low == setting.high and len(pairs) >= FEW and np.any(pairs):
+        if setting.feasible and setting.low == setting.high and len(pairs) >= FEW and np.any(pairs):
             p = float(wilcoxon(pairs).pvalue)
             found.append(Gap(setting.value, float(np.median(pairs)), p, len(pairs)))
     return _holm(found)
+
+
+def _is_whole(outcome: Outcome, name: str) -> bool:
+    """Whether every structure has its energy: one that is missing would shift all after it."""
+    return len(outcome.energies(name)) == outcome.numbers.get("gen/n")
 
 
 def _others(study: Study, outcome: Outcome, knob: str) -> tuple[Any, ...] | int:
@@ -66,7 +78,7 @@ def _others(study: Study, outcome: Outcome, knob: str) -> tuple[Any, ...] | int:
 def _holm(gaps: list[Gap]) -> list[Gap]:
     corrected, largest = {}, 0.0
     for rank, i in enumerate(sorted(range(len(gaps)), key=lambda i: gaps[i].p)):
-        largest = max(largest, min(1.0, gaps[i].p * (len(gaps) - rank)))
+        largest = max(largest, min(1.0, len(SETS) * gaps[i].p * (len(gaps) - rank)))
         corrected[i] = largest
     return [Gap(g.value, g.difference, corrected[i], g.n) for i, g in enumerate(gaps)]
 
@@ -75,14 +87,19 @@ def in_words(study: Study, knob: str, name: str, gaps: list[Gap]) -> str:
     """As a sentence or two."""
     first = value_title(settings(study, knob)[0].value)
     title = metric_title(f"{name}/energy_median").split(" (")[0]
-    told = [f"{value_title(g.value)} {g.difference:+.2f} eV (p = {g.p:.2g})" for g in gaps
+    told = [f"{value_title(g.value)} {_signed(g.difference)} eV (p = {g.p:.2g})" for g in gaps
             if g.p < SURE]  # fmt: skip
+    n = sorted({g.n for g in gaps})
+    same = "start" if knob.startswith("sample.sampler.") else "noise"
     alike = [value_title(g.value) for g in gaps if g.p >= SURE]
     said = (
-        f"{title}, structure by structure from the same noise (n = {gaps[0].n}), against "
+        f"{title}, structure by structure from the same {same} (n = {n[0]}"
+        f"{f' to {n[-1]}' if len(n) > 1 else ''}), against "
         f"{knob_title(knob)} = {first}: "
     )
     said += ", ".join(told) if told else "no setting is told apart"
-    return said.replace("-", "\N{MINUS SIGN}") + (
-        f"; not told apart: {', '.join(alike)}." if told and alike else "."
-    )
+    return said + (f"; not told apart: {', '.join(alike)}." if told and alike else ".")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")

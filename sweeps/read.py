@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,11 +13,17 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from pydantic import ValidationError
 from yaml import YAMLError
 
+from experiments.evaluate import reference_set
 from experiments.metrics import REPORTED, metrics_of
-from experiments.pipeline import Stage
+from experiments.pipeline import NETWORKS, Stage
+from experiments.sample import Generator
 from experiments.schema import in_words
+from experiments.tracking import has_key
+from sdedata import Template, parse_formula, shipped
 from sweeps.spec import Sweep
 
+OURS = ("name", "output", "tracking", "sample")
+"""Keys of a stage that follow from the trial."""
 TRACKING: dict[str, Any] = {
     "mode": None, "project": "surfaces", "entity": None, "group": None, "tags": [], "id": None,
 }  # fmt: skip
@@ -42,7 +49,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is no sweep: it is not a list of KEY: VALUE")
+        raise ValueError(f"{path} is no sweep: it holds no KEY: VALUE")
     content = {"name": path.stem} | content
     tracking = content.get("tracking") or {}
     content["tracking"] = TRACKING | tracking if isinstance(tracking, dict) else tracking
@@ -85,12 +92,14 @@ def check(sweep: Sweep) -> None:
     stages = sweep.plan({})
     for name in sweep.space:
         _check_knob(name, stages)
-    _check_metrics(sweep)
     _check_sampling(sweep)
     for name, distribution in sweep.distributions().items():
         for value in _extremes(distribution):
             _check_point(sweep, name, value)
+    _check_metrics(sweep, stages)
     _check_models(sweep, stages)
+    if sweep.tracking.mode == "online" and not has_key():
+        raise ValueError("tracking.mode=online needs a W&B key: run `wandb login`, or use offline")
     _rehearse(sweep)
 
 
@@ -101,10 +110,13 @@ def _check_knob(name: str, stages: Mapping[str, Stage]) -> None:
             f"space: {name} names no stage of this sweep; a knob is STAGE.KEY, with a stage of "
             f"{', '.join(stages)}"
         )
+    if key.split(".")[0] in OURS:
+        raise ValueError(f"space: {name} is set by the sweep itself")
     plain: Any = OmegaConf.to_container(stages[stage].config)
     known = _keys(plain)
     if key not in known:
-        raise ValueError(f"space: no config has the knob {name}{_hint(key, known)}")
+        hint = _hint(name, [f"{stage}.{one}" for one in known])
+        raise ValueError(f"space: no config has the knob {name}{hint}")
 
 
 def _extremes(distribution: BaseDistribution) -> Sequence[Any]:
@@ -121,17 +133,36 @@ def _check_point(sweep: Sweep, name: str, value: Any) -> None:
         raise ValueError(f"space: {name}={value} cannot be used: {error}") from error
 
 
-def _check_metrics(sweep: Sweep) -> None:
-    known = metrics_of(sweep.stages)
-    for name in sweep.objectives:
-        _require_metric("objectives", name, known)
-    for name in sweep.constraints:
-        _require_metric("constraints", name, known)
+def _check_metrics(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
+    guided = "sample" in stages and stages["sample"].config.forcefield is not None
+    compared = "evaluate" in stages and _is_compared(stages)
+    known = metrics_of(sweep.stages, guided, compared)
+    for place, names in (("objectives", sweep.objectives), ("constraints", sweep.constraints)):
+        for name in names:
+            if not compared and name in metrics_of(sweep.stages, guided) - known:
+                raise ValueError(
+                    f"{place}: {name} needs random search of the surface to compare with, and none "
+                    "is shipped for this cell, overlayer, calculator and relaxation: give evaluate "
+                    "reference=FILE, or ask for an absolute energy (gen_relaxed/energy_median_abs)"
+                )
+            _require_metric(place, name, known)
     if sweep.report is not None:
         if sweep.report.stage not in sweep.stages:
             raise ValueError(f"report: {sweep.report.stage!r} is no stage of this sweep")
         for name in (sweep.report.metric, sweep.report.step):
             _require_metric("report", name, REPORTED[sweep.report.stage])
+
+
+def _is_compared(stages: Mapping[str, Stage]) -> bool:
+    """Whether the evaluation will find random search of what is sampled."""
+    config, evaluation = stages["sample"].config, stages["evaluate"].config
+    template = Template.load(config.template.slab, tuple(config.template.window or (1.0, 5.0)))
+    count = sum(parse_formula(config.composition).values())
+    middle = np.tile([0.0, 0.0, sum(template.window) / 2], (count, 1))
+    example = template.surface(config.composition, middle)
+    calculator: Any = OmegaConf.to_container(evaluation.calculator)
+    relaxation: Any = OmegaConf.to_container(evaluation.relaxation)
+    return reference_set(evaluation.reference, example, calculator, relaxation) is not None
 
 
 def _check_sampling(sweep: Sweep) -> None:
@@ -160,8 +191,25 @@ def _check_models(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
                 f"models.{name}: there is no trained network in {path}; the sweeps of this "
                 "repository begin with those of `make quickstart`"
             )
-    if "sample" in stages and stages["sample"].config.score is None:
+    for stage in (stages[name] for name in NETWORKS if name in stages):
+        path = stage.config.data.path
+        if path not in shipped.names() and not Path(path).is_file():
+            raise ValueError(
+                f"stage {stage.name}: data.path={path} is no file, and of the shipped sets there "
+                f"are {', '.join(shipped.names())}"
+            )
+    if "sample" not in stages:
+        return
+    config = stages["sample"].config
+    if config.score is None:
         raise ValueError("stages: sample needs the stage score before it, or models.score")
+    if config.guide is not None and config.forcefield is None:
+        raise ValueError(
+            "stages: sample is guided and has no force field: add the stage forcefield or "
+            "models.forcefield, or guide=none to the stage sample"
+        )
+    if not set(NETWORKS) & set(stages):
+        Generator.of(config)  # the networks, and whether they know this slab and overlayer
 
 
 def _rehearse(sweep: Sweep) -> None:

@@ -123,7 +123,7 @@ def main() -> None:
         if unknown := given.keys() - {"storage", "runs"}:
             raise ValueError(f"there is no setting {min(unknown)}: storage and runs are all")
         settings = Settings(**given)  # type: ignore[arg-type]
-        storage = open_storage(settings.url)
+        storage = open_storage(settings.url, must_exist=True)
         for file in (a for a in arguments if "=" not in a):
             study = load_study(load(file).name, storage)
             publish(study, Path(settings.runs), ROOT / "docs/sweeps")

@@ -23,6 +23,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,10 @@ from sweeps.study import (
     states,
 )
 from sweeps.trial import Place, cores
-from sweeps.worker import work
+from sweeps.worker import AllFail, stop_if_all_fail, work
 
+FAILING = 3
+"""The exit code of a worker that stopped because all trials fail."""
 WORKER = "SWEEP_WORKER"
 """Set for a worker process, to its number: it works, and leaves the telling to its parent."""
 
@@ -71,6 +74,9 @@ class Settings:
 
 def parse(arguments: Sequence[str]) -> tuple[str, Settings, list[str]]:
     """The sweep's file, the settings, and the rest, which changes keys of the file."""
+    unknown = {a for a in arguments if a.startswith("-")} - {"--traceback"}
+    if unknown:
+        raise ValueError(f"unknown option {min(unknown)}; --help lists what there is")
     files = [a for a in arguments if "=" not in a and not a.startswith("-")]
     if len(files) != 1:
         raise ValueError("give one sweep file, e.g. sweeps/eta.yaml; --help tells more")
@@ -100,7 +106,7 @@ def run(arguments: Sequence[str]) -> optuna.Study:
     sweep = read(file, overrides)
     worker = os.environ.get(WORKER)
     if worker is not None:
-        with sigterm_exits():
+        with sigterm_exits(), _silent_failing():
             work(sweep, settings.url, settings.place, settings.heartbeat)
     storage = open_storage(settings.url, sweep.retries, settings.heartbeat)
     study = open_study(sweep, storage)
@@ -110,15 +116,32 @@ def run(arguments: Sequence[str]) -> optuna.Study:
     if settings.retry_failed:
         say(f"{sweep.name}: {retry_failed(study)} failed trials wait again")
     _tell(study, settings)
-    if states(study)["waiting"] or states(study)["running"]:
-        if settings.workers == 1:
+    began = datetime.now()
+    left = states(study)["waiting"] + states(study)["running"]
+    try:
+        if left and settings.workers == 1:
             with sigterm_exits():
                 work(sweep, settings.url, settings.place, settings.heartbeat)
-        else:
+        elif left:
             _supervise(arguments, settings)
+            stop_if_all_fail(study, began)
+    except AllFail:
+        print(show(study))
+        publish(study, settings.place, sweep.tracking)
+        raise
+    if left:
         print(show(study))
     publish(study, settings.place, sweep.tracking)
     return study
+
+
+@contextmanager
+def _silent_failing() -> Iterator[None]:
+    """The parent of all workers says once that all trials fail."""
+    try:
+        yield
+    except AllFail as error:
+        raise SystemExit(FAILING) from error
 
 
 def _tell(study: optuna.Study, settings: Settings) -> None:
@@ -139,12 +162,12 @@ def _supervise(arguments: Sequence[str], settings: Settings) -> None:
         codes = [process.wait() for process in started]
     for number, code in enumerate(codes, start=1):
         if code < 0:
-            say(f"worker {number} was killed by {signal.Signals(-code).name}; "
-                "the others took over what it left")  # fmt: skip
-    if any(code > 0 for code in codes):
-        raise SystemExit(max(codes))
+            say(f"worker {number} was killed by {signal.Signals(-code).name}")
     if all(code < 0 for code in codes):
+        say("no worker is left; the same command continues where they stopped")
         raise SystemExit(1)
+    if set(codes) - {0, FAILING} and max(codes) > 0:
+        raise SystemExit(max(codes))
 
 
 @contextmanager
@@ -167,10 +190,9 @@ def main() -> None:
         print(__doc__.strip())
         sys.exit(0 if arguments else 2)
     try:
-        unknown = {a for a in arguments if a.startswith("-")} - {"--traceback"}
-        if unknown:
-            raise ValueError(f"unknown option {min(unknown)}; --help lists what there is")
-        run(arguments)
+        study = run(arguments)
+        if os.environ.get(WORKER) is None and not states(study)["complete"]:
+            raise SystemExit(1)  # as shown
     except (ValueError, OSError) as error:
         if "--traceback" in arguments:
             raise

@@ -24,7 +24,7 @@ from sweeps import pairs
 from sweeps.answers import best, objectives, questions, trials_table
 from sweeps.figures import figures
 from sweeps.names import knob_title, value_title
-from sweeps.study import attempts, load_study, open_storage, states
+from sweeps.study import STATES, attempts, load_study, open_storage, states
 from sweeps.trial import Place
 from sweeps.verdict import in_words, verdict
 
@@ -68,11 +68,16 @@ def show_answers(study: optuna.Study) -> list[str]:
             found = verdict(study, knob, name)
             if found is not None:
                 said.append(in_words(found))
-        for name in ("gen", "gen_relaxed"):
+        for name in pairs.SETS:
             gaps = pairs.paired(study, knob, name)
             if gaps:
                 said.append(pairs.in_words(study, knob, name, gaps))
-    return said or ["No trial has met the constraints yet."]
+    if said:
+        return said
+    counts = states(study)
+    if counts["complete"]:
+        return ["No trial has met the constraints."]
+    return ["No trial is complete: " + ", ".join(f"{n} {s}" for s, n in counts.items() if n) + "."]
 
 
 def _best(study: optuna.Study) -> dict[str, Any]:
@@ -117,7 +122,7 @@ def show(study: optuna.Study) -> str:
         knobs = ", ".join(f"{knob_title(k)} {value_title(v)}" for k, v in trial.params.items())
         values = ", ".join(f"{n} {v:.4g}" for n, v in zip(names, trial.values or [], strict=False))
         reason = trial.user_attrs.get("failure") or ""
-        lines.append(f"{number:4d}  {trial.state.name.lower():9s} {knobs}  {values}{reason}")
+        lines.append(f"{number:4d}  {STATES[trial.state]:9s} {knobs}  {values}{reason}")
     return "\n".join([*lines, *show_answers(study)])
 
 
@@ -132,7 +137,7 @@ def main() -> None:
     try:
         file, settings, overrides = parse(arguments)
         sweep = load(Path(file), overrides)
-        study = load_study(sweep.name, open_storage(settings.url, sweep.retries))
+        study = load_study(sweep.name, open_storage(settings.url, must_exist=True))
         print(show(study))
         publish(study, settings.place, sweep.tracking)
     except (ValueError, OSError) as error:

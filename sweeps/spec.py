@@ -6,6 +6,7 @@
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,9 +24,10 @@ from pydantic import Field, field_validator, model_validator
 
 from experiments import pipeline
 from experiments.build import build
-from experiments.schema import Count, Natural, Section, Target, Tracking
+from experiments.schema import Count, Natural, Positive, Section, Target, Tracking
 
 Direction = Literal["minimize", "maximize"]
+Said = Annotated[str, Field(min_length=1)]
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # the sweep's own lines tell what happens
 
@@ -33,10 +35,10 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)  # the sweep's own lines tell
 class Knob(Section):
     """What is varied: a range from low to high, or a list of choices."""
 
-    low: int | float | None = None
-    high: int | float | None = None
+    low: float | None = None
+    high: float | None = None
     log: bool = False
-    step: int | float | None = None
+    step: Positive | None = None
     choices: list[bool | int | float | str] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
@@ -52,6 +54,8 @@ class Knob(Section):
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         elif self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log needs low above 0, and no step")
+        elif self.step is not None and not _divides(self.step, self.high - self.low):
+            raise ValueError(f"steps of {self.step:g} do not lead from low to high")
         return self
 
     def distribution(self, whole: bool) -> BaseDistribution:
@@ -66,6 +70,10 @@ class Knob(Section):
             raise ValueError("low, high and step must be whole numbers, as the value itself is")
         low, high, step = map(int, numbers)
         return IntDistribution(low, high, log=self.log, step=step)
+
+
+def _divides(step: float, width: float) -> bool:
+    return math.isclose(width / step, round(width / step), abs_tol=1e-9) and width >= step
 
 
 class Bound(Section):
@@ -93,17 +101,17 @@ class Report(Section):
 
     stage: str
     metric: str
-    step: str = "train/step"
+    step: Literal["train/step"] = "train/step"
 
 
 class Sweep(Section):
     """One question, what a trial is, and what its answer is measured by."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-    question: str
-    hypothesis: str
-    reading: str
-    cost: str
+    question: Said
+    hypothesis: Said
+    reading: Said
+    cost: Said
     models: dict[str, str] = {}
     stages: dict[str, list[str]]
     space: Annotated[dict[str, Knob], Field(min_length=1)]

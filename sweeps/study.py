@@ -6,6 +6,7 @@ leaves is noticed by its missing heartbeat and waits again, for whoever is there
 """
 
 import json
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -28,7 +29,17 @@ HEARTBEAT = 20  # seconds; a worker silent for three of them is taken for dead
 SQLITE_WAIT = 120.0  # seconds for which a writer waits for others
 CONNECT_WAIT = 10.0  # seconds for a server to answer
 FAILURE = "failure"  # the user attribute that says why a trial failed
+GIVEN_BACK = "given_back"  # the one that counts attempts that were told to end
 HISTORY = "retry_history"  # Optuna's attribute of a retry: the attempts before it
+
+
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
 
 
 class NoneWaiting(Exception):
@@ -87,12 +98,19 @@ def default_url(runs: Path) -> str:
     return f"sqlite:///{runs.resolve() / 'sweeps/studies.db'}"
 
 
-def open_storage(url: str, retries: int = 3, heartbeat: int = HEARTBEAT) -> Storage:
-    """The storage at a database URL; ValueError, in one sentence, if it cannot be used."""
+def open_storage(
+    url: str, retries: int = 3, heartbeat: int = HEARTBEAT, must_exist: bool = False
+) -> Storage:
+    """The storage at a database URL; ValueError, in one sentence, if it cannot be used.
+
+    must_exist  make no SQLite file where there is none
+    """
     arguments: dict[str, Any] = {"pool_pre_ping": True}
     try:
         address = sqlalchemy.engine.make_url(url)
         if address.get_backend_name() == "sqlite":
+            if must_exist and not Path(address.database or "").is_file():
+                raise ValueError(f"there is no storage {shown(url)}: has the sweep run?")
             if address.database:
                 Path(address.database).parent.mkdir(parents=True, exist_ok=True)
             arguments["connect_args"] = {"timeout": SQLITE_WAIT}
@@ -105,9 +123,7 @@ def open_storage(url: str, retries: int = 3, heartbeat: int = HEARTBEAT) -> Stor
                 engine_kwargs=arguments,
                 heartbeat_interval=heartbeat,
                 grace_period=3 * heartbeat,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(
-                    max_retry=retries, inherit_intermediate_values=True
-                ),
+                heartbeat_stale_trial_callback=Retry(retries),
             )
     except (SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
         reason = str(error).split("[SQL")[0].split("(Background")[0]
@@ -201,12 +217,25 @@ def attempts(study: optuna.Study) -> dict[int, FrozenTrial]:
     return {slot(t): t for t in sorted(study.get_trials(deepcopy=False), key=lambda t: t.number)}
 
 
+class Retry(RetryHeartbeatStaleTrialCallback):
+    """Let a trial wait again whose worker died, up to `retries` times; an attempt that was given
+    back is no death."""
+
+    def __init__(self, retries: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            super().__init__(inherit_intermediate_values=True)
+        self.retries = retries
+
+    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        attempts = len(trial.system_attrs.get(HISTORY, [])) + 1
+        if attempts - trial.user_attrs.get(GIVEN_BACK, 0) <= self.retries:
+            super().__call__(study, trial)
+
+
 def retry(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Let a failed trial wait again; the next attempt continues its folder."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        again = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
-    again(study, trial)
+    """Let a failed trial wait again, however often; the next attempt continues its folder."""
+    Retry(sys.maxsize)(study, trial)
 
 
 def retry_failed(study: optuna.Study) -> int:
@@ -221,18 +250,15 @@ def revive(study: optuna.Study, retries: int) -> None:
     """Let those wait again whose worker died, and the worker that noticed it died as well."""
     for trial in attempts(study).values():
         reasonless = trial.state == TrialState.FAIL and trial.user_attrs.get(FAILURE) is None
-        if reasonless and len(trial.system_attrs.get(HISTORY, [])) < retries:
-            retry(study, trial)
+        if reasonless:
+            Retry(retries)(study, trial)
 
 
 def states(study: optuna.Study) -> dict[str, int]:
     """How many trials of the budget are complete, pruned, failed, running, waiting."""
-    names = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned",
-             TrialState.FAIL: "failed", TrialState.RUNNING: "running",
-             TrialState.WAITING: "waiting"}  # fmt: skip
-    counts = dict.fromkeys(names.values(), 0)
+    counts = dict.fromkeys(STATES.values(), 0)
     for trial in attempts(study).values():
-        counts[names[trial.state]] += 1
+        counts[STATES[trial.state]] += 1
     return counts
 
 

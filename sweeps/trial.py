@@ -14,7 +14,9 @@ or as what an agent of W&B's own sweeps calls (see sweeps/agents/), whose run it
 """
 
 import hashlib
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -141,7 +143,7 @@ def _show(stages: list[Stage], folder: RunFolder, tracker: Tracker) -> dict[str,
 def _require_all(sweep: Sweep, summary: Mapping[str, Any]) -> None:
     for name in [*sweep.objectives, *sweep.constraints]:
         value = summary.get(name)
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"the trial reported no {name}")
 
 
@@ -177,7 +179,7 @@ def by_hand(arguments: Sequence[str]) -> Result:
     params = {name: _as_meant(parsed(given[name]), d) for name, d in sweep.distributions().items()}
     sweep.plan(params)
     text = "-".join(f"{name.split('.')[-1]}_{value}" for name, value in params.items())
-    label = agent_run() or f"by_hand-{text}"
+    label = agent_run() or "by_hand-" + re.sub(r"[^\w.-]", "_", text)
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
     with sigterm_exits():
         return run_trial(sweep, label, seed_of(sweep, number), params, Place(Path(runs), cores()))

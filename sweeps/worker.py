@@ -17,6 +17,7 @@ from experiments.termination import Stopped
 from sweeps.spec import Sweep
 from sweeps.study import (
     FAILURE,
+    GIVEN_BACK,
     NoneWaiting,
     attempts,
     open_storage,
@@ -28,6 +29,10 @@ from sweeps.trial import Place, Result, reason_of, run_trial, seed_of
 
 IN_A_ROW = 5  # failed trials after which the study stops: it is not the trials' fault
 PAUSE = 2.0  # seconds between looks at what other workers do
+
+
+class AllFail(ValueError):
+    """It cannot be the trials' fault."""
 
 
 class Overtaken(BaseException):
@@ -72,7 +77,7 @@ class SeededByNumber(BaseSampler):
 def work(sweep: Sweep, url: str, place: Place, heartbeat: int = 20) -> None:
     """Run trials until every one of the study has an outcome, here or at another worker.
 
-    ValueError, with the reasons, after five failed trials in a row.
+    AllFail, with the reasons, after five failed trials in a row.
     """
     study = optuna.load_study(
         study_name=sweep.name,
@@ -95,7 +100,7 @@ def work(sweep: Sweep, url: str, place: Place, heartbeat: int = 20) -> None:
             continue
         except Ended as ended:
             raise ended.__cause__ or ended from None
-        _stop_if_all_fail(study, began)
+        stop_if_all_fail(study, began)
 
 
 class Objective:
@@ -116,7 +121,7 @@ class Objective:
             params = sweep.suggest(trial)
             told = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}"
                              for k, v in params.items())  # fmt: skip
-            say(f"{sweep.name}, trial {number} of {sweep.trials}: {told}")
+            say(f"{sweep.name}, trial {number}: {told}")
             observe = self._report(trial) if sweep.report is not None else None
             result = self._run(label, seed_of(sweep, number), params, observe)
         except Stopped as stopped:
@@ -185,19 +190,23 @@ def _give_back(trial: optuna.Trial) -> None:
     """A worker that is told to end lets its trial wait for another, or for its return."""
     study, frozen = trial.study, _frozen(trial)
     if frozen.state == TrialState.RUNNING:  # else it was taken for dead, and waits already
+        trial.set_user_attr(GIVEN_BACK, frozen.user_attrs.get(GIVEN_BACK, 0) + 1)
         study.tell(trial, state=TrialState.FAIL)
-        retry(study, frozen)
+        retry(study, _frozen(trial))
 
 
-def _stop_if_all_fail(study: optuna.Study, since: datetime) -> None:
+def stop_if_all_fail(study: optuna.Study, since: datetime) -> None:
+    """AllFail, with the reasons, if the last trials that ended since then all failed."""
     done = [t for t in attempts(study).values() if t.datetime_complete is not None
             and t.datetime_complete >= since and t.state.is_finished()]  # fmt: skip
     last = sorted(done, key=lambda t: t.datetime_complete or since)[-IN_A_ROW:]
     if len(last) == IN_A_ROW and all(t.state == TrialState.FAIL for t in last):
-        reasons = "; ".join(
-            f"trial {slot(t)}: {t.user_attrs.get(FAILURE, 'its worker died')}" for t in last
-        )
-        raise ValueError(
+        trials: dict[str, list[str]] = {}
+        for t in last:
+            reason = t.user_attrs.get(FAILURE) or "its worker died"
+            trials.setdefault(reason, []).append(str(slot(t)))
+        reasons = "; ".join(f"trial {', '.join(n)}: {reason}" for reason, n in trials.items())
+        raise AllFail(
             f"{IN_A_ROW} trials in a row failed, and the study stops ({reasons}); mend the cause, "
             "then repeat the command with retry_failed=true"
         )

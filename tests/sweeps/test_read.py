@@ -7,7 +7,17 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeps.read import read
-from tests.sweeps.tiny_sweep import GRID, LOSS, MEDIAN, TPE, TRAINING, UNGUIDED, trained, write
+from tests.sweeps.tiny_sweep import (
+    GRID,
+    LOSS,
+    MEDIAN,
+    TPE,
+    TRAINING,
+    UNGUIDED,
+    sampled,
+    trained,
+    write,
+)
 from tests.tiny import ROOT, SEARCH
 
 SHIPPED = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -21,6 +31,7 @@ def space(name, **knob):
     return {"space": {name: knob}}
 
 
+EVALUATED = {"score": TRAINING, "sample": UNGUIDED, "evaluate": SEARCH}
 BAD = {
     "unknown key in a space": (
         space(RATE, low=0.001, hihg=0.01),
@@ -33,7 +44,7 @@ BAD = {
     "wrong direction": ({"objectives": {LOSS: "down"}}, "'minimize' or 'maximize', got 'down'"),
     "a knob that no config has": (
         space("score.train.learning_rat", low=0.001, high=0.01),
-        r"no config has the knob score\.train\.learning_rat; did you mean train\.learning_rate\?",
+        r"the knob score\.train\.learning_rat; did you mean score\.train\.learning_rate\?",
     ),
     "a knob of a stage that is not there": (
         space("evaluate.tolerance", low=0.1, high=1.0),
@@ -128,6 +139,31 @@ BAD = {
     "an unknown key of a stage": (
         {"stages": {"score": [*TRAINING, "train.stepz=3"]}},
         "there is no config key or group .train.stepz",
+    ),
+    "relative energies without random search": (
+        {"stages": EVALUATED, "objectives": {MEDIAN: "minimize"}},
+        "gen_relaxed/energy_median needs random search .* give evaluate reference=FILE",
+    ),
+    "hits without random search": (
+        {"stages": EVALUATED, "objectives": {"gen/hit_rate": "maximize"}},
+        "gen/hit_rate needs random search",
+    ),
+    "what a force field would say, without one": (
+        {"objectives": {"gen_predicted/energy_median": "minimize"}},
+        "no stage of this sweep reports gen_predicted/energy_median",
+    ),
+    "a guide without a force field": (
+        {"stages": {"score": TRAINING, "sample": [o for o in UNGUIDED if o != "guide=none"]}},
+        "sample is guided and has no force field",
+    ),
+    "data that are not there": (
+        {"stages": {"score": [*TRAINING, "data.path=none.traj"], "sample": UNGUIDED}},
+        "stage score: data.path=none.traj is no file, and of the shipped sets there are",
+    ),
+    "a knob that is the sweep's": (space("score.output", choices=["a"]), "set by the sweep itself"),
+    "a step of nothing": (space(RATE, low=0.1, high=0.2, step=0), r"step: .*greater than 0"),
+    "steps that lead elsewhere": (
+        space(STEPS, low=1, high=5, step=10), "steps of 10 do not lead from low to high",
     ),
     "a name that is no folder's": ({"name": "a/b"}, "name: .*match pattern"),
     "tracking that is none": ({"tracking": "disabled"}, "tracking"),
@@ -246,3 +282,20 @@ def test_every_shipped_sweep_can_be_run(path, monkeypatch):
         assert sweep.name == path.stem
         assert len(sweep.distributions()) == len(sweep.space)
     assert path.read_text().startswith("# ")  # the question, as a title
+
+
+def test_online_tracking_needs_a_key(tmp_path, monkeypatch):
+    for variable in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write(tmp_path / "mine.yaml", trained(tracking={"mode": "online"}))
+    with pytest.raises(ValueError, match="online needs a W&B key: run `wandb login`"):
+        read(path)
+
+
+def test_networks_that_do_not_know_the_overlayer(world, tmp_path):
+    content = sampled(world)
+    content["stages"] = {"sample": [*content["stages"]["sample"], "composition=Pt2"]}
+    content["objectives"] = {"gen/frac_finite": "maximize"}
+    with pytest.raises(ValueError, match="knows .*, not Pt"):
+        read(write(tmp_path / "mine.yaml", content))

@@ -98,7 +98,7 @@ def test_an_unfinished_study_is_not_published(sqlite, tmp_path):
     study = open_study(sweep, open_storage(sqlite))
     with pytest.raises(ValueError, match="study tiny is not finished: 4 trials wait and 0 run"):
         report.record(study, tmp_path)
-    assert show(study_at(sqlite)) == "No trial has met the constraints yet."
+    assert show(study_at(sqlite)) == "No trial is complete: 4 waiting."
 
 
 def sampled_nothing():
