@@ -81,7 +81,7 @@ def test_history_of_two_objectives_has_a_panel_for_each():
     for i, axes in enumerate((upper, lower)):
         assert points(axes, COLOURS[0]) == {(o.number, o.trial.values[i]) for o in complete(made)}
     assert lower.get_ylabel() == "Time of the whole trial (s)"
-    assert upper.get_ylabel() == "Median energy, relaxed\n(eV above random search's lowest)"
+    assert upper.get_ylabel() == "Median energy, relaxed\n(eV above the reference minimum)"
 
 
 # Slices
@@ -308,7 +308,7 @@ def test_knobs_get_the_scale_that_suits_them(distribution, kind):
 def test_names_are_for_readers():
     assert knob_title(KNOB) == "guide.eta_dt"
     assert metric_title("gen/energy_p10") == (
-        "10 % quantile of energy, generated (eV above random search's lowest)"
+        "10 % quantile of energy, generated (eV above the reference minimum)"
     )
     assert metric_title("seconds/sample") == "Time of sampling (s)"
     assert metric_title("score/unheard_of") == "score/unheard_of"
