@@ -286,6 +286,21 @@ def test_retries_have_an_end(sqlite, tmp_path, play):
     assert states(study)["failed"] == 1
 
 
+def test_an_interruption_is_no_death(sqlite, tmp_path, play):
+    """A trial may be given back as often as its machine's owner likes."""
+    sweep = sweep_of(budget=1, retries=1)
+    study = make(sweep, sqlite)
+    for _ in range(3):
+        play(_stopped_once())
+        with pytest.raises(SystemExit):
+            work(sweep, sqlite, place(tmp_path))
+    assert states(study)["waiting"] == 1
+    for left in ("waiting", "failed"):  # one death is forgiven
+        kill_trial(study, sqlite)
+        revive(study, sweep.retries)
+        assert states(study)[left] == 1
+
+
 def test_a_retry_is_made_once_however_many_ask_for_it(sqlite):
     study = make(sweep_of(budget=2), sqlite)
     kill_trial(study, sqlite)

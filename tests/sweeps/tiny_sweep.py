@@ -65,8 +65,9 @@ def write(path: Path, content: Mapping[str, Any]) -> Path:
 
 
 def sweep_of(**changes: Any) -> Sweep:
-    """`trained` as it is after reading, without the checks of that."""
-    return Sweep.model_validate({"name": "tiny"} | trained() | {"tracking": TRACKING} | changes)
+    """A training, as it is after reading, without the checks of that."""
+    own = {"name": "tiny", "stages": {"score": TRAINING}, "tracking": TRACKING}
+    return Sweep.model_validate(trained() | own | changes)
 
 
 def study_at(url: str, name: str = "tiny") -> optuna.Study:
