@@ -19,7 +19,7 @@ from ase import Atoms
 
 from experiments.energies import finite
 from experiments.files import last_whole_frame
-from experiments.runfolder import RunFolder, _flat
+from experiments.runfolder import RunFolder, flattened
 
 OWN_FILES = {"wandb", "structures", "checkpoints", "figures"}  # folders of a run that hold no run
 CURVES = ("train/loss", "val/", "forcefield/")
@@ -159,7 +159,7 @@ def _config(
     flat: dict[str, Any] = {}
     own = "/".join(path.resolve().parts[-2:]) + "/"
     for config, role in zip(configs, roles, strict=True):
-        for key, value in _flat(config).items():
+        for key, value in flattened(config).items():
             name = key.removeprefix("params.").removeprefix("stages.")
             name = f"{role}.{name}" if role else name
             if isinstance(value, str) and own in value:

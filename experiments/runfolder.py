@@ -78,7 +78,7 @@ class RunFolder:
         allowed = tuple(may_change)
         differing = [
             line
-            for key, line in _differences(_flat(old), _flat(new))
+            for key, line in _differences(flattened(old), flattened(new))
             if not any(key == name or key.startswith(name + ".") for name in allowed)
         ]
         if old and differing:
@@ -214,12 +214,12 @@ def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
 # Configurations compared
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested keys joined by dots; an empty mapping counts as a value."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

@@ -3,6 +3,9 @@
 The budget belongs to the study. All its trials are created with it, waiting, and a worker can only
 take one of them: however many workers come and go, none runs one too many. What a dead worker
 leaves is noticed by its missing heartbeat and waits again, for whoever is there.
+
+`Storage` reaches into Optuna's own tables, which constraints.txt pins: tests/sweeps/test_study.py
+tells whether another version still works so.
 """
 
 import json
