@@ -24,6 +24,7 @@ from pydantic import Field, field_validator, model_validator
 
 from experiments import pipeline
 from experiments.build import build
+from experiments.checkpoint import digest
 from experiments.schema import Count, Natural, Positive, Section, Target, Tracking
 
 Direction = Literal["minimize", "maximize"]
@@ -222,6 +223,12 @@ class Sweep(Section):
         """What may not change under one name, or its trials could not be compared."""
         keys = ("space", "stages", "models", "objectives", "constraints", "seed")
         return {key: value for key, value in self.definition().items() if key in keys}
+
+    def digests(self) -> dict[str, str]:
+        """Of the files of `models`, which may be trained anew in the same place."""
+        files = {name: Path(path) for name, path in self.models.items()}
+        files = {n: f / "model.pt" if f.is_dir() else f for n, f in files.items()}
+        return {name: digest(file) for name, file in files.items() if file.is_file()}
 
     def fingerprint(self) -> str:
         """Of `comparable`."""

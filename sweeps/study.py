@@ -166,7 +166,7 @@ def _lock_before_reading(engine: sqlalchemy.Engine) -> None:
 def open_study(sweep: Sweep, storage: Storage) -> optuna.Study:
     """The sweep's study, made if it is not there, its budget enlarged if the sweep's is larger.
 
-    ValueError if the name holds a study of another space.
+    ValueError if the name holds a study of another space, or of other networks.
     """
     study = optuna.create_study(
         storage=storage,
@@ -177,6 +177,7 @@ def open_study(sweep: Sweep, storage: Storage) -> optuna.Study:
     _require_same(study, sweep)
     study.set_user_attr("definition", sweep.definition())
     study.set_user_attr("fingerprint", sweep.fingerprint())
+    study.set_user_attr("networks", sweep.digests())
     storage.enlarge(study._study_id, sweep.trials)
     study.set_user_attr("budget", len(attempts(study)))
     return study
@@ -194,6 +195,14 @@ def load_study(name: str, storage: Storage) -> optuna.Study:
 
 
 def _require_same(study: optuna.Study, sweep: Sweep) -> None:
+    digests = sweep.digests()
+    for name, begun_with in study.user_attrs.get("networks", {}).items():
+        if digests.get(name, begun_with) != begun_with:
+            raise ValueError(
+                f"study {sweep.name} began with another {name} network than is in "
+                f"{sweep.models[name]} now: its trials would not compare; give this study another "
+                "name (name=...)"
+            )
     if study.user_attrs.get("fingerprint", sweep.fingerprint()) == sweep.fingerprint():
         return
     before, now = study.user_attrs["definition"], sweep.comparable()

@@ -301,6 +301,18 @@ def test_an_interruption_is_no_death(sqlite, tmp_path, play):
         assert states(study)[left] == 1
 
 
+def test_networks_that_were_trained_anew_are_other_networks(sqlite, tmp_path):
+    model = tmp_path / "score/model.pt"
+    model.parent.mkdir()
+    model.write_bytes(b"trained")
+    sweep = sweep_of(models={"score": str(model.parent)})
+    make(sweep, sqlite)
+    assert make(sweep, sqlite).user_attrs["networks"].keys() == {"score"}
+    model.write_bytes(b"trained anew")
+    with pytest.raises(ValueError, match="study tiny began with another score network"):
+        make(sweep, sqlite)
+
+
 def test_a_retry_is_made_once_however_many_ask_for_it(sqlite):
     study = make(sweep_of(budget=2), sqlite)
     kill_trial(study, sqlite)
