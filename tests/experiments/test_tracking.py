@@ -257,7 +257,7 @@ def test_two_processes_never_work_on_one_folder(folder):
     refused = subprocess.run(
         [sys.executable, "-c", LONG_RUN, str(folder.path)], cwd=ROOT, capture_output=True, text=True
     )
-    assert f"ValueError: another process works in {folder.path}" in refused.stderr
+    assert f"Busy: another process works in {folder.path}" in refused.stderr
     with pytest.raises(ValueError, match="another process works in"):
         Tracker(folder, mode="disabled").__enter__()
     os.killpg(process.pid, signal.SIGKILL)
