@@ -247,7 +247,8 @@ def git_commit() -> str | None:
     """The commit of this code, with "+changes" if files differ from it; None outside git."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        # Without locks: a kill in the middle must not leave the repository locked.
+        command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
