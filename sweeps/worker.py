@@ -18,6 +18,7 @@ from sweeps.spec import Sweep
 from sweeps.study import (
     FAILURE,
     GIVEN_BACK,
+    STATES,
     NoneWaiting,
     attempts,
     open_storage,
@@ -178,7 +179,7 @@ def _tell(study: optuna.Study, trial: FrozenTrial) -> None:
     counts = states(study)
     left = counts["waiting"] + counts["running"]
     values = ", ".join(f"{value:.4g}" for value in trial.values or [])
-    what = f"{trial.state.name.lower()}{': ' * bool(values)}{values}"
+    what = f"{STATES[trial.state]}{': ' * bool(values)}{values}"
     say(f"{study.study_name}, trial {slot(trial)} {what}; {left} of {len(attempts(study))} left")
 
 

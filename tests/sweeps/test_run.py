@@ -196,7 +196,6 @@ def test_five_failures_stop_the_study_with_their_reasons(world, tmp_path):
     told = str(error.value)
     assert "trial 0, 1, 2, 3, 4: the score network in " in told  # one reason, once
     assert told.count("knows O, Ag, not Au") == 1
-    assert [n for n in range(8) if f"trial {n}:" in told] == [0, 1, 2, 3, 4]
     counts = states(study_in(tmp_path, "tiny"))
     assert (counts["failed"], counts["waiting"]) == (5, 3)
 
