@@ -1,10 +1,15 @@
 """Ending a run from outside as cleanly as from inside."""
 
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+SOON = 0.05  # seconds
 
 
 @contextmanager
@@ -13,16 +18,34 @@ def sigterm_exits() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    previous = signal.signal(signal.SIGTERM, _exit)
+    previous, hook = signal.signal(signal.SIGTERM, _exit), sys.unraisablehook
+    sys.unraisablehook = _exit_yet(hook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, previous)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_IGN)  # a second one shall not interrupt the closing
     raise SystemExit(128 + number)
+
+
+def _exit_yet(otherwise: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Python swallows what is raised in a finaliser or a weak reference's callback, where a signal
+    may well find it: then the run is told once more."""
+
+    def hook(unraisable: Any) -> None:
+        told = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+        here = threading.current_thread() is threading.main_thread()
+        if not (told and here and isinstance(unraisable.exc_value, SystemExit)):
+            otherwise(unraisable)
+            return
+        signal.signal(signal.SIGTERM, _exit)
+        threading.Timer(SOON, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+    return hook
 
 
 class Stopped(Exception):

@@ -1,6 +1,9 @@
 """Commands as stages: how they are wired, checked, timed and watched."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from experiments import pipeline
 from experiments.metrics import REPORTED, metrics_of
 from experiments.runfolder import RunFolder
-from experiments.termination import Stopped
+from experiments.termination import Stopped, sigterm_exits
 from tests.tiny import SAMPLE, SEARCH, TRAIN
 
 TRAINING = [*TRAIN, "train.steps=12"]
@@ -135,6 +138,28 @@ def test_a_repeated_pipeline_has_nothing_to_do_but_to_add_its_seconds(finished):
     assert {k: again[k] for k in same} == {k: result[k] for k in same}
     for stage in stages:
         assert again[f"seconds/{stage.name}"] >= result[f"seconds/{stage.name}"]
+
+
+@pytest.mark.parametrize("times", [0, 1, 3])
+def test_a_signal_that_meets_a_finaliser_ends_the_run_all_the_same(times):
+    """Python swallows exceptions there; of this one, nobody is told."""
+
+    class Finalised:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)  # here the handler runs
+
+    def work():
+        with sigterm_exits():
+            for _ in range(times):
+                Finalised()
+            if not times:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    with pytest.raises(SystemExit) as ended:
+        work()
+    assert ended.value.code == 128 + signal.SIGTERM
 
 
 def test_an_observer_may_end_a_stage_and_what_it_took_is_kept(world, tmp_path):
