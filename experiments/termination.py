@@ -19,11 +19,15 @@ def sigterm_exits() -> Iterator[None]:
         yield  # only the main thread may set handlers
         return
     previous, hook = signal.signal(signal.SIGTERM, _exit), sys.unraisablehook
-    sys.unraisablehook = _exit_yet(hook)
+    again: list[threading.Timer] = []
+    sys.unraisablehook = _exit_yet(hook, again)
     try:
         yield
     finally:
         sys.unraisablehook = hook
+        for timer in again:  # none may go off outside, where SIGTERM means something else
+            timer.cancel()
+            timer.join()
         signal.signal(signal.SIGTERM, previous)
 
 
@@ -32,9 +36,11 @@ def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _exit_yet(otherwise: Callable[[Any], Any]) -> Callable[[Any], None]:
+def _exit_yet(
+    otherwise: Callable[[Any], Any], again: list[threading.Timer]
+) -> Callable[[Any], None]:
     """Python swallows what is raised in a finaliser or a weak reference's callback, where a signal
-    may well find it: then the run is told once more."""
+    may well find it: then the run is told once more, by a timer that joins ``again``."""
 
     def hook(unraisable: Any) -> None:
         told = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
@@ -43,7 +49,9 @@ def _exit_yet(otherwise: Callable[[Any], Any]) -> Callable[[Any], None]:
             otherwise(unraisable)
             return
         signal.signal(signal.SIGTERM, _exit)
-        threading.Timer(SOON, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        timer = threading.Timer(SOON, os.kill, (os.getpid(), signal.SIGTERM))
+        again.append(timer)
+        timer.start()
 
     return hook
 

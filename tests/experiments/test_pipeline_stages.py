@@ -11,7 +11,7 @@ import pytest
 from experiments import pipeline
 from experiments.metrics import REPORTED, metrics_of
 from experiments.runfolder import RunFolder
-from experiments.termination import Stopped, sigterm_exits
+from experiments.termination import SOON, Stopped, sigterm_exits
 from tests.tiny import SAMPLE, SEARCH, TRAIN
 
 TRAINING = [*TRAIN, "train.steps=12"]
@@ -157,9 +157,17 @@ def test_a_signal_that_meets_a_finaliser_ends_the_run_all_the_same(times):
                 os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10)
 
-    with pytest.raises(SystemExit) as ended:
-        work()
+    before = signal.getsignal(signal.SIGTERM)
+    outside: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: outside.append(number))
+    try:
+        with pytest.raises(SystemExit) as ended:
+            work()
+        time.sleep(3 * SOON)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert ended.value.code == 128 + signal.SIGTERM
+    assert not outside
 
 
 def test_an_observer_may_end_a_stage_and_what_it_took_is_kept(world, tmp_path):
