@@ -17,7 +17,9 @@ README = (ROOT / "sweeps/README.md").read_text(encoding="utf-8")
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
 LINES = [line for block in BLOCKS for line in block.splitlines()]
-COMMANDS = sorted({*LINES, *re.findall(r"`(python -m [^`]+)`", README)})
+MAIN = (ROOT / "README.md").read_text(encoding="utf-8")
+LINES += re.findall(r"^python -m sweeps\..*", MAIN, re.M)
+COMMANDS = sorted({*LINES, *re.findall(r"`(python -m [^`]+)`", README + MAIN)})
 
 
 def test_every_sweep_is_in_the_table_with_its_trials_and_objectives():
