@@ -1,7 +1,7 @@
 """The one data type: an immutable batch of slabs with frozen and mobile atoms and their edges."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -72,6 +72,12 @@ class Graph:
     @property
     def vectors(self) -> Float[Tensor, "e 3"]:
         """From each edge's receiver to its sender's image, Å; differentiable in the positions."""
+        if self.positions.requires_grad:  # whoever differentiates needs a way back of its own
+            return edge_vectors(self.positions, self.cell, self.batch, self.edges)
+        return self._vectors
+
+    @cached_property
+    def _vectors(self) -> Float[Tensor, "e 3"]:
         return edge_vectors(self.positions, self.cell, self.batch, self.edges)
 
     def at(self, positions: Float[Tensor, "n 3"]) -> "Graph":
@@ -84,9 +90,9 @@ class Graph:
         """The same graph on another device or in another floating-point type."""
 
         tensors: dict[str, Any] = {
-            name: value.to(device=device, dtype=dtype if value.is_floating_point() else None)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+            f.name: value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
         }
         return replace(self, **tensors)
 

@@ -6,17 +6,21 @@ directions are present, and edges come sorted by receiver, so that a network may
 segments.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 BACKENDS = ("torch", "cluster")
+CANDIDATES = 2**20
+"""Pairs times images looked at in one go: few enough to stay in a processor's cache."""
+SLACK = 1e-4
+"""Of the square of the cutoff, for rounding: searches find a little too much, the rest is exact."""
 
 
 class Edges(NamedTuple):
-    """Edges of a batch, sorted by receiver, then sender.
+    """Edges of a batch, sorted by receiver.
 
     `offsets` counts lattice vectors (integer valued, in the dtype of the positions).
     """
@@ -50,9 +54,7 @@ def neighbour_list(
     search = _all_pairs if backend == "torch" else _cluster
     senders, receivers, offsets = search(positions, cell, pbc, batch, cutoff, inverse, heights)
     vectors = edge_vectors(positions, cell, batch, Edges(senders, receivers, offsets))
-    keep = (vectors.square().sum(-1) < cutoff**2) & (
-        (senders != receivers) | (offsets != 0).any(-1)
-    )
+    (keep,) = torch.nonzero(vectors.square().sum(-1) < cutoff**2, as_tuple=True)
     return Edges(senders[keep], receivers[keep], offsets[keep])
 
 
@@ -64,8 +66,9 @@ def edge_vectors(
 ) -> Float[Tensor, "e 3"]:
     """R[sender] + offset @ cell - R[receiver] in Å: from the receiver to the sender's image."""
     senders, receivers, offsets = edges
-    shift = torch.einsum("ek,ekj->ej", offsets, cell[batch[receivers]])
-    return positions[senders] - positions[receivers] + shift
+    a, b, c = cell[batch[receivers]].unbind(1)
+    x, y, z = offsets.split(1, dim=1)
+    return positions[senders] - positions[receivers] + (x * a + y * b + z * c)
 
 
 def _complete(cell: Float[Tensor, "b 3 3"], pbc: Bool[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
@@ -103,17 +106,6 @@ def _images(ranges: list[int], like: Tensor) -> Float[Tensor, "m 3"]:
     return torch.cartesian_prod(*axes).reshape(-1, 3)
 
 
-def _pairs(batch: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
-    """All ordered pairs (receiver, sender) of atoms within each structure, sorted by receiver."""
-    counts = torch.bincount(batch)
-    first = torch.cumsum(counts, 0) - counts
-    per_atom = counts[batch]  # candidates of each receiver
-    receivers = torch.repeat_interleave(torch.arange(len(batch), device=batch.device), per_atom)
-    start = torch.cumsum(per_atom, 0) - per_atom
-    rank = torch.arange(len(receivers), device=batch.device) - start[receivers]
-    return receivers, first[batch[receivers]] + rank
-
-
 def _all_pairs(
     positions: Tensor,
     cell: Tensor,
@@ -125,24 +117,51 @@ def _all_pairs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     # With each pair folded to its nearest fractional image, only cutoff/height + 1/2 images remain.
     images = _images(_image_range(pbc, heights, cutoff, 0.5), positions)
-    receivers, senders = _pairs(batch)
-    structure = batch[receivers]
-    delta = positions[senders] - positions[receivers]
-    fractional = torch.einsum("pi,pij->pj", delta, inverse[structure])
-    fold = -torch.round(fractional) * pbc[structure]
-    folded = delta + torch.einsum("pk,pkj->pj", fold, cell[structure])
-    shifts = torch.einsum("mk,bkj->bmj", images, cell)
-    # |d + s|² = |d|² + 2 d·s + |s|² avoids a pairs x images x 3 tensor; slack covers its rounding.
-    square = (
-        folded.square().sum(-1, keepdim=True)
-        + 2 * torch.einsum("pj,pmj->pm", folded, shifts[structure])
-        + shifts.square().sum(-1)[structure]
+    counts = torch.bincount(batch, minlength=len(cell))
+    first = torch.cumsum(counts, 0) - counts
+    most = int(counts.max())
+    # Structures side by side, x, y and z apart; a place without an atom is nowhere, near nothing.
+    padded = positions.new_full((3, len(cell), most), torch.nan)
+    padded[:, batch, torch.arange(len(batch), device=batch.device) - first[batch]] = positions.T
+    step = max(1, CANDIDATES // (most**2 * len(images)))
+    found = [
+        _within(padded[:, some], cell[some], pbc[some], inverse[some], images, cutoff)
+        for some in (slice(k, k + step) for k in range(0, len(cell), step))
+    ]
+    start = torch.cat([first[k * step + s] for k, (s, *_) in enumerate(found)])
+    _, receivers, senders, offsets = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return start + senders, start + receivers, offsets
+
+
+def _within(
+    positions: Float[Tensor, "3 b m"],
+    cell: Float[Tensor, "b 3 3"],
+    pbc: Bool[Tensor, "b 3"],
+    inverse: Float[Tensor, "b 3 3"],
+    images: Float[Tensor, "k 3"],
+    cutoff: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Structure, receiver, sender and offset of all images hardly farther than the cutoff."""
+    # Sums over products, not matrix products: these may be rounded to fewer bits.
+    cell, inverse, periodic = cell.permute(1, 2, 0), inverse.permute(1, 2, 0), pbc.T
+    shifts = (images.T[:, None, None] * cell.unsqueeze(-1)).sum(0)  # (3, b, k)
+    forbidden = ((images.T[:, None] != 0) & ~periodic.unsqueeze(-1)).any(0)
+    shifts = torch.where(forbidden, torch.inf, shifts)
+
+    fractional = (positions.unsqueeze(1) * inverse.unsqueeze(-1)).sum(0)
+    apart = fractional.unsqueeze(-2) - fractional.unsqueeze(-1)  # (3, b, receiver, sender)
+    fold = -torch.round(apart) * periodic[..., None, None]
+    folded = ((apart + fold).unsqueeze(1) * cell[..., None, None]).sum(0)
+    square: Any = 0.0  # (b, receiver, image, sender)
+    for axis in range(3):
+        square = square + (folded[axis].unsqueeze(2) + shifts[axis, :, None, :, None]).square()
+    atoms = torch.arange(positions.shape[-1], device=positions.device)
+    square[:, atoms, len(images) // 2, atoms] = torch.inf  # the image that is the atom itself
+    structure, receiver, image, sender = torch.nonzero(
+        square < cutoff**2 * (1 + SLACK), as_tuple=True
     )
-    allowed = (pbc[:, None, :] | (images == 0)).all(-1)
-    pair, image = torch.nonzero(
-        (square < cutoff**2 * (1 + 1e-4)) & allowed[structure], as_tuple=True
-    )
-    return senders[pair], receivers[pair], images[image] + fold[pair]
+    offsets = images[image] + fold[:, structure, receiver, sender].T
+    return structure, receiver, sender, offsets
 
 
 def _cluster(
@@ -176,13 +195,13 @@ def _cluster(
     receivers, found = radius(
         laid_out[allowed].contiguous(),
         wrapped.contiguous(),
-        cutoff * (1 + 1e-4),
+        cutoff * (1 + SLACK),
         batch_x=batch[owner],
         batch_y=batch,
         max_num_neighbors=int(torch.bincount(batch[owner]).max()),
     )
     senders, offsets = owner[found], images[image[found]]
     offsets = offsets + wrap[senders] - wrap[receivers]
-    code = receivers * len(positions) + senders
-    order = torch.argsort(code * count + image[found])
+    (others,) = torch.nonzero((senders != receivers) | (offsets != 0).any(-1), as_tuple=True)
+    order = others[torch.argsort(receivers[others], stable=True)]
     return senders[order], receivers[order], offsets[order]
