@@ -7,7 +7,7 @@ product with a scalar, which is all that equivariance asks for.
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 EPSILON = 1e-8  # under the root of a norm, so that it has a slope at zero
@@ -48,10 +48,17 @@ class Message(nn.Module):
         scalars: Float[Tensor, "n f"],
         vectors: Float[Tensor, "n 3 f"] | None,
         aggregate: Aggregate,
-    ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
-        """aggregate: the sum over neighbours, `EdgeMessages` or `DenseMessages`."""
+        receivers: Bool[Tensor, " n"] | None = None,
+    ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
+        """aggregate: the sum over neighbours, `EdgeMessages` or `DenseMessages`.
+
+        receivers: the atoms that hear (None: all), as `aggregate` knows them.
+        """
         contexts = self.context(scalars).unflatten(1, (3, -1))
         to_scalars, to_vectors = aggregate(contexts, vectors, self.filters)
+        if receivers is not None:
+            scalars = scalars[receivers]
+            vectors = None if vectors is None else vectors[receivers]
         return scalars + to_scalars, to_vectors if vectors is None else vectors + to_vectors
 
 

@@ -53,10 +53,11 @@ class ScoreNetwork(nn.Module):
         a time outside (0, 1], an unknown element or another cutoff than the network's.
         """
         mobility = self.mobility(graph.mobile.long())
-        scalars, vectors = self.painn(graph, mobility, self.time(t))
+        scalars, vectors = self.painn(graph, mobility, self.time(t), only=graph.mobile)
         for gated in self.readout:
             scalars, vectors = gated(scalars, vectors)
-        return vectors[..., 0] * graph.mobile[:, None]
+        score = vectors.new_zeros(len(graph.mobile), 3)
+        return score.index_put((graph.mobile,), vectors[..., 0])
 
 
 class ForceField(nn.Module):

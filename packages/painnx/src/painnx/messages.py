@@ -4,17 +4,18 @@ Both classes hold what depends on the geometry only, are made once per pass, and
 senders say to what the receivers hear. They give the same numbers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from painnx.protocols import Graph
 from painnx.radial import radial_basis
 
 # Numbers in one temporary of DenseMessages on a CPU: few enough to stay in its cache.
-CHUNK = 2**20
+CHUNK = 2**19
 
 
 @dataclass(frozen=True)
@@ -25,19 +26,33 @@ class EdgeMessages:
     receivers: Int[Tensor, " e"]
     basis: Float[Tensor, "e r"]
     directions: Float[Tensor, "e 3"]
+    n_receivers: int
 
     @classmethod
     def of(cls, graph: Graph, n_radial: int) -> "EdgeMessages":
+        """The messages on this graph, with `n_radial` Gaussians."""
         basis, directions = _basis_and_directions(graph, n_radial)
-        return cls(graph.senders, graph.receivers, basis, directions)
+        return cls(graph.senders, graph.receivers, basis, directions, len(graph.numbers))
+
+    def only(self, receivers: Bool[Tensor, " n"]) -> "EdgeMessages":
+        """The same, heard by some atoms alone, which are numbered anew."""
+        kept = receivers[self.receivers]
+        number = receivers.cumsum(0) - 1
+        return EdgeMessages(
+            self.senders[kept],
+            number[self.receivers[kept]],
+            self.basis[kept],
+            self.directions[kept],
+            int(receivers.sum()),
+        )
 
     def __call__(
         self,
         contexts: Float[Tensor, "n 3 f"],
         vectors: Float[Tensor, "n 3 f"] | None,
         filters: Float[Tensor, "r 3 f"],
-    ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
-        """Sum the messages of all neighbours to each atom's scalars and vectors.
+    ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
+        """Sum the messages of all neighbours to each receiver's scalars and vectors.
 
         contexts: what each sender says to scalars, along the edge and along its own vectors.
         vectors: its vectors; None where they are zero, as before the first block.
@@ -48,11 +63,43 @@ class EdgeMessages:
         to_vector = along_edge[:, None] * self.directions[..., None]
         if vectors is not None:
             to_vector = to_vector + along_vector[:, None] * vectors[self.senders]
-        n = len(contexts)
+        n = self.n_receivers
         return (
             to_scalar.new_zeros(n, *to_scalar.shape[1:]).index_add(0, self.receivers, to_scalar),
             to_vector.new_zeros(n, *to_vector.shape[1:]).index_add(0, self.receivers, to_vector),
         )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Atoms of b structures as a table: a row per structure, a place per atom, the rest empty."""
+
+    b: int
+    m: int
+    """Places in a row: the atoms of the largest structure."""
+    slots: Int[Tensor, " n"]
+    """Place of each atom, counted through the table."""
+
+    @classmethod
+    def of(cls, batch: Int[Tensor, " n"], b: int) -> "Layout":
+        counts = torch.bincount(batch, minlength=b)
+        m = int(counts.max())
+        first = counts.cumsum(0) - counts
+        place = torch.arange(len(batch), device=batch.device) - first[batch]
+        return cls(b, m, batch * m + place)
+
+    @property
+    def full(self) -> bool:
+        return len(self.slots) == self.b * self.m
+
+    def pad(self, rows: Float[Tensor, "n k"]) -> Float[Tensor, "b m k"]:
+        if not self.full:
+            rows = rows.new_zeros(self.b * self.m, rows.shape[1]).index_copy(0, self.slots, rows)
+        return rows.view(self.b, self.m, -1)
+
+    def unpad(self, table: Float[Tensor, "b m k"]) -> Float[Tensor, "n k"]:
+        rows = table.flatten(0, 1)
+        return rows if self.full else rows[self.slots]
 
 
 @dataclass(frozen=True)
@@ -65,61 +112,79 @@ class DenseMessages:
     radial, feature).  Structures are padded to the largest; padding atoms have no pairs.
     """
 
-    slots: Int[Tensor, " n"]  # row of each atom in the padded layout
-    scalar: tuple[Float[Tensor, "_ m k"], ...]  # basis, in chunks of structures; k = m * r
-    vector: tuple[Float[Tensor, "_ l k"], ...]  # basis times direction; l = m * 3
+    senders: Layout
+    receivers: Layout
+    batch: Int[Tensor, " n"]
+    scalar: Float[Tensor, "b m k"]
+    """Sums of the basis; m receivers, k = senders times radial functions."""
+    vector: Float[Tensor, "b l k"]
+    """Sums of basis times direction; l = m times 3."""
+    step: int
+    """Structures that are dealt with at a time."""
 
     @classmethod
     def of(cls, graph: Graph, n_radial: int, features: int) -> "DenseMessages":
+        """The messages on this graph, with `n_radial` Gaussians, between `features`."""
         basis, directions = _basis_and_directions(graph, n_radial)
-        counts = torch.bincount(graph.batch, minlength=graph.n_structures)
-        b, m, r = len(counts), int(counts.max()), basis.shape[1]
-        place = torch.arange(len(graph.batch), device=basis.device)
-        place = place - (counts.cumsum(0) - counts)[graph.batch]  # of an atom in its structure
-        slots = graph.batch * m + place
-
-        rows, columns = slots[graph.receivers], place[graph.senders]
-        scalar = basis.new_zeros(b * m * m, r).index_add(0, rows * m + columns, basis)
-        rows = rows[:, None] * 3 + torch.arange(3, device=basis.device)
-        along = basis[:, None] * directions[..., None]
-        vector = basis.new_zeros(b * m * 3 * m, r).index_add(
-            0, (rows * m + columns[:, None]).flatten(), along.flatten(0, 1)
-        )
-        chunk = b if basis.is_cuda else max(1, CHUNK // (4 * m * r * features))
+        layout = Layout.of(graph.batch, graph.n_structures)
+        b, m, r = layout.b, layout.m, basis.shape[1]
+        pairs = layout.slots[graph.receivers] * m + layout.slots[graph.senders] % m
+        along = (basis[:, None] * directions[..., None]).flatten(1)
+        scalar = basis.new_zeros(b * m * m, r).index_add(0, pairs, basis)
+        vector = basis.new_zeros(b * m * m, 3 * r).index_add(0, pairs, along)
+        vector = vector.view(b, m, m, 3, r).transpose(2, 3)  # (receiver, direction, sender, radial)
         return cls(
-            slots,
-            scalar.view(b, m, m * r).split(chunk),
-            vector.view(b, m * 3, m * r).split(chunk),
+            layout,
+            layout,
+            graph.batch,
+            scalar.view(b, m, m * r),
+            vector.reshape(b, m * 3, m * r),
+            b if basis.is_cuda else max(1, CHUNK // (4 * m * r * features)),
         )
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """`scalar` and `vector`, cut in steps once and for all blocks."""
+        return self.scalar.split(self.step), self.vector.split(self.step)
+
+    def only(self, receivers: Bool[Tensor, " n"]) -> "DenseMessages":
+        """The same, heard by some atoms alone, which are numbered anew."""
+        layout = Layout.of(self.batch[receivers], self.senders.b)
+        rows = self.receivers.slots[receivers]
+        k = self.scalar.shape[2]
+        scalar = layout.pad(self.scalar.view(-1, k)[rows])
+        vector = layout.pad(self.vector.view(-1, 3 * k)[rows])
+        return replace(self, receivers=layout, scalar=scalar, vector=vector.view(layout.b, -1, k))
 
     def __call__(
         self,
         contexts: Float[Tensor, "n 3 f"],
         vectors: Float[Tensor, "n 3 f"] | None,
         filters: Float[Tensor, "r 3 f"],
-    ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
+    ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
         """Sum the messages of all neighbours; arguments as for `EdgeMessages`."""
-        heard = self._sum(self.vector, contexts[:, 1:2], filters[:, 1:2])
+        scalar, vector = self.pairs
+        heard = self._sum(vector, contexts[:, 1:2], filters[:, 1:2])
         if vectors is None:
-            return self._sum(self.scalar, contexts[:, :1], filters[:, :1])[:, 0], heard
+            return self._sum(scalar, contexts[:, :1], filters[:, :1])[:, 0], heard
         said = torch.cat([contexts[:, :1], contexts[:, 2:] * vectors], dim=1)
-        echo = self._sum(self.scalar, said, filters[:, [0, 2, 2, 2]])
+        echo = self._sum(scalar, said, filters[:, [0, 2, 2, 2]])
         return echo[:, 0], heard + echo[:, 1:]
 
     def _sum(
         self,
-        pairs: tuple[Float[Tensor, "_ rows k"], ...],
+        pairs: tuple[Float[Tensor, "_ _ k"], ...],
         said: Float[Tensor, "n c f"],
         filters: Float[Tensor, "r c f"],
-    ) -> Float[Tensor, "n d f"]:
-        b, m = sum(map(len, pairs)), pairs[0].shape[2] // len(filters)
-        padded = said.new_zeros(b * m, said[0].numel()).index_copy(0, self.slots, said.flatten(1))
-        padded, filters = padded.view(b, m, 1, -1), filters.flatten(1)
+    ) -> Float[Tensor, "m d f"]:
+        features, filters = said.shape[2], filters.flatten(1)
+        said = self.senders.pad(said.flatten(1))[:, :, None]
         sums = [
-            pair @ (chunk * filters).flatten(1, 2)
-            for pair, chunk in zip(pairs, padded.split(len(pairs[0])), strict=True)
+            pair @ (some * filters).flatten(1, 2)
+            for pair, some in zip(pairs, said.split(self.step), strict=True)
         ]
-        return torch.cat(sums).view(b * m, -1, said.shape[2])[self.slots]
+        heard = torch.cat(sums).view(self.receivers.b, self.receivers.m, -1)
+        return self.receivers.unpad(heard).unflatten(1, (-1, features))
 
 
 def _basis_and_directions(

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from painnx.blocks import Aggregate, Message, Update
+from painnx.blocks import Message, Update
 from painnx.messages import DenseMessages, EdgeMessages
 from painnx.protocols import Graph
 
@@ -81,8 +81,9 @@ class PaiNN(nn.Module):
         graph: Graph,
         context: Float[Tensor, "n f"] | None = None,
         film: Sequence[Float[Tensor, "b 2 f"]] | None = None,
-    ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
-        """Scalars and vectors of all atoms.
+        only: Bool[Tensor, " n"] | None = None,
+    ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
+        """Scalars and vectors of all atoms, or of those in `only`: the last block skips the others.
 
         context: added to the embedding of the elements. film: per block, a scale and a shift of
         the scalars that enter it, for each structure. Raises ValueError for an unknown element
@@ -93,14 +94,17 @@ class PaiNN(nn.Module):
         if context is not None:
             scalars = scalars + context
         aggregate = self.aggregate(graph)
+        receivers = None
         for k, (message, update) in enumerate(zip(self.message, self.update, strict=True)):
             if film is not None:
                 scale, shift = film[k][graph.batch].unbind(1)
                 scalars = scalars * (1 + scale) + shift
-            scalars, vectors = update(*message(scalars, vectors, aggregate))
+            if only is not None and k + 1 == len(self.message):
+                aggregate, receivers = aggregate.only(only), only
+            scalars, vectors = update(*message(scalars, vectors, aggregate, receivers))
         return scalars, vectors
 
-    def aggregate(self, graph: Graph) -> Aggregate:
+    def aggregate(self, graph: Graph) -> DenseMessages | EdgeMessages:
         """The sum over neighbours on this graph."""
         if abs(graph.cutoff - self.cutoff) > 1e-6:
             raise ValueError(

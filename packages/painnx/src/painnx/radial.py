@@ -12,19 +12,19 @@ def cosine_cutoff(d: Float[Tensor, " e"], cutoff: float) -> Float[Tensor, " e"]:
     return torch.where(d < cutoff, 0.5 * (torch.cos(d * (math.pi / cutoff)) + 1), 0.0)
 
 
-def gaussians(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor, "e {n}"]:
-    """n Gaussians centred evenly on [0, cutoff], as wide (standard deviation) as their spacing."""
-    centres = torch.linspace(0.0, cutoff, n, dtype=d.dtype, device=d.device)
-    width = cutoff / (n - 1)
-    return torch.exp(-0.5 * ((d[:, None] - centres) / width) ** 2)
-
-
 def radial_basis(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor, "e {n}+1"]:
-    """The Gaussians and the constant 1, all times the cutoff function.
+    """n Gaussians and the constant 1, all times the cutoff function.
 
+    The Gaussians are centred evenly on [0, cutoff], as wide (standard deviation) as their spacing.
     A filter (PaiNN's Eq. 7 and 8: a linear map of the Gaussians plus a bias, then the cutoff) is
     linear in these n + 1 functions, which is what lets messages be summed over periodic images
     before any filter is applied.
     """
-    basis = torch.cat([gaussians(d, n, cutoff), torch.ones_like(d)[:, None]], dim=-1)
-    return basis * cosine_cutoff(d, cutoff)[:, None]
+    # exp(-x²), x = (d / spacing - k) / sqrt(2), and for the constant x = 0 d - 0
+    centres = torch.arange(n + 1, dtype=d.dtype, device=d.device)
+    slopes = torch.ones_like(centres)
+    centres[-1] = slopes[-1] = 0.0
+    scale = math.sqrt(0.5) * (n - 1) / cutoff
+    x = torch.addcmul(-math.sqrt(0.5) * centres, (scale * d)[:, None], slopes)
+    gaussians = torch.exp(torch.addcmul(x.new_zeros(()), x, x, value=-1.0))
+    return gaussians * cosine_cutoff(d, cutoff)[:, None]
