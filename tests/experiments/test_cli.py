@@ -5,9 +5,11 @@ import sys
 import time
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from experiments import cli, doctor, inspect, predict
+from experiments.build import use_threads
 from experiments.progress import progress
 from experiments.schema import SCHEMAS
 from tests.tiny import RUN, start
@@ -147,3 +149,11 @@ def test_help_from_the_shell():
     assert process.returncode == 0
     assert "any file that ASE reads" in out
     assert err == ""
+
+
+def test_products_stay_those_of_float32():
+    """Sums of n positive numbers: the error of float32 is far under n / 2**24."""
+    use_threads(None)
+    a, b = torch.rand(2, 200, 300)
+    exact = a.double() @ b.double().T
+    assert ((a @ b.T).double() / exact - 1).abs().max() < 300 / 2**24
