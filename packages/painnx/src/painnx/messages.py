@@ -14,7 +14,7 @@ from torch import Tensor
 from painnx.protocols import Graph
 from painnx.radial import radial_basis
 
-# Numbers in one temporary of DenseMessages on a CPU: few enough to stay in its cache.
+# Numbers in the temporaries of one step on a CPU: few enough to stay in its cache.
 CHUNK = 2**19
 
 
@@ -58,16 +58,22 @@ class EdgeMessages:
         vectors: its vectors; None where they are zero, as before the first block.
         filters: the linear maps from the radial basis to the filters of these three.
         """
-        gates = (self.basis @ filters.flatten(1)).unflatten(1, (3, -1))
-        to_scalar, along_edge, along_vector = (contexts[self.senders] * gates).unbind(1)
-        to_vector = along_edge[:, None] * self.directions[..., None]
-        if vectors is not None:
-            to_vector = to_vector + along_vector[:, None] * vectors[self.senders]
-        n = self.n_receivers
-        return (
-            to_scalar.new_zeros(n, *to_scalar.shape[1:]).index_add(0, self.receivers, to_scalar),
-            to_vector.new_zeros(n, *to_vector.shape[1:]).index_add(0, self.receivers, to_vector),
-        )
+        n, features = self.n_receivers, contexts.shape[2]
+        to_scalars = contexts.new_zeros(n, features)
+        to_vectors = contexts.new_zeros(n, 3, features)
+        step = len(self.basis) if contexts.is_cuda else CHUNK // (12 * features)
+        edges = (self.senders, self.receivers, self.basis, self.directions)
+        for senders, receivers, basis, directions in zip(
+            *(x.split(max(1, step)) for x in edges), strict=True
+        ):
+            gates = (basis @ filters.flatten(1)).unflatten(1, (3, -1))
+            to_scalar, along_edge, along_vector = (contexts[senders] * gates).unbind(1)
+            to_vector = along_edge[:, None] * directions[..., None]
+            if vectors is not None:
+                to_vector = to_vector + along_vector[:, None] * vectors[senders]
+            to_scalars.index_add_(0, receivers, to_scalar)
+            to_vectors.index_add_(0, receivers, to_vector)
+        return to_scalars, to_vectors
 
 
 @dataclass(frozen=True)
