@@ -202,12 +202,56 @@ class Quickstart(Section):
     evaluate: list[str]
 
 
+class Peers(Section):
+    agedi: str | None
+
+
+class NetworkSize(Section):
+    features: Annotated[int, Ge(2)]
+    blocks: Count
+    n_radial: Annotated[int, Ge(2)]
+
+
+class TimedRelaxation(Section):
+    structures: Count
+    one_by_one: Count
+    fmax: Positive
+    max_steps: Count
+    training_steps: Count
+
+
+class Growth(Section):
+    repeats: Annotated[list[Annotated[tuple[Count, Count], Strict(False)]], Field(min_length=1)]
+    batches: Annotated[list[Count], Field(min_length=1)]
+    cutoffs: Annotated[list[Positive], Field(min_length=1)]
+
+
+class Benchmark(Section):
+    name: str
+    output: str
+    seed: Natural
+    device: str
+    threads: Count
+    rounds: Count
+    peers: Peers
+    network: NetworkSize
+    cutoff: Positive
+    batch_size: Count | None
+    training_steps: Count
+    cells: Annotated[list[Literal["p3x3", "p4x4", "p3x3_2x2", "p4x4_2x2"]], Field(min_length=1)]
+    structures: Count | None
+    steps: Count
+    relaxation: TimedRelaxation
+    growth: Growth
+
+
 SCHEMAS: dict[str, type[BaseModel]] = {
     "generate_data": GenerateData,
     "train": Train,
     "sample": Sample,
     "evaluate": Evaluate,
     "quickstart": Quickstart,
+    "benchmark": Benchmark,
 }
 
 

@@ -16,11 +16,12 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
-from experiments import cli, evaluate, generate_data, quickstart, sample, train
+from experiments import benchmark, cli, evaluate, generate_data, quickstart, sample, train
 
 ROOT = Path(__file__).parents[1]
 RUN = {
-    m.__name__.split(".")[-1]: m.run for m in (generate_data, train, sample, evaluate, quickstart)
+    m.__name__.split(".")[-1]: m.run
+    for m in (generate_data, train, sample, evaluate, quickstart, benchmark)
 }
 SEARCH = ["calculator=emt", "executor=threads", "tracking.mode=disabled"]
 NETWORK = [

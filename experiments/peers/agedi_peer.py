@@ -8,10 +8,12 @@ standard output.
     python -m experiments.benchmark peers.agedi=peer/bin/python
 
 The first request is the set-up; then {"task": NAME} is answered by {"seconds": S, "amount": A},
-A structures in training and structures times steps in sampling.
+A structures in training and structures times steps in sampling. "steps" in such a request are those
+of sampling, instead of the set-up's: to warm up.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -73,7 +75,7 @@ class AGeDi:
         held_out = HELD_OUT / (BATCHES * n + HELD_OUT)
         with tempfile.TemporaryDirectory() as logs, contextlib.chdir(logs):
             dataset = create_dataset(
-                self.structures[: BATCHES * n + HELD_OUT],
+                list(itertools.islice(itertools.cycle(self.structures), BATCHES * n + HELD_OUT)),
                 cutoff=self.setup["cutoff"],
                 batch_size=n,
                 train_split=1 - held_out,
@@ -94,11 +96,12 @@ class AGeDi:
             raise RuntimeError(f"{len(ends)} batches instead of {BATCHES}")
         return ends[-1] - ends[0], sum(sizes[1:])
 
-    def sample(self, cell: str, guided: bool) -> tuple[float, float]:
+    def sample(self, cell: str, guided: bool, steps: int | None) -> tuple[float, float]:
         """Seconds of one call that draws all structures of a cell."""
         from agedi import ForcefieldGuidanceConfig, sample
 
         wanted = self.setup["cells"][cell]
+        steps = steps or wanted["steps"]
         started = now(self.setup["device"])
         sample(
             self.models[guided].to(self.setup["device"]),
@@ -106,18 +109,18 @@ class AGeDi:
             formula=wanted["composition"],
             template=self.templates[cell],
             confinement=self.window,
-            steps=wanted["steps"],
+            steps=steps,
             batch_size=wanted["n"],
             ff_guidance=ForcefieldGuidanceConfig(guidance=NO_PULL) if guided else None,
         )
-        return now(self.setup["device"]) - started, wanted["n"] * wanted["steps"]
+        return now(self.setup["device"]) - started, wanted["n"] * steps
 
-    def answer(self, task: str) -> tuple[float, float]:
+    def answer(self, task: str, steps: int | None = None) -> tuple[float, float]:
         kind, _, rest = task.partition(" ")
         if kind == "train":
             return self.train(forces=rest == "forces")
         guided, _, cell = rest.partition(" ")
-        return self.sample(cell, guided == "guided")
+        return self.sample(cell, guided == "guided", steps)
 
 
 def now(device: str) -> float:
@@ -140,7 +143,7 @@ def main() -> None:
             peer = AGeDi(request)
             reply: dict[str, Any] = {"agedi": version("agedi"), "torch": torch.__version__}
         else:
-            seconds, amount = peer.answer(request["task"])
+            seconds, amount = peer.answer(**request)
             reply = {"seconds": seconds, "amount": amount}
         print(json.dumps(reply), file=answers, flush=True)
 

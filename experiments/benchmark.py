@@ -1,0 +1,72 @@
+"""Time training, sampling, neighbour lists and relaxation, on this machine and beside others.
+
+After a warm-up every task is done once in each of several rounds, ours and another's in turn, so
+that a machine that is busy for a while slows both. Told are medians (lowest-highest), ratios of
+the same round, the memory of training, how the time of a score grows with atoms, batch and cutoff,
+and beside each network's speed what it asks for: operations and bytes per unit, with the share of
+this machine's measured matrix rate and memory bandwidth that it reaches.
+
+Everything is in the run folder: every time in benchmark.json, the tables in table.md, the growth in
+figures/growth.png. The same command measures anew. Compared with matscipy, vesin and torch-cluster
+(`pip install -e .[benchmark]`, `make cluster`) where they are installed, with ASE, and with AGeDi,
+which wants an environment of its own:
+
+    python3.12 -m venv peer
+    peer/bin/pip install "agedi[full]==1.4.0"
+    python -m experiments.benchmark peers.agedi=peer/bin/python
+"""
+
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import cli
+from experiments.build import device_of, use_threads
+from experiments.progress import progress, say
+from experiments.runfolder import RunFolder
+
+
+def run(config: DictConfig) -> dict[str, Any]:
+    """Measure, write the run folder, print the tables; returns the summary."""
+    from experiments.benchmarks import growth
+    from experiments.benchmarks.contest import TRAINING, contest, entrants
+    from experiments.benchmarks.machine import measure
+    from experiments.benchmarks.memory import peak_memories
+    from experiments.benchmarks.tables import Results
+    from experiments.benchmarks.workloads import train_overrides
+    from experiments.files import write_text
+    from experiments.plots import save
+    from experiments.termination import sigterm_exits
+
+    device = device_of(config.device)
+    use_threads(config.threads)
+    with sigterm_exits(), ExitStack() as stack:
+        home = Path(stack.enter_context(TemporaryDirectory()))
+        entered = entrants(config, device, home, stack)
+        folder = RunFolder(Path(config.output) / "benchmark" / config.name)
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        folder.save_config(plain, may_change=("output", "peers"))
+        folder.save_environment(str(device))
+        results = Results(contest(config, device, home, entered))
+        for _ in progress(range(config.rounds), "benchmark"):
+            results.machines.append(measure(device))
+            for name, timing in results.contest.round():
+                results.times[name].append(timing)
+    say("benchmark: memory and growth")
+    trainings = {name: train_overrides(config, kind, device) for kind, name in TRAINING.items()}
+    results.memory = peak_memories(trainings)
+    results.growth = growth.measure(config, device)
+    save(growth.figure(results.growth), folder / "figures/growth.png")
+    folder.write_json("benchmark.json", results.record())
+    folder.update_summary(results.summary())
+    write_text(folder / "table.md", results.tables() + "\n")
+    print(results.tables())
+    say(f"benchmark: every time in {folder.path}/benchmark.json, growth in figures/growth.png")
+    return folder.summary
+
+
+if __name__ == "__main__":
+    cli.main("benchmark", run, __doc__, "device=cpu threads=2 cells=[p3x3]")

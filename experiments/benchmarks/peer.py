@@ -1,0 +1,86 @@
+"""Another program, in an interpreter of its own, that answers the same tasks (experiments/peers).
+
+One JSON request per line on its standard input, one answer per line on its standard output.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import Any
+
+from experiments.benchmarks.workloads import Timing
+from experiments.workers import THREAD_VARIABLES
+
+SERVERS = {"agedi": Path(__file__).parents[1] / "peers/agedi_peer.py"}
+
+
+class Peer:
+    """A running server; as a context manager it ends with its block.
+
+    Raises:
+        ValueError: if the interpreter does not exist, or the server ends before it answers.
+    """
+
+    def __init__(self, name: str, python: str, server: Path, setup: dict[str, Any]) -> None:
+        self.name = name
+        self.refusal = f"peers.{name}={python}"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        environment |= dict.fromkeys(THREAD_VARIABLES, str(setup["threads"]))
+        self.errors = TemporaryFile("w+")  # noqa: SIM115  # closed with the process
+        try:
+            self.process = subprocess.Popen(
+                [python, "-P", str(server)],  # -P: nothing beside the server can be imported
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
+                env=environment,
+            )  # fmt: skip
+        except OSError as error:
+            self.errors.close()
+            raise ValueError(
+                f"{self.refusal} is not an interpreter that can be started: {error.strerror}"
+            ) from error
+        try:
+            self.versions = self.ask(setup)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.errors.close()
+
+    def timed(self, task: str, **more: Any) -> Timing:
+        """What the peer itself measured."""
+        answer = self.ask({"task": task, **more})
+        return Timing(answer["seconds"], answer["amount"])
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One request; ValueError with the peer's last words if it dies of it."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if line:
+            return json.loads(line)
+        self.process.wait()
+        self.errors.seek(0)
+        last = (self.errors.read().strip().splitlines() or ["it said nothing"])[-1]
+        raise ValueError(f"{self.refusal} stopped: {last}; --help says how to set it up")

@@ -1,0 +1,88 @@
+"""Relaxing many structures on one force field: in a batch, and one after the other with ASE.
+
+Both stop at the same largest force or after the same number of moves, without walls. Each uses its
+own optimizer, since who relaxes gets that too: `guidance.relax` and ASE's LBFGS.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.optimize import LBFGS
+from omegaconf import DictConfig
+from torch import Tensor
+
+from experiments.benchmarks.workloads import train_overrides, training
+from guidance import ForceFieldCalculator, relax
+from painnx import ForceField
+from sdedata import Graph, collate, shipped
+
+STARTS = "rss_ag6o3_p3x3"
+DISPLACED = 0.2  # Å, standard deviation
+
+
+@dataclass
+class Relaxing:
+    """Structures, a force field, and the two ways; `moves` collects how many each one took."""
+
+    atoms: list[Atoms]
+    force_field: ForceField
+    fmax: float
+    one_by_one: int
+    """How many structures the loop takes at a time: it goes through all in turn."""
+    device: torch.device
+    moves: dict[str, list[int]] = field(default_factory=lambda: {"batch": [], "ase": []})
+    _next: int = 0
+
+    def graph(self, atoms: Atoms) -> Graph:
+        return Graph.from_atoms(atoms, self.force_field.cutoff).to(self.device)
+
+    def batch(self, max_steps: int) -> float:
+        """All structures at once; those that are done leave the batch."""
+        graph = collate([self.graph(atoms) for atoms in self.atoms])
+        done = relax(graph, self.force_field, self.fmax, max_steps, select=_part)
+        self.moves["batch"] += done.steps.tolist()
+        return len(self.atoms)
+
+    def ase(self, max_steps: int) -> float:
+        """The next few structures, each with a calculator and an optimizer of its own."""
+        for _ in range(self.one_by_one):
+            atoms = self.atoms[self._next % len(self.atoms)].copy()
+            atoms.calc = ForceFieldCalculator(self.force_field, self.graph)
+            optimizer = LBFGS(atoms, logfile=None)  # type: ignore[arg-type]
+            optimizer.run(self.fmax, max_steps)
+            self.moves["ase"].append(optimizer.nsteps)
+            self._next += 1
+        return self.one_by_one
+
+
+def relaxing(config: DictConfig, device: torch.device, home: Path) -> Relaxing:
+    """A force field after a short training, and what it shall relax."""
+    settings = config.relaxation
+    overrides = train_overrides(config, "forcefield", device)
+    overrides += ["train.batch_size=16", "train.warmup=20"]
+    with training(overrides, home) as trained:
+        trained.steps(settings.training_steps)
+        network = trained.trainer.best
+    atoms = starts(settings.structures, config.seed)
+    return Relaxing(atoms, network, settings.fmax, settings.one_by_one, device)
+
+
+def starts(n: int, seed: int) -> list[Atoms]:
+    """Shipped minima in p(3x3), their overlayers displaced at random."""
+    structures, rng = shipped.load(STARTS), np.random.default_rng(seed)
+    frames = []
+    for k in range(n):
+        atoms = structures.atoms(k % len(structures))
+        free = np.setdiff1d(np.arange(len(atoms)), atoms.constraints[0].index)
+        atoms.positions[free] += rng.normal(scale=DISPLACED, size=(len(free), 3))
+        atoms.calc = None
+        frames.append(atoms)
+    return frames
+
+
+def _part(graph: Graph, kept: Tensor) -> Graph:
+    """Those structures of a batch that are True."""
+    return collate([g for g, wanted in zip(graph.split(), kept.tolist(), strict=True) if wanted])

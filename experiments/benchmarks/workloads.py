@@ -1,0 +1,190 @@
+"""What is timed: the project's own code as its commands run it, and nothing written for a race."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig
+
+from experiments import cli
+from experiments.benchmarks.machine import clock
+from experiments.build import device_of
+from experiments.checkpoint import save_model
+from experiments.data import TrainingData, training_data
+from experiments.sample import Generator
+from experiments.tasks import make_task
+from experiments.training import Trainer, seeded
+from sdedata import Template
+
+NEVER = 10**6  # steps
+KINDS = ("score", "forcefield")
+
+
+class Timing(NamedTuple):
+    seconds: float
+    amount: float
+
+    @property
+    def each(self) -> float:
+        """Seconds per unit."""
+        return self.seconds / self.amount
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Something to time: `work(steps)` does it and returns how many units that was."""
+
+    name: str
+    unit: str
+    work: Callable[[int], float]
+    steps: int = 1
+    """When timed."""
+    brief: int = 1
+    """To warm up, and to count operations; the same per unit."""
+    counted: bool = True
+    """Is it mostly a network, whose operations tell something?"""
+
+    def timed(self, device: torch.device) -> Timing:
+        started = clock(device)
+        amount = self.work(self.steps)
+        return Timing(clock(device) - started, amount)
+
+
+# Training
+
+
+@dataclass
+class Training:
+    """A training under way, as `experiments.train` does it."""
+
+    config: DictConfig
+    trainer: Trainer
+    data: TrainingData
+    rows: Iterator[Any]
+
+    def steps(self, n: int) -> float:
+        """Take n optimiser steps; returns how many structures they saw."""
+        for _ in islice(self.rows, n):
+            pass
+        return n * min(self.trainer.settings.batch_size, len(self.data.train))
+
+
+def train_overrides(config: DictConfig, kind: str, device: torch.device) -> list[str]:
+    """What `experiments.train` is told; no repeated cells, for the peer knows none."""
+    network = [f"task.network.{key}={value}" for key, value in config.network.items()]
+    return [
+        f"task={kind}", *network, f"cutoff={config.cutoff}", f"seed={config.seed}",
+        f"train.batch_size={batch_size(config, device)}", "data.max_repeats=1",
+        f"device={device}", f"threads={config.threads}",
+    ]  # fmt: skip
+
+
+def batch_size(config: DictConfig, device: torch.device) -> int:
+    return config.batch_size or (64 if device.type == "cpu" else 256)
+
+
+@contextmanager
+def training(overrides: Sequence[str], home: Path) -> Iterator[Training]:
+    """A new network and its trainer; validation and checkpoints are left out of the time."""
+    config = cli.load("train", overrides)
+    for key in ("steps", "validate_every", "checkpoint_every"):
+        config.train[key] = NEVER
+    data = training_data(config, config.task.kind)
+    seeded(config.seed)
+    task = make_task(config, data.facts["elements"], data.train)
+    device = device_of(config.device)
+    trainer = Trainer(task, data.train, [], config.train, 1, config.seed, device)
+    rows = trainer.run(home / f"{config.task.kind}.checkpoint")
+    try:
+        yield Training(config, trainer, data, rows)
+    finally:
+        rows.close()
+
+
+def save(trained: Training, path: Path) -> Path:
+    """The network as it is, as a model file for `experiments.sample`."""
+    task, facts = trained.trainer.task, trained.data.facts
+    card = facts | {"cutoff": trained.config.cutoff, "sde": dict(trained.config.sde)}
+    save_model(path, task.kind, task.network, card)
+    return path
+
+
+# Sampling
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A template, repeated in the plane; `structures` and `steps` as shares of p(3x3)'s."""
+
+    slab: str
+    repeats: int
+    composition: str
+    structures: float
+    steps: float
+
+    def write(self, path: Path) -> Path:
+        """The slab as a file for `experiments.sample`."""
+        Template.ag111(self.slab).slab.repeat((self.repeats, self.repeats, 1)).write(path)
+        return path
+
+
+CELLS = {
+    "p3x3": Cell("p3x3", 1, "Ag6O3", 1, 1),
+    "p4x4": Cell("p4x4", 1, "Ag12O6", 1 / 4, 1 / 2),
+    "p3x3_2x2": Cell("p3x3", 2, "Ag24O12", 1 / 8, 1 / 10),
+    "p4x4_2x2": Cell("p4x4", 2, "Ag48O24", 1 / 16, 1 / 10),
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Generation in one cell, as `experiments.sample` does it; guidance pulls with no strength.
+
+    The networks are untrained: their forces are computed as any, and would lead nowhere.
+    """
+
+    generator: Generator
+    slab: Path
+    n: int
+    """Structures in the batch."""
+    steps: int
+    """When timed."""
+
+    @property
+    def composition(self) -> str:
+        return self.generator.config.composition
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Lowest and highest z of the overlayer, Å, absolute."""
+        low, high = self.generator.start.window[0].tolist()
+        return low, high
+
+    @classmethod
+    def of(
+        cls, config: DictConfig, cell: str, guided: bool, models: dict[str, Path], home: Path,
+        device: torch.device,
+    ) -> "Sampling":  # fmt: skip
+        wanted = CELLS[cell]
+        most = config.structures or (32 if device.type == "cpu" else 256)
+        settings = cli.load("sample", ["guide=paper" if guided else "guide=none"])
+        settings.score = str(models["score"])
+        settings.device, settings.threads, settings.seed = str(device), config.threads, config.seed
+        settings.composition = wanted.composition
+        slab = wanted.write(home / f"{cell}.extxyz")
+        settings.template.slab = str(slab)
+        if guided:
+            settings.forcefield = str(models["forcefield"])
+            settings.guide.eta_dt = 0.0
+        n, steps = round(most * wanted.structures), round(config.steps * wanted.steps)
+        return cls(Generator.of(settings), slab, max(1, n), max(1, steps))
+
+    def work(self, steps: int) -> float:
+        config = self.generator.config.copy()
+        config.sampler.steps = steps
+        replace(self.generator, config=config).generate(list(range(self.n)), iter(()))
+        return self.n * steps
