@@ -1,27 +1,28 @@
 """Several commands as one: a force field, a score, samples, their evaluation, below one folder.
 
-What each stage leaves is what its own command would leave, and the next one finds it there.
+What each stage leaves is what its own command would leave, and the next one finds it there. The two
+trainings need nothing of each other: with two cores or more they run at once, each on half of them,
+which is quicker than one after the other on all of them.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from experiments import cli, evaluate, sample, train
+from experiments import cli
 from experiments.progress import say
-from experiments.runfolder import RunFolder
+from experiments.runfolder import Observe, RunFolder
+from experiments.workers import side_by_side
 
-Run = Callable[..., dict[str, Any]]
-STAGES: dict[str, tuple[str, Run]] = {
-    "forcefield": ("train", train.run),
-    "score": ("train", train.run),
-    "sample": ("sample", sample.run),
-    "evaluate": ("evaluate", evaluate.run),
-}
+STAGES = {"forcefield": "train", "score": "train", "sample": "sample", "evaluate": "evaluate"}
 """In their order, each with the command that it is."""
 NETWORKS = ("forcefield", "score")
 
@@ -35,6 +36,8 @@ class Stage:
     command: list[str]
     config: DictConfig
     home: Path
+    at_once: bool = False
+    """Whether it runs beside the other stage that does, each in a process of its own."""
 
     @property
     def folder(self) -> Path:
@@ -58,22 +61,25 @@ def plan(
     identity  what the runs are called in W&B, before the name of their stage
     models    folders of networks that no stage trains
     common    overrides of every stage, before its own
-    cores     how many of them a stage may use; None: as its own command does
+    cores     how many of them the stages may use; None: each as its own command does
     """
     unknown = sorted(set(stages) - set(STAGES))
     if unknown:
         raise ValueError(f"there is no stage {unknown[0]!r}: there are {', '.join(STAGES)}")
     found = dict(models or {})
     planned: list[Stage] = []
+    both = cores is not None and cores > 1 and set(NETWORKS) <= set(stages)
     for name in (n for n in STAGES if n in stages):
-        entry = STAGES[name][0]
+        entry = STAGES[name]
         own = _wiring(name, found, stages[name])
+        at_once = both and name in NETWORKS
         if cores is not None:
-            own.append(f"{'executor.max_workers' if name == 'evaluate' else 'threads'}={cores}")
+            share = cores // 2 if at_once else cores
+            own.append(f"{'executor.max_workers' if name == 'evaluate' else 'threads'}={share}")
         own += [f"output={home}", f"tracking.id={identity}-{name}", *common]
         command = [*own, *stages[name]]
         try:
-            stage = Stage(name, entry, command, cli.load(entry, command), home)
+            stage = Stage(name, entry, command, cli.load(entry, command), home, at_once)
         except ValueError as error:
             raise ValueError(f"stage {name}: {error}") from error
         planned.append(stage)
@@ -94,28 +100,62 @@ def _wiring(name: str, found: Mapping[str, str], overrides: Sequence[str]) -> li
 def run(
     stages: Sequence[Stage], folder: RunFolder, observe: Callable[..., None] | None = None
 ) -> dict[str, Any]:
-    """Run the stages; returns what they reached, and the seconds that each took.
+    """Run the stages; returns what they reached, and how long they took.
 
-    `observe` is called as observe(stage, row) with every row that a stage logs.
+    `observe` is called as observe(stage, row) with every row that a stage logs; what it raises ends
+    that stage, and with it the run. "seconds/STAGE" are from a stage's beginning to its end, and
+    "seconds/all" what the user waited: less than their sum where two ran at once.
     """
-    seconds = {k: v for k, v in folder.summary.items() if k.startswith("seconds/")}
     result: dict[str, Any] = {}
-    for number, stage in enumerate(stages, start=1):
-        command = " ".join(stage.command)
-        told = f"[{number}/{len(stages)}] {stage.name}"
-        say(f"{told}: python -m experiments.{stage.entry} {command}")
-        started = time.perf_counter()
-        try:
-            summary = STAGES[stage.name][1](stage.config, observe=_of_stage(observe, stage.name))
-            result |= _told(stage.name, summary)
-        finally:  # a continued run adds to what its earlier parts took
-            spent = seconds.get(f"seconds/{stage.name}", 0.0) + time.perf_counter() - started
-            seconds[f"seconds/{stage.name}"] = round(spent, 1)
-            parts = [seconds.get(f"seconds/{s}", 0.0) for s in STAGES]
-            seconds["seconds/all"] = round(sum(parts), 1)
-            folder.update_summary(seconds)
-    folder.update_summary(result | seconds)
-    return result | seconds
+    numbers = {stage.name: number for number, stage in enumerate(stages, start=1)}
+    for _, together in groupby(stages, key=lambda stage: stage.at_once or stage.name):
+        group = {stage.name: stage for stage in together}
+        for name, stage in group.items():
+            told = f"[{numbers[name]}/{len(stages)}] {name}"
+            say(f"{told}: python -m experiments.{stage.entry} {' '.join(stage.command)}")
+        with _timed(folder, group) as ended, closing(_run_all(group, observe)) as results:
+            for name, summary in results:
+                ended(name)
+                result |= _told(name, summary)
+    folder.update_summary(result)
+    return result | {k: v for k, v in folder.summary.items() if k.startswith("seconds/")}
+
+
+def _run_all(
+    group: Mapping[str, Stage], observe: Callable[..., None] | None
+) -> Generator[tuple[str, Any], None, None]:
+    """(name, summary) of each stage as it ends; several run side by side."""
+    if len(group) > 1:
+        yield from side_by_side({n: partial(_run, stage) for n, stage in group.items()}, observe)
+        return
+    for name, stage in group.items():
+        yield name, _run(stage, None if observe is None else partial(observe, name))
+
+
+def _run(stage: Stage, observe: Observe | None) -> dict[str, Any]:
+    command = import_module(f"experiments.{stage.entry}")  # here: torch takes seconds to import
+    return command.run(stage.config, observe=observe)
+
+
+@contextmanager
+def _timed(folder: RunFolder, names: Iterable[str]) -> Iterator[Callable[[str], None]]:
+    """Inside, these stages are at work; `ended(name)` says that one is done.
+
+    Their seconds go to the folder's summary however they end, and a continued run adds to what its
+    earlier parts took.
+    """
+    before, started = folder.summary, time.perf_counter()
+    took: dict[str, float] = {}
+
+    def elapsed() -> float:
+        return time.perf_counter() - started
+
+    try:
+        yield lambda name: took.update({name: elapsed()})
+    finally:
+        seconds = dict.fromkeys([*names, "all"], elapsed()) | took
+        keyed = {f"seconds/{name}": spent for name, spent in seconds.items()}
+        folder.update_summary({k: round(before.get(k, 0.0) + s, 1) for k, s in keyed.items()})
 
 
 def _told(stage: str, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,9 +164,3 @@ def _told(stage: str, summary: Mapping[str, Any]) -> dict[str, Any]:
         return dict(summary)
     reached = ("val/", "forcefield/")
     return {f"{stage}/{k.split('/')[1]}": v for k, v in summary.items() if k.startswith(reached)}
-
-
-def _of_stage(
-    observe: Callable[..., None] | None, stage: str
-) -> Callable[[Mapping[str, Any]], None] | None:
-    return None if observe is None else lambda row: observe(stage, row)

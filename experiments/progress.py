@@ -1,4 +1,7 @@
-"""Progress with the time left: a bar on a terminal, plain lines elsewhere."""
+"""Progress with the time left: a bar on a terminal, plain lines elsewhere.
+
+Where several processes speak at once, each puts its name before its lines, and draws no bar.
+"""
 
 import sys
 import time
@@ -9,6 +12,13 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 FIRST_LINE, LONGEST_PAUSE = 5.0, 30.0  # seconds: plain lines come ever more rarely
+_name = ""
+
+
+def speak_as(name: str) -> None:
+    """For a process that is not the only one to speak: its lines begin with [name] from now on."""
+    global _name
+    _name = name
 
 
 def progress(
@@ -19,7 +29,7 @@ def progress(
     `done` were done before.
     """
     total = len(items) + done if total is None and isinstance(items, Sized) else total
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not _name:
         yield from tqdm(items, desc=label, total=total, initial=done, leave=True)
         return
     start = last = time.monotonic()
@@ -29,7 +39,7 @@ def progress(
         now = time.monotonic()
         if now - last >= pause:
             last, pause = now, min(1.5 * pause, LONGEST_PAUSE)
-            print(_line(label, done + n, total, (now - start) / n), file=sys.stderr, flush=True)
+            say(_line(label, done + n, total, (now - start) / n))
 
 
 def _line(label: str, n: int, total: int | None, seconds_each: float) -> str:
@@ -41,4 +51,6 @@ def _line(label: str, n: int, total: int | None, seconds_each: float) -> str:
 
 def say(text: str) -> None:
     """One line for the person at the terminal."""
-    print(text, file=sys.stderr, flush=True)
+    name = f"[{_name}] " if _name else ""
+    sys.stderr.write(f"{name}{text}\n")  # in one go: print would write the line's end on its own
+    sys.stderr.flush()

@@ -1,17 +1,25 @@
-"""Many tasks on any `concurrent.futures.Executor`, and what may go wrong with workers."""
+"""Many tasks on any `concurrent.futures.Executor`, or a few long ones side by side."""
 
 import os
+import pickle
 import signal
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection, parent_process
+from functools import partial
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from experiments.build import build
+from experiments.progress import speak_as
+from experiments.runfolder import Observe
+from experiments.termination import sigterm_exits
 
+Task = Callable[[Observe | None], Any]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 ENOUGH_TO_JUDGE = 10  # tasks
 
@@ -58,6 +66,106 @@ def _exit_with_parent() -> None:
     assert parent is not None  # only worker processes come here
     connection.wait([parent.sentinel])
     os._exit(1)
+
+
+def side_by_side(
+    tasks: Mapping[str, Task], observe: Callable[..., None] | None = None
+) -> Iterator[tuple[str, Any]]:
+    """Run each task in a process of its own; yields (name, result) as they end.
+
+    What a task tells its observer goes to observe(name, row) here, and it waits: what is raised
+    here is raised there. The first exception of a task is raised here; ValueError if a process dies
+    without one. However this ends, the processes that are still at work get SIGTERM, and end first.
+    """
+    spawn = get_context("spawn")
+    links: dict[Any, BaseProcess] = {}
+    with _ended_at_last() as processes:
+        for name, task in tasks.items():
+            link, theirs = spawn.Pipe()
+            arguments = (name, task, theirs, observe is not None)
+            process = spawn.Process(target=_work, args=arguments, name=name)
+            process.start()
+            processes.append(process)
+            links[link] = process
+            theirs.close()  # so that the link ends with the process
+        while links:
+            ready: Any
+            for ready in connection.wait(list(links)):
+                name, (what, content) = links[ready].name, _received(ready, links[ready])
+                if what == "row":
+                    assert observe is not None
+                    ready.send(_objection(partial(observe, name), content))
+                elif what == "error":
+                    raise content
+                else:
+                    links.pop(ready).join()
+                    yield name, content
+
+
+@contextmanager
+def _ended_at_last() -> Iterator[list[BaseProcess]]:
+    """However this process leaves, told by SIGTERM too, those in the list end before it."""
+    processes: list[BaseProcess] = []
+    with sigterm_exits():
+        try:
+            yield processes
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.join()
+
+
+def _work(name: str, task: Task, link: Any, observed: bool) -> None:
+    """The process of a task: it sends its rows, waits for a word on each, and sends its outcome."""
+    follow_parent()
+    speak_as(name)
+
+    def observe(row: Mapping[str, Any]) -> None:
+        link.send(("row", dict(row)))
+        objection = link.recv()
+        if objection is not None:
+            raise objection
+
+    try:
+        link.send(("result", task(observe if observed else None)))
+    except Exception as error:
+        link.send(("error", _portable(error)))
+
+
+def _received(link: Any, process: BaseProcess) -> tuple[str, Any]:
+    """What a task sent; ValueError if its process has ended without a word."""
+    try:
+        return link.recv()
+    except (EOFError, ConnectionError) as error:
+        process.join()
+        code = process.exitcode or 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        raise ValueError(
+            f"the process of {process.name} {how} (out of memory?): the same command continues; "
+            "fewer threads need less memory (threads=1)"
+        ) from error
+
+
+def _objection(observe: Observe, row: Mapping[str, Any]) -> Exception | None:
+    try:
+        observe(row)
+    except Exception as error:
+        return _portable(error)
+    return None
+
+
+def _portable(error: Exception) -> Exception:
+    """What another process can raise: the same, with the traceback, which would be lost, as a note;
+    or a RuntimeError with its words, for the few exceptions that cannot be pickled."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        plain.add_note(error.__notes__[-1])
+        return plain
+    return error
 
 
 def require_success(failed: int, attempted: int, reason: str, last: bool = False) -> None:
