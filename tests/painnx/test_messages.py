@@ -60,6 +60,16 @@ def test_energy_forces_and_their_gradients_agree() -> None:
             assert_close(a, b, 1e-10)
 
 
+@pytest.mark.usefixtures("_chunk")
+@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("messages", ["edges", "dense"])
+def test_a_last_block_for_some_atoms_gives_what_all_would_give(messages, blocks) -> None:
+    painn, atoms = score_network(messages, blocks=blocks).painn, mixed()
+    for some in (atoms.mobile, atoms.numbers == 8, torch.rand(len(atoms.numbers)) < 0.5):
+        for part, whole in zip(painn(atoms, only=some), painn(atoms), strict=True):
+            assert_close(part, whole[some], 1e-12)
+
+
 @pytest.mark.parametrize("messages", ["edges", "dense"])
 def test_sum_is_what_one_writes_by_hand(messages) -> None:
     """Two atoms 2 Å apart on x; one radial function, one feature, all numbers chosen."""
