@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from experiments.benchmarks.machine import Cost, cost
 from experiments.benchmarks.neighbours import Lister, agreeing
 from experiments.benchmarks.peer import SERVERS, Peer
-from experiments.benchmarks.relaxation import relaxing
+from experiments.benchmarks.relaxation import OPTIMIZERS, relaxing
 from experiments.benchmarks.results import Goal, Pair
 from experiments.benchmarks.workloads import (
     KINDS,
@@ -50,7 +50,7 @@ class Contest:
     versions: dict[str, Any] = field(default_factory=dict)
     """Of the peers."""
     moves: dict[str, list[int]] = field(default_factory=dict)
-    """That each relaxation took, in a batch and in ASE's loop."""
+    """That each relaxation took, in the batch and in ASE's loops."""
 
     def ours(self, workload: Workload) -> None:
         """Take a workload and warm it up; of a network, count what it asks for."""
@@ -207,7 +207,8 @@ def _add_relaxation(made: Contest, config: DictConfig, home: Path) -> None:
     relaxed = relaxing(config, made.device, home)
     most = config.relaxation.max_steps
     made.ours(Workload("relaxation", "structures", relaxed.batch, most, brief=most))
-    loop = Workload("ASE", "structures", relaxed.ase, most)
-    timer = partial(loop.timed, made.device)
-    made.theirs("ASE", "relaxation", timer, "relaxation", goal=Goal(5, 20))
+    for who in OPTIMIZERS:
+        loop = Workload(who, "structures", partial(relaxed.loop, who), most)
+        goal = Goal(5, 20) if who == "ASE" else None
+        made.theirs(who, "relaxation", partial(loop.timed, made.device), "relaxation", goal=goal)
     made.moves = relaxed.moves

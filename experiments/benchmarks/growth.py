@@ -78,11 +78,10 @@ def figure(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         axes.plot(x, y, "o-", color=colour, markersize=4)
         axes.set(xscale="log", yscale="log", xlabel=label)
         if axis == "atoms":  # what a time per atom that stays the same would be
-            ends = [x[0], x[-1]]
-            line = [y[-1] * end / x[-1] for end in ends]
-            axes.plot(ends, line, color="0.6", linestyle=(0, (4, 2)), linewidth=1, zorder=1)
-            axes.annotate("proportional", (ends[0], line[0]), color="0.45", fontsize=7.5,
-                          xytext=(4, -4), textcoords="offset points", va="top")  # fmt: skip
+            same = [y[0] * atoms / x[0] for atoms in x]
+            axes.plot(x, same, color="0.6", linestyle=(0, (4, 2)), linewidth=1, zorder=1,
+                      label="proportional to atoms")  # fmt: skip
+            axes.legend(loc="upper left")
         axes.xaxis.set_major_locator(FixedLocator(x))
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         for one in (axes.xaxis, axes.yaxis):

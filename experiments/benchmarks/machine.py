@@ -15,10 +15,12 @@ caches hold what the count takes for memory traffic. Where both are small, time 
 starting many small operations, to Python, to elementwise arithmetic.
 """
 
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,6 +64,16 @@ def measure(device: torch.device) -> Machine:
     source = torch.ones(COPIED[kind], device=device)
     seconds = _best(partial(torch.empty_like(source).copy_, source), device)
     return Machine(rate, 2 * source.nbytes / seconds)
+
+
+def processor(device: torch.device) -> str:
+    """What it calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def clock(device: torch.device) -> float:

@@ -1,40 +1,43 @@
 """Relaxing many structures on one force field: in a batch, and one after the other with ASE.
 
-Both stop at the same largest force or after the same number of moves, without walls. Each uses its
-own optimizer, since who relaxes gets that too: `guidance.relax` and ASE's LBFGS.
+All stop at the same largest force or after the same number of moves, without walls. The loop comes
+with the L-BFGS of ASE, which is what people run, and with that of `guidance.relax`, which tells
+what is won by the batch and what by the moves.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
-from ase.optimize import LBFGS
+from ase import Atoms, optimize
 from omegaconf import DictConfig
 from torch import Tensor
 
 from experiments.benchmarks.workloads import train_overrides, training
-from guidance import ForceFieldCalculator, relax
+from guidance import LBFGS, ForceFieldCalculator, relax
 from painnx import ForceField
 from sdedata import Graph, collate, shipped
 
 STARTS = "rss_ag6o3_p3x3"
 DISPLACED = 0.2  # Å, standard deviation
+BATCH = "batch"
+OPTIMIZERS: dict[str, Any] = {"ASE": optimize.LBFGS, "ASE with our moves": LBFGS}
 
 
 @dataclass
 class Relaxing:
-    """Structures, a force field, and the two ways; `moves` collects how many each one took."""
+    """Structures, a force field, and the ways; `moves` collects how many each structure took."""
 
     atoms: list[Atoms]
     force_field: ForceField
     fmax: float
     one_by_one: int
-    """How many structures the loop takes at a time: it goes through all in turn."""
+    """How many structures a loop takes at a time: it goes through all in turn."""
     device: torch.device
-    moves: dict[str, list[int]] = field(default_factory=lambda: {"batch": [], "ase": []})
-    _next: int = 0
+    moves: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def graph(self, atoms: Atoms) -> Graph:
         return Graph.from_atoms(atoms, self.force_field.cutoff).to(self.device)
@@ -43,18 +46,18 @@ class Relaxing:
         """All structures at once; those that are done leave the batch."""
         graph = collate([self.graph(atoms) for atoms in self.atoms])
         done = relax(graph, self.force_field, self.fmax, max_steps, select=_part)
-        self.moves["batch"] += done.steps.tolist()
+        self.moves[BATCH] += done.steps.tolist()
         return len(self.atoms)
 
-    def ase(self, max_steps: int) -> float:
+    def loop(self, optimizer: str, max_steps: int) -> float:
         """The next few structures, each with a calculator and an optimizer of its own."""
+        moves = self.moves[optimizer]
         for _ in range(self.one_by_one):
-            atoms = self.atoms[self._next % len(self.atoms)].copy()
+            atoms = self.atoms[len(moves) % len(self.atoms)].copy()
             atoms.calc = ForceFieldCalculator(self.force_field, self.graph)
-            optimizer = LBFGS(atoms, logfile=None)  # type: ignore[arg-type]
-            optimizer.run(self.fmax, max_steps)
-            self.moves["ase"].append(optimizer.nsteps)
-            self._next += 1
+            one = OPTIMIZERS[optimizer](atoms, logfile=None)
+            one.run(self.fmax, max_steps)
+            moves.append(one.nsteps)
         return self.one_by_one
 
 

@@ -3,20 +3,24 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
+import torch
+
 from experiments.benchmarks.contest import TRAINING, Contest
-from experiments.benchmarks.machine import Machine
+from experiments.benchmarks.machine import Machine, processor
 from experiments.benchmarks.results import Goal, Spread, rates, ratios, shares
 from experiments.benchmarks.workloads import Timing
 
 MEMORY = Goal(1.5e9, below=True)
 SHARE = Goal(0.25, 0.5)
+OTHERS = ("ase", "matscipy", "vesin", "torch-cluster")
 DASH = "\N{EN DASH}"
 FORMATS = {
     "ratio": lambda value: f"{short(value)}\N{MULTIPLICATION SIGN}",
-    "share": lambda value: f"{100 * value:.0f} %",
+    "share": lambda value: f"{short(100 * value, 2)} %",
     "bytes": lambda value: f"{value / 1e9:.2f} GB",
 }
 
@@ -66,6 +70,9 @@ class Results:
         made = self.contest
         return {
             "device": str(made.device),
+            "processor": processor(made.device),
+            "threads": torch.get_num_threads(),
+            "versions": {name: _version(name) for name in OTHERS},
             "machine": [asdict(machine) for machine in self.machines],
             "peers": made.versions,
             "times": {
@@ -120,8 +127,9 @@ class Results:
 
     def tables(self) -> str:
         """Markdown that can be read in a terminal too."""
-        notes = [f"Note: {note}." for note in self.contest.notes]
-        return "\n\n".join([self._speeds(), self._machine(), self._comparisons(), *notes])
+        told = [self._moves(), *self.contest.notes]
+        notes = "\n".join(f"- {note}." for note in told)
+        return "\n\n".join([self._speeds(), self._machine(), self._comparisons(), notes])
 
     def _speeds(self) -> str:
         header = ("task", "unit", "per second", f"lowest{DASH}highest", "MFLOP each", "MB each",
@@ -143,10 +151,14 @@ class Results:
         rate = Spread.of([machine.matrix_rate / 1e9 for machine in self.machines])
         width = Spread.of([machine.bandwidth / 1e9 for machine in self.machines])
         return (
-            f"Limits of this machine ({self.contest.device}): {short(rate.median)} GFLOP/s in "
-            f"matrix products ({extent(rate)}), {short(width.median)} GB/s of memory "
-            f"({extent(width)})."
+            f"Limits of this machine ({processor(self.contest.device)}, {torch.get_num_threads()} "
+            f"of its threads): {short(rate.median)} GFLOP/s in matrix products ({extent(rate)}), "
+            f"{short(width.median)} GB/s of memory ({extent(width)})."
         )
+
+    def _moves(self) -> str:
+        told = [f"{median(moves):.0f} ({how})" for how, moves in self.contest.moves.items()]
+        return f"moves of a relaxation, median: {', '.join(told)}"
 
     def _comparisons(self) -> str:
         header = ("task", "beside", "reached", f"lowest{DASH}highest", "at least", "aim", "")
@@ -172,11 +184,9 @@ def extent(spread: Spread, told: Callable[[float], str] | None = None) -> str:
     return DASH if spread.low == spread.high else f"{told(spread.low)}{DASH}{told(spread.high)}"
 
 
-def short(value: float) -> str:
-    """About three digits."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+def short(value: float, digits: int = 3) -> str:
+    """About that many digits."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -195,6 +205,13 @@ def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     ends = ["-" if to_left else ":" for to_left in left]
     rule = ["-" * (width - 1) + end for width, end in zip(widths, ends, strict=True)]
     return "\n".join([row(cells[0]), row(rule), *map(row, cells[1:])])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _plain(name: str) -> str:

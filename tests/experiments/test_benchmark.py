@@ -41,7 +41,7 @@ for line in sys.stdin:
 SMALL = [
     "device=cpu", "threads=1", "rounds=2", "cells=[p3x3,p3x3_2x2]", "structures=4", "steps=3",
     "network={features: 8, blocks: 2, n_radial: 6}", "cutoff=4.0", "batch_size=8",
-    "relaxation={structures: 4, one_by_one: 2, fmax: 0.5, max_steps: 100, training_steps: 30}",
+    "relaxation={structures: 4, one_by_one: 2, fmax: 0.2, max_steps: 400, training_steps: 100}",
     "growth={repeats: [[1,1],[2,1]], batches: [1,2], cutoffs: [3.0,4.0]}",
 ]  # fmt: skip
 
@@ -255,10 +255,14 @@ def test_what_is_counted_is_what_is_done(finished):
 
 
 def test_both_ways_relax_to_the_same_force(finished):
-    _, record, _ = finished
-    assert len(record["moves"]["batch"]) == 4 * (2 + 2)  # warm-up, count, two rounds
-    assert len(record["moves"]["ase"]) == 2 * 2
-    assert 0 < max(record["moves"]["batch"] + record["moves"]["ase"]) < 100  # none gave up
+    folder, record, _ = finished
+    moves = record["moves"]
+    assert len(moves["batch"]) == 4 * (2 + 2)  # warm-up, count, two rounds
+    assert len(moves["ASE"]) == len(moves["ASE with our moves"]) == 2 * 2
+    assert 0 < max(moves["batch"] + moves["ASE"]) < 400  # none gave up
+    assert moves["ASE with our moves"] == pytest.approx(moves["batch"][:4], abs=3)
+    text = (folder / "table.md").read_text()
+    assert f"{median(moves['batch']):.0f} (batch), {median(moves['ASE']):.0f} (ASE), " in text
 
 
 def test_goals_are_told_as_they_are(finished):
@@ -277,6 +281,7 @@ def test_goals_are_told_as_they_are(finished):
     assert memory["verdict"] == "ok"
     assert reached["neighbour lists", "vesin"]["goal"] is None
     text = (folder / "table.md").read_text()
+    assert f"{record['processor']}, 1 of its threads" in text
     for name in [*record["times"], "GFLOP/s", "under 1.50 GB", *record["notes"]]:
         assert name in text
 
