@@ -10,8 +10,6 @@ from annotated_types import Ge, Gt, Lt
 from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
-from sdedata import parse_formula
-
 
 def _above_the_slab(window: tuple[float, float]) -> tuple[float, float]:
     if not 0 < window[0] < window[1]:
@@ -27,6 +25,8 @@ Share = Annotated[float, Ge(0), Lt(1)]
 
 
 def _readable(composition: str) -> str:
+    from sdedata import parse_formula  # here: it brings torch, which few checks need
+
     parse_formula(composition)
     return composition
 

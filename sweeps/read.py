@@ -13,13 +13,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from experiments.evaluate import reference_set
 from experiments.metrics import REPORTED, metrics_of
 from experiments.pipeline import NETWORKS, Stage
-from experiments.sample import Generator
 from experiments.schema import in_words
 from experiments.tracking import has_key
-from sdedata import Template, parse_formula, shipped
 from sweeps.spec import Sweep
 
 OURS = ("name", "output", "tracking", "sample")
@@ -155,6 +152,9 @@ def _check_metrics(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
 
 def _is_compared(stages: Mapping[str, Stage]) -> bool:
     """Whether the evaluation will find random search of what is sampled."""
+    from experiments.evaluate import reference_set  # here, and so below: torch takes seconds
+    from sdedata import Template, parse_formula
+
     config, evaluation = stages["sample"].config, stages["evaluate"].config
     template = Template.load(config.template.slab, tuple(config.template.window or (1.0, 5.0)))
     count = sum(parse_formula(config.composition).values())
@@ -185,6 +185,9 @@ def _check_sampling(sweep: Sweep) -> None:
 
 
 def _check_models(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
+    from experiments.sample import Generator
+    from sdedata import shipped
+
     for name, path in sweep.models.items():
         if not ((Path(path) / "model.pt").is_file() or Path(path).is_file()):
             raise ValueError(

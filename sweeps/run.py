@@ -33,7 +33,6 @@ from experiments.cli import refuse
 from experiments.progress import say
 from experiments.termination import sigterm_exits
 from sweeps.read import read
-from sweeps.show import publish, show
 from sweeps.study import (
     HEARTBEAT,
     default_url,
@@ -112,6 +111,8 @@ def run(arguments: Sequence[str]) -> optuna.Study:
     study = open_study(sweep, storage)
     if worker is not None:
         return study
+    from sweeps.show import publish, show  # here: no worker waits for matplotlib and scipy.stats
+
     revive(study, sweep.retries)
     if settings.retry_failed:
         say(f"{sweep.name}: {retry_failed(study)} failed trials wait again")

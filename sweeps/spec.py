@@ -24,7 +24,6 @@ from pydantic import Field, field_validator, model_validator
 
 from experiments import pipeline
 from experiments.build import build
-from experiments.checkpoint import digest
 from experiments.schema import Count, Natural, Positive, Section, Target, Tracking
 
 Direction = Literal["minimize", "maximize"]
@@ -226,6 +225,8 @@ class Sweep(Section):
 
     def digests(self) -> dict[str, str]:
         """Of the files of `models`, which may be trained anew in the same place."""
+        from experiments.checkpoint import digest  # here: it brings torch
+
         files = {name: Path(path) for name, path in self.models.items()}
         files = {n: f / "model.pt" if f.is_dir() else f for n, f in files.items()}
         return {name: digest(file) for name, file in files.items() if file.is_file()}
