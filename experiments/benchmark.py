@@ -7,9 +7,9 @@ and beside each network's speed what it asks for: operations and bytes per unit,
 this machine's measured matrix rate and memory bandwidth that it reaches.
 
 Everything is in the run folder: every time in benchmark.json, the tables in table.md, the growth in
-figures/growth.png. The same command measures anew. Compared with matscipy, vesin and torch-cluster
-(`pip install -e .[benchmark]`, `make cluster`) where they are installed, with ASE, and with AGeDi,
-which wants an environment of its own:
+figures/growth.png. The same command measures anew. Compared with ASE, with matscipy, vesin (both of
+`make setup`) and torch-cluster (`make cluster`) where they are installed, and with AGeDi, which
+wants an environment of its own:
 
     python3.12 -m venv peer
     peer/bin/pip install "agedi[full]==1.4.0"
