@@ -61,7 +61,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     results.growth = growth.measure(config, device)
     save(growth.figure(results.growth), folder / "figures/growth.png")
     folder.write_json("benchmark.json", results.record())
-    folder.update_summary(results.summary())
+    folder.write_json("summary.json", results.summary())  # nothing of an earlier measurement stays
     write_text(folder / "table.md", results.tables() + "\n")
     print(results.tables())
     say(f"benchmark: every time in {folder.path}/benchmark.json, growth in figures/growth.png")
