@@ -60,7 +60,7 @@ def _use_onednn_if_exact() -> None:
     """
     import torch
 
-    products = torch.backends.mkldnn.matmul
+    products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = products.fp32_precision
     products.fp32_precision = "bf16"
     a, b = torch.rand(2, 128, 128, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ product with a scalar, which is all that equivariance asks for.
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 EPSILON = 1e-8  # under the root of a norm, so that it has a slope at zero
@@ -48,7 +48,7 @@ class Message(nn.Module):
         scalars: Float[Tensor, "n f"],
         vectors: Float[Tensor, "n 3 f"] | None,
         aggregate: Aggregate,
-        receivers: Bool[Tensor, " n"] | None = None,
+        receivers: Int[Tensor, " m"] | None = None,
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
         """aggregate: the sum over neighbours, `EdgeMessages` or `DenseMessages`.
 
@@ -57,8 +57,8 @@ class Message(nn.Module):
         contexts = self.context(scalars).unflatten(1, (3, -1))
         to_scalars, to_vectors = aggregate(contexts, vectors, self.filters)
         if receivers is not None:
-            scalars = scalars[receivers]
-            vectors = None if vectors is None else vectors[receivers]
+            scalars = scalars.index_select(0, receivers)
+            vectors = None if vectors is None else vectors.index_select(0, receivers)
         return scalars + to_scalars, to_vectors if vectors is None else vectors + to_vectors
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from painnx.protocols import Graph
@@ -34,16 +34,17 @@ class EdgeMessages:
         basis, directions = _basis_and_directions(graph, n_radial)
         return cls(graph.senders, graph.receivers, basis, directions, len(graph.numbers))
 
-    def only(self, receivers: Bool[Tensor, " n"]) -> "EdgeMessages":
-        """The same, heard by some atoms alone, which are numbered anew."""
-        kept = receivers[self.receivers]
-        number = receivers.cumsum(0) - 1
+    def only(self, receivers: Int[Tensor, " m"]) -> "EdgeMessages":
+        """The same, heard by some atoms alone, which are numbered anew in this order."""
+        number = receivers.new_full((self.n_receivers,), -1)
+        number[receivers] = torch.arange(len(receivers), device=number.device)
+        (kept,) = torch.nonzero(number[self.receivers] >= 0, as_tuple=True)
         return EdgeMessages(
             self.senders[kept],
             number[self.receivers[kept]],
             self.basis[kept],
             self.directions[kept],
-            int(receivers.sum()),
+            len(receivers),
         )
 
     def __call__(
@@ -105,7 +106,7 @@ class Layout:
 
     def unpad(self, table: Float[Tensor, "b m k"]) -> Float[Tensor, "n k"]:
         rows = table.flatten(0, 1)
-        return rows if self.full else rows[self.slots]
+        return rows if self.full else rows.index_select(0, self.slots)
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,13 @@ class DenseMessages:
         """`scalar` and `vector`, cut in steps once and for all blocks."""
         return self.scalar.split(self.step), self.vector.split(self.step)
 
-    def only(self, receivers: Bool[Tensor, " n"]) -> "DenseMessages":
-        """The same, heard by some atoms alone, which are numbered anew."""
+    def only(self, receivers: Int[Tensor, " m"]) -> "DenseMessages":
+        """The same, heard by some atoms alone, which are numbered anew in this order."""
         layout = Layout.of(self.batch[receivers], self.senders.b)
         rows = self.receivers.slots[receivers]
         k = self.scalar.shape[2]
-        scalar = layout.pad(self.scalar.view(-1, k)[rows])
-        vector = layout.pad(self.vector.view(-1, 3 * k)[rows])
+        scalar = layout.pad(self.scalar.view(-1, k).index_select(0, rows))
+        vector = layout.pad(self.vector.view(-1, 3 * k).index_select(0, rows))
         return replace(self, receivers=layout, scalar=scalar, vector=vector.view(layout.b, -1, k))
 
     def __call__(
@@ -170,11 +171,13 @@ class DenseMessages:
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
         """Sum the messages of all neighbours; arguments as for `EdgeMessages`."""
         scalar, vector = self.pairs
-        heard = self._sum(vector, contexts[:, 1:2], filters[:, 1:2])
+        to_scalar, along_edge, along_vector = contexts.split(1, dim=1)
+        first, second, third = filters.split(1, dim=1)
+        heard = self._sum(vector, along_edge, second)
         if vectors is None:
-            return self._sum(scalar, contexts[:, :1], filters[:, :1])[:, 0], heard
-        said = torch.cat([contexts[:, :1], contexts[:, 2:] * vectors], dim=1)
-        echo = self._sum(scalar, said, filters[:, [0, 2, 2, 2]])
+            return self._sum(scalar, to_scalar, first)[:, 0], heard
+        said = torch.cat([to_scalar, along_vector * vectors], dim=1)
+        echo = self._sum(scalar, said, torch.cat([first, third, third, third], dim=1))
         return echo[:, 0], heard + echo[:, 1:]
 
     def _sum(

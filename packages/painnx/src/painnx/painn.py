@@ -97,10 +97,11 @@ class PaiNN(nn.Module):
         receivers = None
         for k, (message, update) in enumerate(zip(self.message, self.update, strict=True)):
             if film is not None:
-                scale, shift = film[k][graph.batch].unbind(1)
+                scale, shift = film[k].index_select(0, graph.batch).unbind(1)
                 scalars = scalars * (1 + scale) + shift
             if only is not None and k + 1 == len(self.message):
-                aggregate, receivers = aggregate.only(only), only
+                (receivers,) = torch.nonzero(only, as_tuple=True)
+                aggregate = aggregate.only(receivers)
             scalars, vectors = update(*message(scalars, vectors, aggregate, receivers))
         return scalars, vectors
 
