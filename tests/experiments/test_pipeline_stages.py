@@ -1,7 +1,9 @@
 """Commands as stages: how they are wired, checked, timed and watched."""
 
+import contextlib
 import json
 import multiprocessing
+import operator
 import os
 import signal
 import time
@@ -15,7 +17,8 @@ from experiments.checkpoint import load
 from experiments.metrics import REPORTED, metrics_of
 from experiments.runfolder import RunFolder
 from experiments.termination import SOON, Stopped, sigterm_exits
-from tests.tiny import SAMPLE, SEARCH, TRAIN
+from experiments.tracking import inspect
+from tests.tiny import SAMPLE, SEARCH, TRAIN, run, start, wait_for
 
 TRAINING = [*TRAIN, "train.steps=12"]
 ALL = {
@@ -289,3 +292,81 @@ def test_the_first_of_two_trainings_that_fails_ends_the_other(world, tmp_path, s
     assert load(stages[0].folder / "checkpoints/last.pt")["step"] >= 1
     assert not (stages[0].folder / "model.pt").exists()
     assert RunFolder(tmp_path).summary["seconds/all"] > 0
+
+
+@pytest.fixture
+def small_quickstart(world):
+    """The command's arguments, to train long enough to be ended thrice."""
+
+    def listed(*values):
+        return "[" + ",".join(f"'{value}'" for value in values) + "]"
+
+    network = [o for o in TRAIN if not o.startswith(("threads", "tracking"))]
+    both = on(world, dict.fromkeys(pipeline.NETWORKS, [*network, "train.steps=300"]))
+    return [
+        *(f"{name}={listed(*own)}" for name, own in both.items()),
+        f"sample={listed('composition=Ag2O', 'n=2', 'sampler.steps=3')}",
+        f"evaluate={listed('calculator=emt', 'executor=threads')}",
+    ]
+
+
+def steps_of(home):
+    """That a kill would leave of the force field and of the score."""
+    files = [home / f"train/{name}/checkpoints/last.pt" for name in pipeline.NETWORKS]
+    return [load(file)["step"] if file.is_file() else 0 for file in files]
+
+
+def at_work(group):
+    """How many processes of this group are."""
+    found = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            state, _, its_group = file.read_text().rsplit(")")[-1].split()[:3]
+            found += int(its_group) == group and state != "Z"
+    return found
+
+
+def test_two_trainings_survive_being_ended(small_quickstart, tmp_path):
+    """Killed, interrupted and told to end in turn, the command goes on to the networks that it
+    trains undisturbed and one after the other; and what W&B is shown is whole."""
+    command = [*small_quickstart, f"output={tmp_path}/ended", "threads=2"]
+    home, steps = tmp_path / "ended/quickstart/ag6o3", [0, 0]
+    for number, code, said in [
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+        (signal.SIGINT, 130, "quickstart: interrupted; the same command continues"),
+        (signal.SIGTERM, 128 + signal.SIGTERM, ""),
+    ]:
+        process = start(
+            "quickstart", *command, "tracking_mode=disabled", start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        wait_for(lambda s=steps: all(map(operator.gt, steps_of(home), s)), process)
+        assert at_work(process.pid) >= 3
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
+        told = process.communicate(timeout=60)[1]
+        assert process.returncode == code
+        assert said in told
+        assert "Traceback" not in told
+        for _ in range(500):
+            if not at_work(process.pid):
+                break
+            time.sleep(0.02)
+        assert not at_work(process.pid)
+        names = {line.split("] ")[0] for line in told.splitlines() if not line.startswith("quick")}
+        assert names == {"[1/4", "[2/4", "[forcefield", "[score"}
+        steps = steps_of(home)
+        assert all(0 < step < 300 for step in steps)
+    summary = run("quickstart", *command, "tracking_mode=offline")
+    assert summary["seconds/all"] < summary["seconds/score"] + summary["seconds/forcefield"]
+    alone = [*small_quickstart, f"output={tmp_path}/alone", "threads=1", "tracking_mode=disabled"]
+    run("quickstart", *alone)
+    for name in pipeline.NETWORKS:
+        ours = home / f"train/{name}"
+        theirs = tmp_path / f"alone/quickstart/ag6o3/train/{name}"
+        assert_equal(load(ours / "model.pt")["state"], load(theirs / "model.pt")["state"])
+        (log,) = ours.glob("wandb/offline-run-*/*.wandb")
+        assert inspect(log)["exit_code"] == 0
+        assert inspect(log)["summary"]["row"] == len(RunFolder(ours).rows()) - 1
