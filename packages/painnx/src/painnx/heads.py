@@ -1,11 +1,13 @@
 """The two networks: a score for the diffusion and a force field for its guide."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from painnx.blocks import Gated, mlp
 from painnx.painn import Messages, PaiNN
@@ -111,18 +113,24 @@ class ForceField(nn.Module):
         train = self.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             graph = _Differentiable.of(graph)
-            energy = self.energy(graph)
+            energy = self._energy(graph, self.painn if train else _constant(self.painn))
             (g,) = torch.autograd.grad(energy.sum(), graph.vectors, create_graph=train)
             # an edge is R[sender] - R[receiver]
             forces = g.new_zeros(len(graph.numbers), 3).index_add(0, graph.receivers, g)
             forces = forces.index_add(0, graph.senders, g, alpha=-1)
         return (energy, forces) if train else (energy.detach(), forces)
 
-    def energy(self, graph: Graph) -> Float[Tensor, " b"]:
-        scalars, _ = self.painn(graph)
+    def _energy(self, graph: Graph, painn: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
+        scalars, _ = painn(graph)
         atomic = self.shift[self.painn.species(graph.numbers)]
         atomic = atomic + self.scale * self.readout(scalars)[:, 0]
         return atomic.new_zeros(graph.n_structures).index_add(0, graph.batch, atomic)
+
+
+def _constant(module: nn.Module) -> Callable[..., Any]:
+    """The module with constants for weights: no time goes into derivatives by them."""
+    weights = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    return lambda *arguments: functional_call(module, weights, arguments)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ senders say to what the receivers hear. They give the same numbers.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from painnx.contraction import contract
 from painnx.protocols import Graph
 from painnx.radial import radial_basis
 
@@ -149,11 +149,6 @@ class DenseMessages:
             b if basis.is_cuda else max(1, CHUNK // (4 * m * r * features)),
         )
 
-    @cached_property
-    def pairs(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """`scalar` and `vector`, cut in steps once and for all blocks."""
-        return self.scalar.split(self.step), self.vector.split(self.step)
-
     def only(self, receivers: Int[Tensor, " m"]) -> "DenseMessages":
         """The same, heard by some atoms alone, which are numbered anew in this order."""
         layout = Layout.of(self.batch[receivers], self.senders.b)
@@ -170,29 +165,25 @@ class DenseMessages:
         filters: Float[Tensor, "r 3 f"],
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
         """Sum the messages of all neighbours; arguments as for `EdgeMessages`."""
-        scalar, vector = self.pairs
         to_scalar, along_edge, along_vector = contexts.split(1, dim=1)
         first, second, third = filters.split(1, dim=1)
-        heard = self._sum(vector, along_edge, second)
+        heard = self._sum(self.vector, along_edge, second)
         if vectors is None:
-            return self._sum(scalar, to_scalar, first)[:, 0], heard
+            return self._sum(self.scalar, to_scalar, first)[:, 0], heard
         said = torch.cat([to_scalar, along_vector * vectors], dim=1)
-        echo = self._sum(scalar, said, torch.cat([first, third, third, third], dim=1))
+        echo = self._sum(self.scalar, said, torch.cat([first, third, third, third], dim=1))
         return echo[:, 0], heard + echo[:, 1:]
 
     def _sum(
         self,
-        pairs: tuple[Float[Tensor, "_ _ k"], ...],
+        pairs: Float[Tensor, "b _ k"],
         said: Float[Tensor, "n c f"],
         filters: Float[Tensor, "r c f"],
     ) -> Float[Tensor, "m d f"]:
-        features, filters = said.shape[2], filters.flatten(1)
-        said = self.senders.pad(said.flatten(1))[:, :, None]
-        sums = [
-            pair @ (some * filters).flatten(1, 2)
-            for pair, some in zip(pairs, said.split(self.step), strict=True)
-        ]
-        heard = torch.cat(sums).view(self.receivers.b, self.receivers.m, -1)
+        features = said.shape[2]
+        said, filters = self.senders.pad(said.flatten(1)), filters.flatten(1)
+        heard = contract(pairs, said, filters, self.step)
+        heard = heard.view(self.receivers.b, self.receivers.m, -1)
         return self.receivers.unpad(heard).unflatten(1, (-1, features))
 
 
