@@ -69,4 +69,4 @@ def run(config: DictConfig) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    cli.main("benchmark", run, __doc__, "device=cpu threads=2 cells=[p3x3]")
+    cli.main("benchmark", run, __doc__, "device=cpu threads=2 cells=[p3x3]", "measures anew")

@@ -43,8 +43,17 @@ def load(entry: str, overrides: Sequence[str] = ()) -> DictConfig:
     return checked(entry, config)
 
 
-def main(entry: str, run: Callable[[DictConfig], dict[str, Any]], doc: str, example: str) -> None:
-    """Parse the command line, run, and turn bad input into one sentence and exit code 2."""
+def main(
+    entry: str,
+    run: Callable[[DictConfig], dict[str, Any]],
+    doc: str,
+    example: str,
+    again: str = "continues where it stopped",
+) -> None:
+    """Parse the command line, run, and turn bad input into one sentence and exit code 2.
+
+    again: what the same command does after an interruption.
+    """
     arguments = sys.argv[1:]
     flags = {a for a in arguments if a.startswith("-")}
     overrides = [a for a in arguments if not a.startswith("-")]
@@ -65,7 +74,7 @@ def main(entry: str, run: Callable[[DictConfig], dict[str, Any]], doc: str, exam
             raise
         refuse(entry, error)
     except KeyboardInterrupt:
-        print(f"{entry}: interrupted; the same command continues where it stopped", file=sys.stderr)
+        print(f"{entry}: interrupted; the same command {again}", file=sys.stderr)
         sys.exit(130)
 
 
