@@ -24,7 +24,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
-from experiments.build import device_of, use_threads
+from experiments.build import device_of, prepare_torch
 from experiments.progress import progress, say
 from experiments.runfolder import RunFolder
 
@@ -42,7 +42,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     from experiments.termination import sigterm_exits
 
     device = device_of(config.device)
-    use_threads(config.threads)
+    prepare_torch(config.threads)
     with sigterm_exits(), ExitStack() as stack:
         home = Path(stack.enter_context(TemporaryDirectory()))
         entered = entrants(config, device, home, stack)

@@ -18,7 +18,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
-from experiments.build import device_of, use_threads
+from experiments.build import device_of, prepare_torch
 from experiments.checkpoint import Model, load_model
 from experiments.progress import progress, say
 from experiments.runfolder import Observe, RunFolder
@@ -128,7 +128,7 @@ class Generator:
     def of(cls, config: DictConfig) -> "Generator":
         """Load and check all that the config names; ValueError for what does not fit together."""
         device = device_of(config.device)
-        use_threads(config.threads)
+        prepare_torch(config.threads)
         if config.score is None:
             raise ValueError("no score network: give score=FOLDER of a training run")
         if config.guide is not None and config.forcefield is None:

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
-from experiments.build import build, device_of, use_threads
+from experiments.build import build, device_of, prepare_torch
 from experiments.progress import progress, say
 from experiments.runfolder import Observe
 
@@ -32,7 +32,7 @@ def run(config: DictConfig, observe: Observe | None = None) -> dict[str, Any]:
     from experiments.training import Trainer, seeded
 
     device = device_of(config.device)
-    use_threads(config.threads)
+    prepare_torch(config.threads)
     build(config.sde)  # also for a force field: what is wrong in a config is told
     data = training_data(config, config.task.kind)
     seeded(config.seed)

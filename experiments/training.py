@@ -45,11 +45,12 @@ class Trainer:
             collate(val[i : i + VALIDATION_BATCH]).to(device)
             for i in range(0, len(val), VALIDATION_BATCH)
         ]
-        self.average = AveragedModel(self.network, avg_fn=self._average)
+        self.average = AveragedModel(self.network, multi_avg_fn=self._average)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.step = 0
         self.losses: list[float] = []  # since the last row that told of them
@@ -128,10 +129,10 @@ class Trainer:
         progress = (step - s.warmup) / max(1, s.steps - s.warmup)
         return s.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
-    def _average(self, averaged: torch.Tensor, current: torch.Tensor, n: Any) -> torch.Tensor:
+    def _average(self, averaged: Any, current: Any, n: Any) -> None:
         # Short memory at first, or the random start would stay in the average for long.
         decay = min(self.settings.ema, (1 + float(n)) / (10 + float(n)))
-        return torch.lerp(current, averaged, decay)
+        torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def save(self, path: Path) -> None:
         state = {

@@ -48,10 +48,10 @@ def largest_so_far() -> int:
 
 def main() -> None:
     from experiments.benchmarks.workloads import training
-    from experiments.build import use_threads
+    from experiments.build import prepare_torch
 
     overrides = sys.argv[1:]
-    use_threads(next((int(o.split("=")[1]) for o in overrides if o.startswith("threads=")), None))
+    prepare_torch(next((int(o.split("=")[1]) for o in overrides if o.startswith("threads=")), None))
     with TemporaryDirectory() as home, training(overrides, Path(home)) as trained:
         trained.steps(STEPS)
     print(largest_so_far())

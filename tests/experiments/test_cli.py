@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from experiments import cli, doctor, inspect, predict
-from experiments.build import use_threads
+from experiments.build import prepare_torch
 from experiments.progress import progress
 from experiments.schema import SCHEMAS
 from tests.tiny import RUN, start
@@ -153,7 +153,7 @@ def test_help_from_the_shell():
 
 def test_products_stay_those_of_float32():
     """Sums of n positive numbers: the error of float32 is far under n / 2**24."""
-    use_threads(None)
+    prepare_torch(None)
     a, b = torch.rand(2, 200, 300)
     exact = a.double() @ b.double().T
     assert ((a @ b.T).double() / exact - 1).abs().max() < 300 / 2**24

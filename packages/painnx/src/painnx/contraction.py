@@ -119,4 +119,4 @@ def _transposed(
     pairs: Float[Tensor, "b i jr"], g: Float[Tensor, "b i c"], w: Float[Tensor, "r c"]
 ) -> Float[Tensor, "b j r c"]:
     """v: the gradient of y."""
-    return (pairs.mT @ g).unflatten(1, (-1, len(w)))
+    return torch.bmm(pairs.mT, g).unflatten(1, (-1, len(w)))

@@ -15,7 +15,7 @@ from painnx.protocols import Graph
 from painnx.radial import radial_basis
 
 # Numbers in the temporaries of one step on a CPU: few enough to stay in its cache.
-CHUNK = 2**19
+CHUNK = 2**20
 
 
 @dataclass(frozen=True)
