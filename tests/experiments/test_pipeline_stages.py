@@ -18,7 +18,7 @@ from experiments.metrics import REPORTED, metrics_of
 from experiments.runfolder import RunFolder
 from experiments.termination import SOON, Stopped, sigterm_exits
 from experiments.tracking import inspect
-from tests.tiny import SAMPLE, SEARCH, TRAIN, run, start, wait_for
+from tests.tiny import SAMPLE, SEARCH, TRAIN, start, wait_for
 
 TRAINING = [*TRAIN, "train.steps=12"]
 ALL = {
@@ -316,6 +316,12 @@ def steps_of(home):
     return [load(file)["step"] if file.is_file() else 0 for file in files]
 
 
+def finish(*command):
+    process = start(*command)
+    told = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, told
+
+
 def at_work(group):
     """How many processes of this group are."""
     found = 0
@@ -359,10 +365,11 @@ def test_two_trainings_survive_being_ended(small_quickstart, tmp_path):
         assert names == {"[1/4", "[2/4", "[forcefield", "[score"}
         steps = steps_of(home)
         assert all(0 < step < 300 for step in steps)
-    summary = run("quickstart", *command, "tracking_mode=offline")
+    finish("quickstart", *command, "tracking_mode=offline")
+    summary = RunFolder(home).summary
     assert summary["seconds/all"] < sum(summary[f"seconds/{stage}"] for stage in pipeline.STAGES)
     alone = [*small_quickstart, f"output={tmp_path}/alone", "threads=1", "tracking_mode=disabled"]
-    run("quickstart", *alone)
+    finish("quickstart", *alone)
     for name in pipeline.NETWORKS:
         ours = home / f"train/{name}"
         theirs = tmp_path / f"alone/quickstart/ag6o3/train/{name}"
