@@ -289,7 +289,6 @@ def test_the_first_of_two_trainings_that_fails_ends_the_other(world, tmp_path, s
     assert not multiprocessing.active_children()
     codes = [json.loads((s.folder / "tracking.json").read_text())["exit_code"] for s in stages]
     assert codes == [128 + signal.SIGTERM, 0 if stopped else None]
-    assert load(stages[0].folder / "checkpoints/last.pt")["step"] >= 1
     assert not (stages[0].folder / "model.pt").exists()
     assert RunFolder(tmp_path).summary["seconds/all"] > 0
 
@@ -312,14 +311,9 @@ def small_quickstart(world):
 
 def steps_of(home):
     """That a kill would leave of the force field and of the score."""
+    time.sleep(0.05)  # who asks again and again shall leave the cores to those who work
     files = [home / f"train/{name}/checkpoints/last.pt" for name in pipeline.NETWORKS]
     return [load(file)["step"] if file.is_file() else 0 for file in files]
-
-
-def finish(*command):
-    process = start(*command)
-    told = process.communicate(timeout=300)[1]
-    assert process.returncode == 0, told
 
 
 def at_work(group):
@@ -332,7 +326,7 @@ def at_work(group):
     return found
 
 
-def test_two_trainings_survive_being_ended(small_quickstart, tmp_path):
+def test_two_trainings_survive_being_ended(world, small_quickstart, tmp_path):
     """Killed, interrupted and told to end in turn, the command goes on to the networks that it
     trains undisturbed and one after the other; and what W&B is shown is whole."""
     command = [*small_quickstart, f"output={tmp_path}/ended", "threads=2"]
@@ -365,15 +359,15 @@ def test_two_trainings_survive_being_ended(small_quickstart, tmp_path):
         assert names == {"[1/4", "[2/4", "[forcefield", "[score"}
         steps = steps_of(home)
         assert all(0 < step < 300 for step in steps)
-    finish("quickstart", *command, "tracking_mode=offline")
-    summary = RunFolder(home).summary
-    assert summary["seconds/all"] < sum(summary[f"seconds/{stage}"] for stage in pipeline.STAGES)
-    alone = [*small_quickstart, f"output={tmp_path}/alone", "threads=1", "tracking_mode=disabled"]
-    finish("quickstart", *alone)
-    for name in pipeline.NETWORKS:
-        ours = home / f"train/{name}"
-        theirs = tmp_path / f"alone/quickstart/ag6o3/train/{name}"
-        assert_equal(load(ours / "model.pt")["state"], load(theirs / "model.pt")["state"])
-        (log,) = ours.glob("wandb/offline-run-*/*.wandb")
+    steps = ["train.steps=120"]
+    ended = trainings(world, home, 2, *steps, "tracking.mode=offline")
+    summary = pipeline.run(ended, RunFolder(home))
+    assert summary["seconds/all"] < summary["seconds/score"] + summary["seconds/forcefield"]
+    alone = trainings(world, tmp_path / "alone", 1, *steps)
+    pipeline.run(alone, RunFolder(tmp_path / "alone"))
+    for stage, undisturbed in zip(ended, alone, strict=True):
+        models = [load(s.folder / "model.pt")["state"] for s in (stage, undisturbed)]
+        assert_equal(*models)
+        (log,) = stage.folder.glob("wandb/offline-run-*/*.wandb")
         assert inspect(log)["exit_code"] == 0
-        assert inspect(log)["summary"]["row"] == len(RunFolder(ours).rows()) - 1
+        assert inspect(log)["summary"]["row"] == len(RunFolder(stage.folder).rows()) - 1
