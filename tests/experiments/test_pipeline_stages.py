@@ -359,7 +359,7 @@ def test_two_trainings_survive_being_ended(world, small_quickstart, tmp_path):
         assert names == {"[1/4", "[2/4", "[forcefield", "[score"}
         steps = steps_of(home)
         assert all(0 < step < 300 for step in steps)
-    steps = ["train.steps=120"]
+    steps = ["train.steps=300"]
     ended = trainings(world, home, 2, *steps, "tracking.mode=offline")
     summary = pipeline.run(ended, RunFolder(home))
     assert summary["seconds/all"] < summary["seconds/score"] + summary["seconds/forcefield"]
