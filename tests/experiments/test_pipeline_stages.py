@@ -301,7 +301,7 @@ def small_quickstart(world):
         return "[" + ",".join(f"'{value}'" for value in values) + "]"
 
     network = [o for o in TRAIN if not o.startswith(("threads", "tracking"))]
-    both = on(world, dict.fromkeys(pipeline.NETWORKS, [*network, "train.steps=300"]))
+    both = on(world, dict.fromkeys(pipeline.NETWORKS, [*network, "train.steps=600"]))
     return [
         *(f"{name}={listed(*own)}" for name, own in both.items()),
         f"sample={listed('composition=Ag2O', 'n=2', 'sampler.steps=3')}",
@@ -358,8 +358,8 @@ def test_two_trainings_survive_being_ended(world, small_quickstart, tmp_path):
         names = {line.split("] ")[0] for line in told.splitlines() if not line.startswith("quick")}
         assert names == {"[1/4", "[2/4", "[forcefield", "[score"}
         steps = steps_of(home)
-        assert all(0 < step < 300 for step in steps)
-    steps = ["train.steps=300"]
+        assert all(0 < step < 600 for step in steps)
+    steps = ["train.steps=600"]
     ended = trainings(world, home, 2, *steps, "tracking.mode=offline")
     summary = pipeline.run(ended, RunFolder(home))
     assert summary["seconds/all"] < summary["seconds/score"] + summary["seconds/forcefield"]
