@@ -50,9 +50,8 @@ def main() -> None:
     from experiments.benchmarks.workloads import training
     from experiments.build import prepare_torch
 
-    overrides = sys.argv[1:]
-    prepare_torch(next((int(o.split("=")[1]) for o in overrides if o.startswith("threads=")), None))
-    with TemporaryDirectory() as home, training(overrides, Path(home)) as trained:
+    with TemporaryDirectory() as home, training(sys.argv[1:], Path(home)) as trained:
+        prepare_torch(trained.config.threads)
         trained.steps(STEPS)
     print(largest_so_far())
 
