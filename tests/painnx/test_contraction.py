@@ -52,3 +52,20 @@ def test_derivatives_by_some_of_the_arguments_only(step, wanted):
         results.append((*first, *torch.autograd.grad(loss, chosen)))
     for ours, torchs in zip(*results, strict=True):
         assert_close(ours, torchs, 1e-12)
+
+
+@steps
+def test_symmetric_pairs_may_be_told_of(step):
+    """As in use by forces: filters are constant."""
+    raw = torch.randn(STRUCTURES, SENDERS, SENDERS, RADIAL, dtype=torch.float64).requires_grad_()
+    _, x, w = arguments()
+
+    def symmetric(raw):
+        return (raw + raw.transpose(1, 2)).flatten(2)
+
+    def ours(raw, x):
+        return contract(symmetric(raw), x, w.detach(), step, symmetric=True)
+
+    assert_close(ours(raw, x), plain(symmetric(raw), x, w, step), 1e-14)
+    assert torch.autograd.gradcheck(ours, (raw, x))
+    assert torch.autograd.gradgradcheck(ours, (raw, x))

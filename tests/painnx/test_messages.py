@@ -6,10 +6,11 @@ import pytest
 import torch
 from ase import Atoms
 
-from painnx.messages import DenseMessages, EdgeMessages
+from painnx.messages import DenseMessages, EdgeMessages, Layout, dense_messages
 from painnx.radial import cosine_cutoff, radial_basis
 from sdedata import collate
 from tests.painnx.systems import (
+    ELEMENTS,
     assert_close,
     cluster,
     force_field,
@@ -78,7 +79,8 @@ def test_sum_is_what_one_writes_by_hand(messages) -> None:
     if messages == "edges":
         aggregate = EdgeMessages.of(atoms, n_radial)
     else:
-        aggregate = DenseMessages.of(atoms, n_radial, features=1)
+        both = Layout.of(atoms.batch, 1)
+        (aggregate,) = dense_messages(atoms, n_radial, 1, both, [(both, both.slots)])
     cut = 0.5 * (math.cos(math.pi / 3) + 1)
     basis = [math.exp(-1 / 18) * cut, math.exp(-4 / 18) * cut, cut]
     contexts = torch.tensor([[1.0, 2, 3], [4, 5, 6]]).double()[..., None]
@@ -94,9 +96,22 @@ def test_sum_is_what_one_writes_by_hand(messages) -> None:
 
 def test_auto_takes_matrices_for_small_cells_only() -> None:
     painn = score_network("auto").painn
-    small, large = graph(slab()), graph(slab().repeat((3, 3, 1)))
-    assert isinstance(painn.aggregate(small), DenseMessages)
-    assert isinstance(painn.aggregate(large), EdgeMessages)
+    for atoms, kind in ((slab(), DenseMessages), (slab().repeat((3, 3, 1)), EdgeMessages)):
+        g = graph(atoms)
+        _, others = painn.aggregates(g, painn.species(g.numbers), len(ELEMENTS))
+        assert isinstance(others, kind)
+
+
+@pytest.mark.parametrize("messages", ["edges", "dense"])
+def test_one_atom_that_speaks_for_its_kind_says_what_each_would_say(messages) -> None:
+    painn, atoms = score_network(messages).painn, mixed()
+    n, film = len(atoms.numbers), torch.randn(3, 4, 2, 8, dtype=torch.float64).unbind()
+    of_two = torch.randn(2, 8, dtype=torch.float64)
+    mark = atoms.mobile.long()
+    together = painn(atoms, film, (mark, of_two))
+    alone = painn(atoms, film, (torch.arange(n), of_two[mark]))
+    for a, b in zip(together, alone, strict=True):
+        assert_close(a, b, 1e-10)
 
 
 @pytest.mark.parametrize("messages", ["edges", "dense"])

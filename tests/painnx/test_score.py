@@ -26,13 +26,13 @@ def test_frozen_and_mobile_silver_differ() -> None:
 
 def test_time_reaches_every_block_by_itself() -> None:
     network, g = score_network(), graph(slab())
-    context = network.mobility(g.mobile.long())
+    marks = g.mobile.long(), network.mobility.weight
     for k, block in enumerate(network.painn.update):
         t = time().requires_grad_()
         film = [x if j == k else x.detach() for j, x in enumerate(network.time(t))]
         seen = []
         handle = block.register_forward_hook(lambda _, __, out, seen=seen: seen.append(out))
-        network.painn(g, context, film)
+        network.painn(g, film, marks)
         handle.remove()
         for out in seen[0]:  # scalars, vectors
             (slope,) = torch.autograd.grad((out**2).sum(), t, retain_graph=True)

@@ -16,27 +16,34 @@ from torch.autograd.function import once_differentiable
 
 
 def contract(
-    pairs: Float[Tensor, "b i jr"], x: Float[Tensor, "b j c"], w: Float[Tensor, "r c"], step: int
+    pairs: Float[Tensor, "b i jr"],
+    x: Float[Tensor, "b j c"],
+    w: Float[Tensor, "r c"],
+    step: int,
+    symmetric: bool = False,
 ) -> Float[Tensor, "b i c"]:
-    """The product above, `step` structures at a time; differentiable twice in all three."""
-    return _Contract.apply(pairs, x, w, step)
+    """The product above, `step` structures at a time; differentiable twice in all three.
+
+    symmetric: says that `pairs` does not change when i and j change places, which is quicker.
+    """
+    return _Contract.apply(pairs, x, w, step, symmetric)
 
 
 class _Contract(torch.autograd.Function):
     """With y = x w:  out = pairs y."""
 
     @staticmethod
-    def forward(ctx: Any, pairs: Tensor, x: Tensor, w: Tensor, step: int) -> Tensor:
+    def forward(
+        ctx: Any, pairs: Tensor, x: Tensor, w: Tensor, step: int, symmetric: bool
+    ) -> Tensor:
         ctx.save_for_backward(pairs, x, w)
-        ctx.step = step
-        out = x.new_empty(*pairs.shape[:2], x.shape[2])
-        for s in _steps(len(x), step):
-            torch.bmm(pairs[s], _times(x[s], w), out=out[s])
-        return out
+        ctx.how = step, symmetric
+        return _product(pairs, x, w, step)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        return *_Gradients.apply(*ctx.saved_tensors, g, ctx.step, ctx.needs_input_grad[:3]), None
+        needs = ctx.needs_input_grad[:3]
+        return *_Gradients.apply(*ctx.saved_tensors, g, *ctx.how, needs), None, None
 
 
 class _Gradients(torch.autograd.Function):
@@ -44,18 +51,28 @@ class _Gradients(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, pairs: Tensor, x: Tensor, w: Tensor, g: Tensor, step: int, needs: tuple[bool, ...]
+        ctx: Any,
+        pairs: Tensor,
+        x: Tensor,
+        w: Tensor,
+        g: Tensor,
+        step: int,
+        symmetric: bool,
+        needs: tuple[bool, ...],
     ) -> tuple[Tensor | None, ...]:
         ctx.save_for_backward(pairs, x, w, g)
         ctx.step = step
         ctx.set_materialize_grads(False)
         g_pairs = torch.empty_like(pairs) if needs[0] else None
+        if g_pairs is not None:
+            for s in _steps(len(x), step):
+                torch.bmm(g[s], _times(x[s], w).mT, out=g_pairs[s])
+        if symmetric and not needs[2]:
+            return g_pairs, _product(pairs, g, w, step) if needs[1] else None, None
         g_x = torch.empty_like(x) if needs[1] else None
         g_w = torch.zeros_like(w) if needs[2] else None
-        for s in _steps(len(x), step):
-            if g_pairs is not None:
-                torch.bmm(g[s], _times(x[s], w).mT, out=g_pairs[s])
-            if g_x is not None or g_w is not None:
+        if g_x is not None or g_w is not None:
+            for s in _steps(len(x), step):
                 v = _transposed(pairs[s], g[s], w)
                 if g_x is not None:
                     torch.sum(v * w, 2, out=g_x[s])
@@ -103,7 +120,14 @@ class _Gradients(torch.autograd.Function):
                     g_x[s] += (v * w).sum(2)
                 if g_w is not None:
                     g_w += (v * x[s, :, None]).sum((0, 1))
-        return g_pairs, g_x, g_w, g_g, None, None
+        return g_pairs, g_x, g_w, g_g, None, None, None
+
+
+def _product(pairs: Tensor, x: Tensor, w: Tensor, step: int) -> Float[Tensor, "b i c"]:
+    out = x.new_empty(*pairs.shape[:2], x.shape[2])
+    for s in _steps(len(x), step):
+        torch.bmm(pairs[s], _times(x[s], w), out=out[s])
+    return out
 
 
 def _steps(b: int, step: int) -> list[slice]:

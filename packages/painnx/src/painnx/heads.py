@@ -54,8 +54,8 @@ class ScoreNetwork(nn.Module):
         Meant to have unit variance: its scale is the diffusion's business. Raises ValueError for
         a time outside (0, 1], an unknown element or another cutoff than the network's.
         """
-        mobility = self.mobility(graph.mobile.long())
-        scalars, vectors = self.painn(graph, mobility, self.time(t), only=graph.mobile)
+        marks = graph.mobile.long(), self.mobility.weight
+        scalars, vectors = self.painn(graph, self.time(t), marks, only=graph.mobile)
         for gated in self.readout:
             scalars, vectors = gated(scalars, vectors)
         score = vectors.new_zeros(len(graph.mobile), 3)

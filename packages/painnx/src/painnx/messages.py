@@ -2,8 +2,12 @@
 
 Both classes hold what depends on the geometry only, are made once per pass, and map what the
 senders say to what the receivers hear. They give the same numbers.
+
+Receivers are atoms. So are senders, or one stands for several: before the first block, all atoms of
+a kind say the same.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +17,7 @@ from torch import Tensor
 from painnx.contraction import contract
 from painnx.protocols import Graph
 from painnx.radial import radial_basis
+from painnx.sums import Table, sum_edges
 
 # Numbers in the temporaries of one step on a CPU: few enough to stay in its cache.
 CHUNK = 2**20
@@ -30,9 +35,12 @@ class EdgeMessages:
 
     @classmethod
     def of(cls, graph: Graph, n_radial: int) -> "EdgeMessages":
-        """The messages on this graph, with `n_radial` Gaussians."""
-        basis, directions = _basis_and_directions(graph, n_radial)
-        return cls(graph.senders, graph.receivers, basis, directions, len(graph.numbers))
+        """The messages between the atoms of this graph, with `n_radial` Gaussians."""
+        vectors = graph.vectors
+        d = torch.linalg.norm(vectors, dim=-1)
+        basis = radial_basis(d, n_radial, graph.cutoff)
+        n = len(graph.numbers)
+        return cls(graph.senders, graph.receivers, basis, vectors / d[:, None], n)
 
     def only(self, receivers: Int[Tensor, " m"]) -> "EdgeMessages":
         """The same, heard by some atoms alone, which are numbered anew in this order."""
@@ -49,8 +57,8 @@ class EdgeMessages:
 
     def __call__(
         self,
-        contexts: Float[Tensor, "n 3 f"],
-        vectors: Float[Tensor, "n 3 f"] | None,
+        contexts: Float[Tensor, "s 3 f"],
+        vectors: Float[Tensor, "s 3 f"] | None,
         filters: Float[Tensor, "r 3 f"],
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
         """Sum the messages of all neighbours to each receiver's scalars and vectors.
@@ -79,21 +87,26 @@ class EdgeMessages:
 
 @dataclass(frozen=True)
 class Layout:
-    """Atoms of b structures as a table: a row per structure, a place per atom, the rest empty."""
+    """Atoms (or kinds of them) of b structures as a table: a row per structure, with m places."""
 
     b: int
     m: int
-    """Places in a row: the atoms of the largest structure."""
     slots: Int[Tensor, " n"]
-    """Place of each atom, counted through the table."""
+    """Place of each, counted through the table; other places are empty."""
 
     @classmethod
     def of(cls, batch: Int[Tensor, " n"], b: int) -> "Layout":
+        """By the structure that each belongs to; the largest fills its row."""
         counts = torch.bincount(batch, minlength=b)
         m = int(counts.max())
         first = counts.cumsum(0) - counts
         place = torch.arange(len(batch), device=batch.device) - first[batch]
         return cls(b, m, batch * m + place)
+
+    @classmethod
+    def filled(cls, b: int, m: int, device: torch.device) -> "Layout":
+        """All structures have m."""
+        return cls(b, m, torch.arange(b * m, device=device))
 
     @property
     def full(self) -> bool:
@@ -121,7 +134,6 @@ class DenseMessages:
 
     senders: Layout
     receivers: Layout
-    batch: Int[Tensor, " n"]
     scalar: Float[Tensor, "b m k"]
     """Sums of the basis; m receivers, k = senders times radial functions."""
     vector: Float[Tensor, "b l k"]
@@ -129,30 +141,10 @@ class DenseMessages:
     step: int
     """Structures that are dealt with at a time."""
 
-    @classmethod
-    def of(cls, graph: Graph, n_radial: int, features: int) -> "DenseMessages":
-        """The messages on this graph, with `n_radial` Gaussians, between `features`."""
-        basis, directions = _basis_and_directions(graph, n_radial)
-        layout = Layout.of(graph.batch, graph.n_structures)
-        b, m, r = layout.b, layout.m, basis.shape[1]
-        pairs = layout.slots[graph.receivers] * m + layout.slots[graph.senders] % m
-        along = (basis[:, None] * directions[..., None]).flatten(1)
-        scalar = basis.new_zeros(b * m * m, r).index_add(0, pairs, basis)
-        vector = basis.new_zeros(b * m * m, 3 * r).index_add(0, pairs, along)
-        vector = vector.view(b, m, m, 3, r).transpose(2, 3)  # (receiver, direction, sender, radial)
-        return cls(
-            layout,
-            layout,
-            graph.batch,
-            scalar.view(b, m, m * r),
-            vector.reshape(b, m * 3, m * r),
-            b if basis.is_cuda else max(1, CHUNK // (4 * m * r * features)),
-        )
-
     def only(self, receivers: Int[Tensor, " m"]) -> "DenseMessages":
         """The same, heard by some atoms alone, which are numbered anew in this order."""
-        layout = Layout.of(self.batch[receivers], self.senders.b)
         rows = self.receivers.slots[receivers]
+        layout = Layout.of(rows // self.receivers.m, self.receivers.b)
         k = self.scalar.shape[2]
         scalar = layout.pad(self.scalar.view(-1, k).index_select(0, rows))
         vector = layout.pad(self.vector.view(-1, 3 * k).index_select(0, rows))
@@ -160,8 +152,8 @@ class DenseMessages:
 
     def __call__(
         self,
-        contexts: Float[Tensor, "n 3 f"],
-        vectors: Float[Tensor, "n 3 f"] | None,
+        contexts: Float[Tensor, "s 3 f"],
+        vectors: Float[Tensor, "s 3 f"] | None,
         filters: Float[Tensor, "r 3 f"],
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
         """Sum the messages of all neighbours; arguments as for `EdgeMessages`."""
@@ -169,27 +161,54 @@ class DenseMessages:
         first, second, third = filters.split(1, dim=1)
         heard = self._sum(self.vector, along_edge, second)
         if vectors is None:
-            return self._sum(self.scalar, to_scalar, first)[:, 0], heard
+            return self._sum(self.scalar, to_scalar, first, self.symmetric)[:, 0], heard
         said = torch.cat([to_scalar, along_vector * vectors], dim=1)
-        echo = self._sum(self.scalar, said, torch.cat([first, third, third, third], dim=1))
+        filters = torch.cat([first, third, third, third], dim=1)
+        echo = self._sum(self.scalar, said, filters, self.symmetric)
         return echo[:, 0], heard + echo[:, 1:]
+
+    @property
+    def symmetric(self) -> bool:
+        """Between the same atoms on both sides, what depends on distances alone is symmetric."""
+        return self.senders is self.receivers
 
     def _sum(
         self,
         pairs: Float[Tensor, "b _ k"],
-        said: Float[Tensor, "n c f"],
+        said: Float[Tensor, "s c f"],
         filters: Float[Tensor, "r c f"],
+        symmetric: bool = False,
     ) -> Float[Tensor, "m d f"]:
         features = said.shape[2]
         said, filters = self.senders.pad(said.flatten(1)), filters.flatten(1)
-        heard = contract(pairs, said, filters, self.step)
+        heard = contract(pairs, said, filters, self.step, symmetric)
         heard = heard.view(self.receivers.b, self.receivers.m, -1)
         return self.receivers.unpad(heard).unflatten(1, (-1, features))
 
 
-def _basis_and_directions(
-    graph: Graph, n_radial: int
-) -> tuple[Float[Tensor, "e r"], Float[Tensor, "e 3"]]:
-    vectors = graph.vectors
-    d = torch.linalg.norm(vectors, dim=-1)
-    return radial_basis(d, n_radial, graph.cutoff), vectors / d[:, None]
+def dense_messages(
+    graph: Graph,
+    n_radial: int,
+    features: int,
+    receivers: Layout,
+    senders: Sequence[tuple[Layout, Int[Tensor, " n"]]],
+) -> list[DenseMessages]:
+    """The messages on this graph, with `n_radial` Gaussians, between `features`.
+
+    senders: who speaks and, for each atom, which of them speaks for it; the messages of each such
+    division of the atoms are made in one go.
+    """
+    b, m = receivers.b, receivers.m
+    heard = receivers.slots[graph.receivers]
+    tables = [
+        Table(heard, rows[graph.senders] % layout.m, layout.m, b * m * layout.m)
+        for layout, rows in senders
+    ]
+    sums = sum_edges(graph.vectors, tables, n_radial, graph.cutoff)
+    found = []
+    for (layout, _), (scalar, vector) in zip(senders, sums, strict=True):
+        k = layout.m * (n_radial + 1)
+        step = b if scalar.is_cuda else max(1, CHUNK // (4 * max(m, k) * features))
+        pairs = scalar.view(b, m, k), vector.view(b, m * 3, k)
+        found.append(DenseMessages(layout, receivers, *pairs, step))
+    return found

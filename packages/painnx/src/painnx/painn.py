@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from painnx.blocks import Message, Update
-from painnx.messages import DenseMessages, EdgeMessages
+from painnx.messages import DenseMessages, EdgeMessages, Layout, dense_messages
 from painnx.protocols import Graph
 
 Messages = Literal["auto", "edges", "dense"]
@@ -79,34 +79,57 @@ class PaiNN(nn.Module):
     def forward(
         self,
         graph: Graph,
-        context: Float[Tensor, "n f"] | None = None,
         film: Sequence[Float[Tensor, "b 2 f"]] | None = None,
+        marks: tuple[Int[Tensor, " n"], Float[Tensor, "q f"]] | None = None,
         only: Bool[Tensor, " n"] | None = None,
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
         """Scalars and vectors of all atoms, or of those in `only`: the last block skips the others.
 
-        context: added to the embedding of the elements. film: per block, a scale and a shift of
-        the scalars that enter it, for each structure. Raises ValueError for an unknown element
-        and for a graph made with another cutoff.
+        film: per block, a scale and a shift of the scalars that enter it, for each structure.
+        marks: what tells atoms apart beside their element, as a number from 0 to q - 1, and what is
+        added to the embedding for each. Raises ValueError for an unknown element and for a graph
+        made with another cutoff.
         """
-        scalars = self.embedding(self.species(graph.numbers))
+        kind, scalars = self._kinds(graph, marks)
+        first, others = self.aggregates(graph, kind, len(scalars))
+        # Before the first block, atoms of a kind are the same: one speaks for all of its structure.
+        kinds = first.senders
+        scalars = scalars.repeat(kinds.b, 1)
+        receivers: Any = graph.batch * kinds.m + kind  # rows of `scalars`
+        structure = kinds.slots // kinds.m
+        aggregate: Any = first
         vectors: Any = None  # zero, which spares the first block half of its products
-        if context is not None:
-            scalars = scalars + context
-        aggregate = self.aggregate(graph)
-        receivers = None
         for k, (message, update) in enumerate(zip(self.message, self.update, strict=True)):
+            if k == 1:
+                receivers, structure, aggregate = None, graph.batch, others
             if film is not None:
-                scale, shift = film[k].index_select(0, graph.batch).unbind(1)
+                scale, shift = film[k].index_select(0, structure).unbind(1)
                 scalars = scalars * (1 + scale) + shift
             if only is not None and k + 1 == len(self.message):
-                (receivers,) = torch.nonzero(only, as_tuple=True)
-                aggregate = aggregate.only(receivers)
+                (some,) = torch.nonzero(only, as_tuple=True)
+                aggregate = aggregate.only(some)
+                receivers = some if receivers is None else receivers[some]
             scalars, vectors = update(*message(scalars, vectors, aggregate, receivers))
         return scalars, vectors
 
-    def aggregate(self, graph: Graph) -> DenseMessages | EdgeMessages:
-        """The sum over neighbours on this graph."""
+    def _kinds(
+        self, graph: Graph, marks: tuple[Int[Tensor, " n"], Float[Tensor, "q f"]] | None
+    ) -> tuple[Int[Tensor, " n"], Float[Tensor, "k f"]]:
+        """The kind of each atom, of those that occur, and what all atoms of a kind begin with."""
+        kind, scalars = self.species(graph.numbers), self.embedding.weight
+        if marks is not None:
+            mark, added = marks
+            kind = kind * len(added) + mark
+            scalars = (scalars[:, None] + added).flatten(0, 1)
+        present, kind = torch.unique(kind, return_inverse=True)
+        return kind, scalars[present]
+
+    def aggregates(
+        self, graph: Graph, kind: Int[Tensor, " n"], kinds: int
+    ) -> tuple[DenseMessages, DenseMessages | EdgeMessages]:
+        """The sums over neighbours on this graph: the first block's, whose senders are the kinds of
+        atoms in each structure, and that of the other blocks.
+        """
         if abs(graph.cutoff - self.cutoff) > 1e-6:
             raise ValueError(
                 f"the graph's neighbours reach {graph.cutoff} Å, the network's cutoff is "
@@ -117,7 +140,10 @@ class PaiNN(nn.Module):
             raise ValueError(
                 f"the graph is in {graph.vectors.dtype}, the network {precision}: convert one"
             )
-        largest = int(torch.bincount(graph.batch).max())
-        if self.messages == "dense" or (self.messages == "auto" and largest <= DENSE_UP_TO):
-            return DenseMessages.of(graph, self.n_radial, self.features)
-        return EdgeMessages.of(graph, self.n_radial)
+        atoms = Layout.of(graph.batch, graph.n_structures)
+        senders = [(Layout.filled(atoms.b, kinds, kind.device), kind)]
+        dense = self.messages == "dense" or (self.messages == "auto" and atoms.m <= DENSE_UP_TO)
+        if dense:
+            senders.append((atoms, atoms.slots))
+        first, *others = dense_messages(graph, self.n_radial, self.features, atoms, senders)
+        return first, others[0] if dense else EdgeMessages.of(graph, self.n_radial)

@@ -20,11 +20,15 @@ def radial_basis(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor,
     linear in these n + 1 functions, which is what lets messages be summed over periodic images
     before any filter is applied.
     """
+    return gaussians(d, n, cutoff) * cosine_cutoff(d, cutoff)[:, None]
+
+
+def gaussians(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor, "e {n}+1"]:
+    """Those of `radial_basis`, without the cutoff function."""
     # exp(-x²), x = (d / spacing - k) / sqrt(2), and for the constant x = 0 d - 0
     centres = torch.arange(n + 1, dtype=d.dtype, device=d.device)
     slopes = torch.ones_like(centres)
     centres[-1] = slopes[-1] = 0.0
     scale = math.sqrt(0.5) * (n - 1) / cutoff
     x = torch.addcmul(-math.sqrt(0.5) * centres, (scale * d)[:, None], slopes)
-    gaussians = torch.exp(torch.addcmul(x.new_zeros(()), x, x, value=-1.0))
-    return gaussians * cosine_cutoff(d, cutoff)[:, None]
+    return torch.exp(torch.addcmul(x.new_zeros(()), x, x, value=-1.0))
