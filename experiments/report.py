@@ -1,7 +1,8 @@
-"""Publish a finished quickstart run: its picture, its numbers, and the README's table of them.
+"""Publish a finished run: its picture, its numbers, and the README's table of them.
 
-Adds the run to docs/results.json under the name of its folder, draws docs/overview.png (of the
-first run there) and rewrites the README between its markers: the text says what the files say.
+A quickstart run is added to docs/results.json under the name of its folder, and docs/overview.png
+drawn (of the first run there); of a benchmark come docs/speed.json and docs/growth.png. The README
+is rewritten between its markers: the text says what the files say.
 """
 
 import argparse
@@ -9,7 +10,9 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,13 @@ ROWS = (
 )
 
 
+SPEED_FORMS: dict[str, Callable[[float], str]] = {
+    "ratio": "{:.1f}×".format,
+    "share": "{:.0%}".format,
+    "bytes": lambda value: f"{value / 1e9:.2f} GB",
+}
+
+
 def results_table(results: dict[str, Any]) -> str:
     """Markdown: one column per run of docs/results.json and one for random search; the commands."""
     first = next(iter(results.values()))["summary"]
@@ -51,6 +61,36 @@ def results_table(results: dict[str, Any]) -> str:
         for name, run in results.items()
     ]
     return "\n".join([_rows(lines), "", *commands])
+
+
+def speed_table(speed: dict[str, Any]) -> str:
+    """Markdown: what docs/speed.json compares, and where and how it was measured."""
+    record = speed["record"]
+    header = ["task", "per second", "beside", "reached", "lowest to highest", "goal"]
+    lines = [header, ["---"] * len(header)]
+    for one in record["reached"]:
+        form, goal = SPEED_FORMS[one["kind"]], one["goal"]
+        rate = record["times"].get(one["task"], {}).get("per_second")
+        limit = "" if goal is None else form(goal["at_least"])
+        low, high = form(one["low"]), form(one["high"])
+        lines.append([
+            one["task"].replace("_", " "),
+            "–" if rate is None else f"{rate['median']:.3g}",
+            one["beside"],
+            form(one["median"]),
+            "–" if low == high else f"{low} to {high}",
+            "–" if goal is None else f"{'under' if goal['below'] else 'at least'} {limit}",
+        ])  # fmt: skip
+    machine = {key: np.median([m[key] for m in record["machine"]]) for key in record["machine"][0]}
+    peers = "".join(
+        f", {name} {versions[name.lower()]}" for name, versions in record["peers"].items()
+    )
+    told = (
+        f"- `{speed['command']}`; {record['processor']}, threads: {record['threads']}, "
+        f"{machine['matrix_rate'] / 1e9:.0f} GFLOP/s in matrix products, "
+        f"{machine['bandwidth'] / 1e9:.0f} GB/s; torch {speed['environment']['torch']}{peers}"
+    )
+    return "\n".join([_rows(lines), "", told])
 
 
 def overview(home: Path) -> np.ndarray:
@@ -82,28 +122,58 @@ def overview(home: Path) -> np.ndarray:
     return np.vstack([_pixels(above), _pixels(below)])
 
 
-def command_of(config: dict[str, Any]) -> str:
-    """What somebody types to repeat a quickstart run with this config."""
+def command_of(config: dict[str, Any], entry: str = "quickstart") -> str:
+    """What somebody types to repeat a run with this config."""
     from omegaconf import OmegaConf
 
     from experiments import cli
     from experiments.quickstart import MAY_CHANGE
+    from experiments.runfolder import flattened
 
-    usual: Any = OmegaConf.to_container(cli.load("quickstart"))
-    changed = {k: v for k, v in config.items() if k not in MAY_CHANGE and v != usual.get(k)}
-    if not changed:
+    plain: Any = OmegaConf.to_container(cli.load(entry))
+    usual, ours = flattened(plain), flattened(config)
+    changed = {k: v for k, v in ours.items() if k not in MAY_CHANGE and v != usual.get(k)}
+    if entry == "quickstart" and not changed:
         return "make quickstart"
     written = (f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in changed.items())
-    return " ".join(["python -m experiments.quickstart", *map(shlex.quote, written)])
+    return " ".join([f"python -m experiments.{entry}", *map(shlex.quote, written)])
 
 
 def publish(home: Path, docs: Path, readme: Path) -> None:
-    """Write all three; ValueError for a folder that is no finished quickstart run."""
-    from matplotlib.image import imsave
-
+    """Write all that belongs to the run; ValueError for a folder of no such or no finished run."""
     from experiments.runfolder import RunFolder
 
     run = RunFolder.existing(home)
+    docs.mkdir(exist_ok=True)
+    if (run.path / "benchmark.json").is_file():
+        _publish_speed(run, docs, readme)
+    else:
+        _publish_results(run, docs, readme)
+
+
+def _publish_speed(run: Any, docs: Path, readme: Path) -> None:
+    config = run.config
+    for python in config["peers"]:  # where they are installed is nobody else's business
+        if config["peers"][python] is not None:
+            config["peers"][python] = "PYTHON"
+    config["name"] = "speed"
+    speed = {
+        "command": command_of(config, "benchmark"),
+        "environment": json.loads((run.path / "environment.json").read_text(encoding="utf-8")),
+        "record": json.loads((run.path / "benchmark.json").read_text(encoding="utf-8")),
+    }
+    text = fill(readme.read_text(encoding="utf-8"), "speed", speed_table(speed))
+    (docs / "speed.json").write_text(
+        json.dumps(speed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    shutil.copy(run.path / "figures/growth.png", docs / "growth.png")
+    readme.write_text(text, encoding="utf-8")
+
+
+def _publish_results(run: Any, docs: Path, readme: Path) -> None:
+    from matplotlib.image import imsave
+
+    home = run.path
     if "seconds/all" not in run.summary:
         raise ValueError(f"{home} is not a finished quickstart run: its summary has no seconds/all")
     file = docs / "results.json"
@@ -116,21 +186,21 @@ def publish(home: Path, docs: Path, readme: Path) -> None:
         "environment": environment,
         "summary": run.summary,
     }
-    docs.mkdir(exist_ok=True)
     if next(iter(results)) == run.name:
         imsave(docs / "overview.png", overview(home), pil_kwargs={"optimize": True})
     file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    readme.write_text(fill(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
+    text = fill(readme.read_text(encoding="utf-8"), "results", results_table(results))
+    readme.write_text(text, encoding="utf-8")
 
 
-def fill(text: str, results: dict[str, Any]) -> str:
-    """The README's `text` with the table between its markers."""
-    block = f"<!-- results -->\n{results_table(results)}\n<!-- /results -->"
+def fill(text: str, name: str, table: str) -> str:
+    """The README's `text` with this table between the markers of that name."""
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
     new, count = re.subn(
-        r"<!-- results -->\n.*?<!-- /results -->", lambda _: block, text, flags=re.S
+        f"{first}\n.*?{last}", lambda _: f"{first}\n{table}\n{last}", text, flags=re.S
     )
     if count != 1:
-        raise ValueError("the README needs one block from <!-- results --> to <!-- /results -->")
+        raise ValueError(f"the README needs one block from {first} to {last}")
     return new
 
 
@@ -166,7 +236,7 @@ def _rows(lines: list[list[str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="experiments.report", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a finished quickstart run")
+    parser.add_argument("run", type=Path, help="folder of a quickstart run or a benchmark")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     arguments = parser.parse_args()
@@ -175,9 +245,7 @@ def main() -> None:
     except ValueError as error:
         print(f"report: {error}", file=sys.stderr)
         sys.exit(2)
-    print(
-        f"written: {arguments.docs}/overview.png, {arguments.docs}/results.json, {arguments.readme}"
-    )
+    print(f"written: {arguments.docs} and {arguments.readme}")
 
 
 if __name__ == "__main__":

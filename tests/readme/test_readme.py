@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PLAIN = " ".join(README.split())  # sentences, wherever their lines break
 RESULTS = ROOT / "docs/results.json"
+SPEED = ROOT / "docs/speed.json"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("packages/*/README.md"))]
 NAMED_CODE = re.compile(r"\[`([\w.]+)`\]\(((?:packages|experiments|tests)/[^)]+\.py)\)")
 
@@ -117,12 +118,20 @@ def test_the_map_is_complete(equation):
 def test_the_numbers_are_those_of_the_runs():
     assert RESULTS.is_file(), "publish a run: python -m experiments.report runs/quickstart/ag6o3"
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    assert report.fill(README, results) == README
+    assert report.fill(README, "results", report.results_table(results)) == README
     for run in results.values():
         assert set(run) == {"command", "seed", "machine", "environment", "summary"}
         required = {key for _, _, *keys in report.ROWS for key in keys if key}
         assert required <= set(run["summary"])
     assert next(iter(results.values()))["command"] == "make quickstart"  # as the caption says
+
+
+def test_the_speeds_are_those_of_the_benchmark():
+    assert SPEED.is_file(), "publish one: python -m experiments.report runs/benchmark/speed"
+    speed = json.loads(SPEED.read_text(encoding="utf-8"))
+    assert report.fill(README, "speed", report.speed_table(speed)) == README
+    assert "AGeDi" in speed["record"]["peers"]
+    assert {"sampling p3x3 guided", "sampling p4x4"} <= set(speed["record"]["times"])
 
 
 def test_the_sizes_of_the_shipped_sets_are_true():

@@ -95,9 +95,8 @@ def test_a_second_run_is_a_second_column_and_the_picture_stays(site):
     assert cli.load("quickstart", words[3:]) == cli.load(
         "quickstart", ["name=vp", "seed=3", change]
     )
-    assert (
-        report.fill((site / "README.md").read_text(), results) == (site / "README.md").read_text()
-    )
+    text = (site / "README.md").read_text()
+    assert report.fill(text, "results", report.results_table(results)) == text
 
 
 def test_what_is_no_finished_run_is_refused(site):
@@ -114,9 +113,7 @@ def test_what_is_no_finished_run_is_refused(site):
     assert (site / "README.md").read_text() == README
     assert not (site / "docs/results.json").exists()
     with pytest.raises(ValueError, match="<!-- results -->"):
-        report.fill(
-            "no markers", {"a": {"summary": SUMMARY, "command": "", "seed": 0, "machine": ""}}
-        )
+        report.fill("no markers", "results", "a table")
     ended = subprocess.run(
         [sys.executable, "-m", "experiments.report", str(site / "nowhere")],
         cwd=report.ROOT, capture_output=True, text=True,
