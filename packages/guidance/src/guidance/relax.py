@@ -32,6 +32,8 @@ class Relaxation(Generic[G]):
     graph: G
     energy: Float[Tensor, " b"]
     """eV, at these positions; NaN if a structure was broken from the start."""
+    forces: Float[Tensor, "n 3"]
+    """eV/Å, at these positions, as the force field tells them, on frozen atoms too."""
     fmax: Float[Tensor, " b"]
     """Length of the largest force on a mobile atom, eV/Å."""
     steps: Int[Tensor, " b"]
@@ -110,25 +112,26 @@ def _minimise(
     if max_steps < 0:
         raise ValueError(f"The number of steps must not be negative, not {max_steps}.")
     batch, b = graph.batch, graph.n_structures
-    evaluate = _Evaluation(graph, force_field, select)
+    evaluate = Evaluation(graph, force_field, select)
     running = torch.ones(b, dtype=torch.bool, device=batch.device)
     finite, converged = running, ~running
     steps = torch.zeros_like(running, dtype=torch.int64)
     positions = trial = graph.positions
-    forces = torch.full_like(positions, torch.nan)
+    told = forces = torch.full_like(positions, torch.nan)
     energy = largest = positions.new_full((b,), torch.nan)
     for k in range(max_steps + 1):
-        new_energy, new_forces = evaluate(trial, running)
-        new_forces = _confined(mobile_only(new_forces, graph), trial, graph, window)
-        finite = finite & (~running | _is_finite(new_energy, new_forces, batch))
+        new_energy, new_told = evaluate(trial, running)
+        new_forces = _confined(mobile_only(new_told, graph), trial, graph, window)
+        finite = finite & (~running | is_finite(new_energy, new_forces, batch))
         running = running & finite
         energy = torch.where(running, new_energy, energy)
+        told = torch.where(running[batch, None], new_told, told)
         forces = torch.where(running[batch, None], new_forces, forces)
         positions = torch.where(running[batch, None], trial, positions)
-        largest = torch.where(running, _largest(forces, batch, b), largest)
+        largest = torch.where(running, longest(forces, batch, b), largest)
         converged = converged | (running & (largest <= fmax))
         running = running & ~converged
-        state = Relaxation(graph.at(positions), energy, largest, steps, converged, finite)
+        state = Relaxation(graph.at(positions), energy, told, largest, steps, converged, finite)
         if observe is not None:
             observe(state)
         if k == max_steps or not running.any():
@@ -139,7 +142,7 @@ def _minimise(
     return state
 
 
-class _Evaluation(Generic[G]):
+class Evaluation(Generic[G]):
     """The force field on the running structures; what it says of others is not to be used."""
 
     def __init__(
@@ -189,8 +192,8 @@ class QuasiNewton:
             self.remember(positions - self.last[0], self.last[1] - forces)
         self.last = positions, forces
         step = self.inverse_hessian(forces)
-        longest = _largest(step, self.batch, self.b)
-        return step * (self.max_step / longest.clamp(min=self.max_step))[self.batch, None]
+        way = longest(step, self.batch, self.b)
+        return step * (self.max_step / way.clamp(min=self.max_step))[self.batch, None]
 
     def remember(self, s: Tensor, y: Tensor) -> None:
         sy, yy, ss = self.dot(s, y), self.dot(y, y), self.dot(s, s)
@@ -228,13 +231,13 @@ def _clamped(positions: Tensor, graph: G, window: Tensor | None) -> Tensor:
     return torch.cat([positions[:, :2], positions[:, 2].clamp(low, high)[:, None]], dim=1)
 
 
-def _largest(vectors: Tensor, batch: Tensor, b: int) -> Tensor:
+def longest(vectors: Tensor, batch: Tensor, b: int) -> Tensor:
     """Length of each structure's longest vector."""
     lengths = torch.linalg.vector_norm(vectors, dim=1)
     return lengths.new_zeros(b).scatter_reduce(0, batch, lengths, "amax")
 
 
-def _is_finite(energy: Tensor, forces: Tensor, batch: Tensor) -> Tensor:
+def is_finite(energy: Tensor, forces: Tensor, batch: Tensor) -> Tensor:
     broken = torch.zeros_like(energy, dtype=torch.bool)
     broken[batch[~forces.isfinite().all(dim=1)]] = True
     return energy.isfinite() & ~broken

@@ -127,6 +127,23 @@ class Graph:
             backend=backend,
         )
 
+    def select(self, which: Bool[Tensor, " b"]) -> "Graph":
+        """The structures that are True."""
+        atoms = which[self.batch]
+        number = which.cumsum(0) - 1
+        return replace(
+            self,
+            positions=self.positions[atoms],
+            numbers=self.numbers[atoms],
+            mobile=self.mobile[atoms],
+            batch=number[self.batch[atoms]],
+            cell=self.cell[which],
+            pbc=self.pbc[which],
+            window=self.window[which],
+            energy=self.energy[which] if self.energy is not None else None,
+            forces=self.forces[atoms] if self.forces is not None else None,
+        )
+
     def split(self) -> list["Graph"]:
         """One graph per structure."""
         counts = self.counts.tolist()

@@ -1,0 +1,137 @@
+"""Relaxation on a reference, planned on a surrogate: right whatever the surrogate is worth."""
+
+import math
+
+import pytest
+import torch
+
+from guidance import refine, relax
+from tests.guidance.physics import graph_of, harmonic, lennard_jones, overlayer, select
+
+SEEDS = range(6)
+FMAX = 0.02
+
+
+def skewed(graph):
+    """Lennard-Jones that is a third too stiff, in a weak field."""
+    energy, forces = lennard_jones(graph)
+    pull, pulling = harmonic(0.05, (0.0, 0.0, 14.0))(graph)
+    return 1.3 * energy + pull, 1.3 * forces + pulling
+
+
+def nothing(graph):
+    zeros = torch.zeros_like(graph.positions)
+    return zeros.new_zeros(graph.n_structures), zeros
+
+
+def opposite(graph):
+    energy, forces = lennard_jones(graph)
+    return -energy, -forces
+
+
+@pytest.fixture(scope="module")
+def overlayers():
+    return graph_of(*(overlayer(seed) for seed in SEEDS))
+
+
+def largest(graph, forces):
+    lengths = torch.where(graph.mobile, forces.norm(dim=1), 0.0)
+    return torch.stack([lengths[graph.batch == b].max() for b in range(graph.n_structures)])
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "max_steps"),
+    [(lennard_jones, 60), (skewed, 60), (nothing, 600), (opposite, 600)],
+    ids=["the reference", "skewed", "nothing", "opposite"],
+)
+def test_it_ends_in_minima_of_the_reference(overlayers, surrogate, max_steps):
+    done = refine(overlayers, lennard_jones, surrogate, select, FMAX, max_steps)
+    energy, forces = lennard_jones(done.graph)
+    assert done.converged.all()
+    assert done.finite.all()
+    assert (largest(done.graph, forces) <= FMAX).all()
+    torch.testing.assert_close(done.energy, energy, rtol=0, atol=1e-12)
+    torch.testing.assert_close(done.forces, forces, rtol=0, atol=1e-12)
+    torch.testing.assert_close(done.fmax, largest(done.graph, forces), rtol=0, atol=1e-12)
+    frozen = ~overlayers.mobile
+    assert torch.equal(done.graph.positions[frozen], overlayers.positions[frozen])
+
+
+def test_a_good_surrogate_saves_most_calls(overlayers):
+    """Begun where relaxation on the surrogate ends, as a search does."""
+    alone = relax(overlayers, lennard_jones, FMAX)
+    begin = relax(overlayers, skewed, FMAX).graph
+    planned = refine(begin, lennard_jones, skewed, select, FMAX)
+    assert planned.converged.all()
+    assert (planned.steps + 1).sum() < (alone.steps + 1).sum() / 3
+
+
+def test_energies_fall_and_no_atom_leaves_the_radius(overlayers):
+    states = []
+    done = refine(overlayers, lennard_jones, skewed, select, FMAX, observe=states.append)
+    energies = torch.stack([state.energy for state in states])
+    settled = (energies[1:] > energies[:-1]) & ~torch.stack([s.converged for s in states[1:]])
+    assert not settled.any()
+    assert len(states) == done.steps.max() + 1
+    first = (states[1].graph.positions - overlayers.positions).norm(dim=1).max()
+    assert 0 < first <= 0.3 + 1e-12
+
+
+def test_finished_structures_are_not_asked_about(overlayers):
+    asked = []
+
+    def counted(graph):
+        asked.append(graph.n_structures)
+        return lennard_jones(graph)
+
+    done = refine(overlayers, counted, skewed, select, FMAX)
+    assert sum(asked) == (done.steps + 1).sum().item() < len(asked) * len(SEEDS)
+
+
+def test_each_structure_goes_the_same_way_in_any_batch(overlayers):
+    together = refine(overlayers, lennard_jones, skewed, select, FMAX)
+    for index, graph in enumerate(overlayers.split()):
+        alone = refine(graph, lennard_jones, skewed, select, FMAX)
+        ours = together.graph.positions[together.graph.batch == index]
+        assert alone.steps.item() == together.steps[index].item()
+        torch.testing.assert_close(alone.graph.positions, ours, rtol=0, atol=1e-8)
+
+
+def test_what_breaks_stops_at_its_last_finite_positions(overlayers):
+    calls = []
+
+    def breaks_at_third_call(graph):
+        calls.append(graph)
+        energy, forces = lennard_jones(graph)
+        if len(calls) == 3:
+            energy[2] = math.nan
+        return energy, forces
+
+    done = refine(overlayers, breaks_at_third_call, skewed, select, FMAX)
+    assert done.finite.tolist() == [True, True, False, True, True, True]
+    assert done.converged.tolist() == done.finite.tolist()
+    assert done.steps[2] == 2
+    energy, _ = lennard_jones(done.graph)
+    torch.testing.assert_close(done.energy, energy, rtol=0, atol=1e-12)
+
+
+def test_where_the_surrogate_errs_too_much_it_begins_elsewhere(overlayers):
+    """The fourth structure is put where its atoms overlap, the others are where they were."""
+    begin = overlayers.positions.clone()
+    atoms = torch.nonzero((overlayers.batch == 3) & overlayers.mobile).flatten()
+    begin[atoms[0]] = begin[atoms[1]] + torch.tensor([1.6, 0.0, 0.0])
+    states = []
+    done = refine(
+        overlayers.at(begin), lennard_jones, nothing, select, FMAX, 600,
+        otherwise=overlayers.positions, trust=200.0, observe=states.append,
+    )  # fmt: skip
+    assert torch.equal(states[0].graph.positions, begin)
+    assert torch.equal(states[1].graph.positions, overlayers.positions)
+    assert states[1].steps.tolist() == [0, 0, 0, 1, 0, 0]
+    assert done.converged.all()
+
+
+@pytest.mark.parametrize("wrong", [{"fmax": 0.0}, {"max_steps": -1}, {"trust": 0.0}])
+def test_bad_numbers_are_refused(overlayers, wrong):
+    with pytest.raises(ValueError, match="must be positive and max_steps not negative"):
+        refine(overlayers, lennard_jones, skewed, select, **wrong)
