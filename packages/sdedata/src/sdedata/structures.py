@@ -225,6 +225,13 @@ class StructureSet:
         )
 
     @classmethod
+    def empty(cls) -> "StructureSet":
+        """Nothing: what is left where nothing was found."""
+        row, no = np.zeros((0, 3)), np.zeros(0, dtype=int)
+        false = np.zeros(0, dtype=bool)
+        return cls(no, no, row, false, np.zeros((0, 3, 3)), row.astype(bool), np.zeros(0), row)
+
+    @classmethod
     def read(cls, path: str | Path, cache: str | Path | None = None) -> "StructureSet":
         """A packed npz, or any file that ASE reads.
 
