@@ -1,11 +1,14 @@
 """Random structure search: relaxed minima, with their paths, from any ASE calculator.
 
-Writes each candidate as it is done; the same command continues after a kill. At the end the minima
-(npz and extxyz), frames of the relaxations, and the counts per stoichiometry (Fig. 2b).
+Once there are some minima, a force field is trained on their paths and plans the relaxations of the
+others; the calculator has the last word on each (`guidance.refine`). The same command continues
+after a kill. At the end the minima (npz and extxyz), frames of the relaxations, and the counts per
+stoichiometry (Fig. 2b).
 """
 
+from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
 from experiments.build import build, frozen_key
+from experiments.data import load_set
 from experiments.progress import progress, say
 from experiments.runfolder import RunFolder
-from experiments.search import Candidate, read_trajectory, search
+from experiments.search import Task, read, search
 from experiments.workers import require_success, workers
-from sdedata.dataset import concatenate, counts_table, thin
+from sdedata import shipped
+from sdedata.dataset import concatenate, counts_table, inside_window, thin
 from sdedata.rss import random_surface
 from sdedata.structures import StructureSet
 from sdedata.template import Template
+
+MAY_CHANGE = ("n_per_composition", "executor", "tracking", "output")
+SAME = ("seed", "template", "compositions", "min_distances", "relaxation", "calculator")
+"""What one set has in common: two that differ here are never put together."""
+LEARNT = (0.3, 9.0)
+"""Å above the slab: overlayers that the surrogate learns from; others are sinking or flying off."""
 
 
 def run(config: DictConfig) -> dict[str, Any]:
@@ -30,16 +41,28 @@ def run(config: DictConfig) -> dict[str, Any]:
     from experiments.tracking import Tracker
 
     template = Template.load(config.template.slab, tuple(config.template.window or (1.0, 4.5)))
-    candidates = plan(config, template, Path(config.output) / "generate_data" / config.name)
-    build(config.calculator)  # a calculator that cannot be built is told before any worker starts
-    folder = RunFolder(candidates[0].path.parents[1])
-    folder.save_config(
-        _plain(config), may_change=("n_per_composition", "executor", "tracking", "output")
-    )
+    for composition in config.compositions:  # what cannot be drawn is told before any worker starts
+        random_surface(template, composition, np.random.default_rng(0), config.min_distances)
+    build(config.calculator)  # likewise a calculator that cannot be built
+    base = extended(config)
+    done = 0 if base is None else 1 + int(base.frames.info["index"].max())
+    total = config.n_per_composition * len(config.compositions)
+    folder = RunFolder(Path(config.output) / "generate_data" / config.name)
+    folder.save_config(_plain(config), may_change=MAY_CHANGE)
     folder.save_environment()
+    tasks: list[Task] = []
     with Tracker(folder, **_plain(config.tracking), name=config.name) as tracker:
-        failed = _search_all(config, candidates, tracker)
-        minima, frames = pack(candidates, config.frames_per_minimum, _meta(config))
+        for start, stop in rounds(done, total, config.surrogate):
+            surrogate = None
+            if config.surrogate is not None and start >= config.surrogate.first:
+                frames = pack(base, tasks, config.frames_per_minimum).frames
+                surrogate = trained(config, frames, folder.path / f"surrogate/{start}")
+            new = plan(config, template, folder.path, range(start, stop), surrogate)
+            _search_all(config, new, start, total, tracker)
+            tasks += new
+        found = pack(base, tasks, config.frames_per_minimum)
+        require_success(len(found.failed), total - done, (found.failed or [""])[-1], last=True)
+        minima, frames = (replace(s, meta=_meta(config)) for s in (found.minima, found.frames))
         minima.write(folder / "minima.npz")
         minima.write(folder / "minima.extxyz")
         frames.write(folder / "frames.npz")
@@ -50,8 +73,8 @@ def run(config: DictConfig) -> dict[str, Any]:
         summary = {
             "data/minima": len(minima),
             "data/frames": len(frames),
-            "data/candidates": len(candidates),
-            "data/failed": failed,
+            "data/candidates": total,
+            "data/failed": len(found.failed),
             "data/relax_steps_mean": float(np.mean(minima.info["relax_steps"])),
             "data/digest": minima.digest,
         }
@@ -60,48 +83,110 @@ def run(config: DictConfig) -> dict[str, Any]:
     return summary
 
 
-def plan(config: DictConfig, template: Template, folder: Path) -> list[Candidate]:
-    """Every candidate of the search; its index decides its composition and all that is random."""
+@dataclass(frozen=True)
+class Found:
+    """Converged minima, thinned frames of all relaxations, and why candidates failed."""
+
+    minima: StructureSet
+    frames: StructureSet
+    failed: list[str]
+
+
+def extended(config: DictConfig) -> Found | None:
+    """The set that this search goes on from, if any; ValueError if it was made in another way."""
+    name = config.extend
+    if name is None:
+        return None
+    minima = load_set(name)
+    for key in SAME:
+        theirs, ours = minima.meta.get(key), _plain(config[key])
+        if theirs != ours:
+            raise ValueError(
+                f"extend={name} was made with {key}={theirs}, this search has {key}={ours}: "
+                "such minima are not put together"
+            )
+    known = name in shipped.names()
+    frames = load_set(f"{name}_frames" if known else str(Path(name).with_name("frames.npz")))
+    return Found(minima, frames, [])
+
+
+def rounds(done: int, total: int, surrogate: Any) -> Iterator[tuple[int, int]]:
+    """Ranges of candidates: the surrogate, if any, is trained anew before each that follows on
+    enough of them, and so whenever there are `growth` times more.
+    """
+    while done < total:
+        stop = total
+        if surrogate is not None:
+            stop = min(total, max(surrogate.first, int(done * surrogate.growth)))
+        yield done, stop
+        done = stop
+
+
+def plan(
+    config: DictConfig,
+    template: Template,
+    folder: Path,
+    indices: range,
+    surrogate: str | None,
+) -> list[Task]:
+    """The search for these candidates; an index decides composition and all that is random."""
     compositions = list(config.compositions)
-    for composition in compositions:  # what cannot be drawn is told before any worker starts
-        random_surface(template, composition, np.random.default_rng(0), config.min_distances)
+    size = config.task_size
     return [
-        Candidate(
-            index=index,
-            composition=compositions[index % len(compositions)],
+        Task(
+            candidates=tuple(
+                (index, compositions[index % len(compositions)]) for index in indices[k : k + size]
+            ),
             seed=config.seed,
             template=template,
             calculator=frozen_key(config.calculator),
             min_distances=_plain(config.min_distances),
             relaxation=_plain(config.relaxation),
+            surrogate=surrogate,
             folder=str(folder / "candidates"),
         )
-        for index in range(config.n_per_composition * len(compositions))
+        for k in range(0, len(indices), size)
     ]
 
 
-def pack(
-    candidates: list[Candidate], frames_per_minimum: int, meta: dict[str, Any]
-) -> tuple[StructureSet, StructureSet]:
-    """The converged minima of the candidates, and thinned frames of all their relaxations."""
-    minima, frames = [], []
-    for candidate in candidates:
-        if not candidate.path.is_file():
-            continue
-        trajectory, row = read_trajectory(candidate.path)
-        facts = {
-            "index": candidate.index,
-            "seed": candidate.seed,
-            "relax_steps": trajectory.steps,
-            "energy_initial": float(trajectory.energies[0]),
-        }
-        if row["converged"]:
-            minima.append(_set(trajectory, [trajectory.steps], facts))
-        kept = thin(trajectory.energies, trajectory.forces, frames_per_minimum)
-        frames.append(_set(trajectory, kept, facts))
+def trained(config: DictConfig, frames: StructureSet, home: Path) -> str:
+    """A force field that learnt these frames, as a file; it is trained but once."""
+    from experiments import train
+
+    model = home / "train/forcefield/model.pt"
+    if not model.is_file():
+        data = home / "frames.npz"
+        frames.select(inside_window(frames, LEARNT)).write(data)
+        command = [
+            "task=forcefield", "name=forcefield", f"output={home}", f"data.path={data}",
+            f"data.window=[{LEARNT[0]},{LEARNT[1]}]", "data.max_repeats=1", f"seed={config.seed}",
+            "tracking.mode=disabled", *config.surrogate.training,
+        ]  # fmt: skip
+        train.run(cli.load("train", command))
+    return str(model)
+
+
+def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> Found:
+    """What the tasks found, after what the search goes on from."""
+    minima = [] if base is None else [base.minima]
+    frames = [] if base is None else [base.frames]
+    failed: list[str] = []
+    for task in tasks:
+        found, rows = read(task.path)
+        for row in rows:
+            if "failed" in row:
+                failed.append(row["failed"])
+            if len(found) == 0 or row["index"] not in found.info["index"]:
+                continue
+            path = found.select(found.info["index"] == row["index"])
+            path = replace(path, info=path.info | {"seed": np.full(len(path), task.seed)})
+            if row["converged"]:
+                minima.append(path.select([len(path) - 1]))
+            forces = path.forces.reshape(len(path), -1, 3)
+            frames.append(path.select(thin(path.energy, forces, frames_per_minimum)))
     if not minima:
         raise ValueError("no candidate relaxed to a minimum: raise relaxation.max_steps")
-    return replace(concatenate(minima), meta=meta), replace(concatenate(frames), meta=meta)
+    return Found(concatenate(minima), concatenate(frames), failed)
 
 
 def counts_by_subset(minima: StructureSet) -> dict[str, dict[str, int]]:
@@ -113,51 +198,33 @@ def counts_by_subset(minima: StructureSet) -> dict[str, dict[str, int]]:
     }
 
 
-def _set(trajectory: Any, which: Any, facts: dict[str, Any]) -> StructureSet:
-    which = np.asarray(which)
-    k, n = len(which), len(trajectory.numbers)
-    return StructureSet(
-        counts=np.full(k, n),
-        numbers=np.tile(trajectory.numbers, k),
-        positions=trajectory.positions[which].reshape(-1, 3).astype(float),
-        fixed=np.tile(trajectory.fixed, k),
-        cell=np.tile(trajectory.cell, (k, 1, 1)),
-        pbc=np.tile(trajectory.pbc, (k, 1)),
-        energy=trajectory.energies[which],
-        forces=trajectory.forces[which].reshape(-1, 3).astype(float),
-        info={key: np.full(k, value) for key, value in facts.items()} | {"step": which},
-    )
-
-
-def _search_all(config: DictConfig, candidates: list[Candidate], tracker: Any) -> int:
-    """Carry out what is not done yet; returns how many failed. Too many failures stop the run."""
-    missing = [c for c in candidates if not c.path.is_file()]
+def _search_all(
+    config: DictConfig, tasks: Sequence[Task], start: int, total: int, tracker: Any
+) -> None:
+    """Carry out what is not done yet; too many failures stop the search."""
+    missing = [task for task in tasks if not task.path.is_file()]
     if not missing:
-        return 0
-    failed, done = 0, len(candidates) - len(missing)
-    reason = ""
+        return
+    done = start + sum(len(task.candidates) for task in tasks if task not in missing)
+    failed, n, reason = 0, 0, ""
     with workers(config.executor) as executor:
-        futures = [executor.submit(search, candidate) for candidate in missing]
-        finished = progress(as_completed(futures), "search", len(candidates), done)
-        for n, future in enumerate(finished, start=1):
-            row = future.result()
+        futures = [executor.submit(search, task) for task in missing]
+        rows = (row for future in as_completed(futures) for row in future.result())
+        for n, row in enumerate(progress(rows, "search", total, done), start=1):
             tracker.log({"event": "candidate", **row})
             if "failed" in row:
                 failed, reason = failed + 1, row["failed"]
-                require_success(failed, done + n, reason)
-    require_success(failed, len(candidates), reason, last=True)
-    return failed
+                require_success(failed, n, reason)
+    require_success(failed, n, reason, last=True)
 
 
 def _meta(config: DictConfig) -> dict[str, Any]:
     """Provenance: what somebody needs to judge these numbers, or to make more of them."""
     from experiments.runfolder import versions
 
-    keys = ("seed", "template", "compositions", "min_distances", "relaxation", "calculator")
     return {
         "name": config.name,
-        "optimizer": "guidance.LBFGS",
-        **{key: _plain(config[key]) for key in keys},
+        **{key: _plain(config[key]) for key in (*SAME, "surrogate", "extend")},
         "versions": {
             k: v for k, v in versions().items() if k in ("ase", "chgnet", "torch", "numpy")
         },

@@ -94,6 +94,12 @@ class Relaxation(Section):
     max_step: Positive
 
 
+class Surrogate(Section):
+    first: Count
+    growth: Annotated[float, Gt(1)]
+    training: list[str]
+
+
 class GenerateData(Run):
     template: Template
     compositions: Annotated[list[Formula], Field(min_length=1)]
@@ -101,6 +107,9 @@ class GenerateData(Run):
     min_distances: dict[str, Positive]
     relaxation: Relaxation
     frames_per_minimum: Annotated[int, Ge(2)]
+    task_size: Count
+    surrogate: Surrogate | None
+    extend: str | None
     calculator: Target
     executor: Workers
 

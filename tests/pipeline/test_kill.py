@@ -38,7 +38,7 @@ def test_generate_data(world, tmp_path):
     """With two real worker processes, which end with their killed parent."""
     same = [
         "name=c2x8", "compositions=[Ag3,Ag2O]", "n_per_composition=4", f"output={tmp_path}",
-        "calculator=emt", "tracking.mode=disabled",
+        "calculator=emt", "tracking.mode=disabled", "task_size=1",
     ]  # fmt: skip
     folder = tmp_path / "generate_data/c2x8"
     process = start("generate_data", *same, "executor.max_workers=2")

@@ -1,0 +1,139 @@
+"""Random structure search that is planned by a force field, in rounds, and that may be killed."""
+
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from ase.calculators.emt import EMT
+
+from experiments import cli
+from experiments.generate_data import rounds
+from experiments.search import Reference, labels_of
+from sdedata import Graph, StructureSet, Template, collate
+from tests.tiny import NETWORK, NoOxygen, run, start
+
+TRAINING = [*NETWORK, "train.steps=150", "train.batch_size=8", "threads=1", "train.warmup=5"]
+SAME = [
+    "calculator=emt", "tracking.mode=disabled", "compositions=[Ag3,Ag2O]", "task_size=2",
+    "surrogate.first=8", "surrogate.growth=2", f"surrogate.training={TRAINING}",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """24 candidates: 8 by the calculator alone, 8 and 8 planned by a force field each."""
+    home = tmp_path_factory.mktemp("search")
+    summary = run(
+        "generate_data", *SAME, "executor=threads", "n_per_composition=12", f"output={home}",
+        "name=whole",
+    )  # fmt: skip
+    return home / "generate_data/whole", summary
+
+
+def test_rounds():
+    surrogate = cli.load("generate_data").surrogate
+    surrogate.first, surrogate.growth = 10, 3.0
+    assert list(rounds(0, 100, surrogate)) == [(0, 10), (10, 30), (30, 90), (90, 100)]
+    assert list(rounds(0, 7, surrogate)) == [(0, 7)]
+    assert list(rounds(40, 50, surrogate)) == [(40, 50)]
+    assert list(rounds(0, 100, None)) == [(0, 100)]
+    assert list(rounds(5, 5, surrogate)) == []
+
+
+def test_minima_are_those_of_the_calculator_whoever_planned(searched):
+    folder, summary = searched
+    minima = StructureSet.read(folder / "minima.npz")
+    assert summary["data/candidates"] == 24
+    assert sorted(minima.info["index"]) == list(range(24))
+    assert sorted(p.name for p in (folder / "surrogate").iterdir()) == ["16", "8"]
+    for atoms in minima.to_atoms():
+        energy = atoms.get_potential_energy()
+        atoms.calc = EMT()
+        assert atoms.get_potential_energy() == pytest.approx(energy, abs=2e-3)
+        assert np.linalg.norm(atoms.get_forces(), axis=1).max() < 0.1 + 2e-3
+
+
+def test_frames_are_what_the_calculator_said_on_the_way(searched):
+    folder, _ = searched
+    frames = StructureSet.read(folder / "frames.npz")
+    assert set(frames.info["index"]) == set(range(24))
+    for i in range(0, len(frames), 5):
+        atoms = frames.atoms(i)
+        forces = atoms.get_forces(apply_constraint=False)
+        atoms.calc = EMT()
+        scale = max(1.0, np.abs(forces).max())
+        np.testing.assert_allclose(
+            atoms.get_forces(apply_constraint=False), forces, rtol=0, atol=2e-3 * scale
+        )
+
+
+def test_a_set_is_gone_on_from_and_never_mixed(searched, tmp_path):
+    folder, _ = searched
+    more = [f"output={tmp_path}", "executor=threads", f"extend={folder / 'minima.npz'}"]
+    summary = run("generate_data", *SAME, *more, "n_per_composition=14", "name=more")
+    assert summary["data/minima"] == 28
+    before, after = (
+        StructureSet.read(path / "minima.npz") for path in (folder, tmp_path / "generate_data/more")
+    )
+    assert before.digest == after.select(np.arange(24)).digest
+    assert after.meta["extend"] == str(folder / "minima.npz")
+    for changed, told in (
+        ("seed=8", "seed=7, this search has seed=8"),
+        ("template.slab=ag111_p3x3", "template="),
+        ("calculator._target_=tests.tiny.NoOxygen", "calculator="),
+    ):
+        with pytest.raises(ValueError, match=f"was made with {told}.* are not put together"):
+            run("generate_data", *SAME, *more, "n_per_composition=14", "name=other", changed)
+
+
+def test_ten_interruptions_change_nothing(searched, tmp_path):
+    """SIGTERM and SIGKILL in turns, at random times, in any stage; then it is left to end."""
+    folder, _ = searched
+    command = [*SAME, "n_per_composition=12", f"output={tmp_path}", "name=whole",
+               "executor.max_workers=2"]  # fmt: skip
+    dice = random.Random(1)
+    ended = 0
+    for k in range(10):
+        process = start("generate_data", *command)
+        try:
+            process.wait(dice.uniform(2.0, 9.0))
+            ended += 1
+        except Exception:
+            process.send_signal(signal.SIGKILL if k % 2 else signal.SIGTERM)
+            process.wait(60)
+        time.sleep(0.1)
+    assert ended < 9, "it must not have been finished before it was interrupted"
+    run("generate_data", *command[:-1], "executor=threads")
+    for name in ("minima.npz", "frames.npz"):
+        ours = StructureSet.read(tmp_path / "generate_data/whole" / name)
+        assert ours.digest == StructureSet.read(folder / name).digest
+
+
+def test_what_a_calculator_refuses_is_told_and_costs_nobody_else(searched):
+    images = [StructureSet.read(searched[0] / "minima.npz").atoms(i) for i in range(4)]
+    graph = collate([Graph.from_atoms(image, 1.0, dtype=torch.float64) for image in images])
+    reference = Reference(NoOxygen())
+    energy, forces = reference(graph)
+    refused = np.array(["O" in image.symbols for image in images])
+    assert 0 < refused.sum() < 4
+    assert energy.isnan().numpy().tolist() == refused.tolist()
+    atoms = refused[graph.batch.numpy()]
+    assert forces.isnan().all(1).numpy().tolist() == atoms.tolist()
+    assert reference.reasons == ["RuntimeError: SCF did not converge"] * refused.sum()
+
+
+def test_a_batch_that_fails_is_asked_one_by_one():
+    class Picky(NoOxygen):
+        def batch(self, images):
+            raise RuntimeError("one of them")
+
+    template = Template.ag111("p3x3")
+    images = [
+        template.surface(c, np.array([[0.3, 0.2, template.top + 2.0]])) for c in ("Ag", "O", "Ag")
+    ]
+    first, second, third = labels_of(Picky(), images)
+    assert isinstance(second, RuntimeError)
+    assert first[0] == third[0]
