@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-BATCH = 8  # structures in one pass of CHGNet
+BATCH = 4  # structures in one pass of CHGNet; more are no quicker on a CPU and need gigabytes
 
 
 def chgnet(model: str = "0.3.0", device: str = "cpu") -> Calculator:

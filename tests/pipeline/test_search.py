@@ -9,8 +9,9 @@ import pytest
 import torch
 from ase.calculators.emt import EMT
 
-from experiments import cli
+from experiments import cli, search_cost
 from experiments.generate_data import rounds
+from experiments.runfolder import RunFolder
 from experiments.search import Reference, labels_of
 from sdedata import Graph, StructureSet, Template, collate
 from tests.tiny import NETWORK, NoOxygen, run, start
@@ -110,6 +111,34 @@ def test_ten_interruptions_change_nothing(searched, tmp_path):
     for name in ("minima.npz", "frames.npz"):
         ours = StructureSet.read(tmp_path / "generate_data/whole" / name)
         assert ours.digest == StructureSet.read(folder / name).digest
+
+
+def test_the_cost_of_a_search_is_counted_on_the_same_starts(searched):
+    folder, _ = searched
+    report = search_cost.compare(RunFolder.existing(folder), 6)
+    minima = StructureSet.read(folder / "minima.npz")
+    planned = minima.select((minima.info["index"] >= 16) & (minima.info["index"] < 22))
+    calls = (planned.info["relax_steps"] + 1).sum()
+    assert report["planned"]["calls_per_minimum"] == pytest.approx(calls / 6)
+    for way in search_cost.WAYS:
+        assert report[way]["converged"] == 6
+        assert 0 < report[way]["distinct"] <= 1
+    for way in ("alone", "ase"):
+        ratio, low, high = report[way]["calls_ratio"]
+        theirs = report[way]["calls_per_minimum"] / report["planned"]["calls_per_minimum"]
+        assert ratio == pytest.approx(theirs)
+        assert low <= ratio <= high
+        assert 0 <= report[way]["kolmogorov_smirnov_p"] <= 1
+    table = search_cost.table(report).splitlines()
+    assert len(table) == 2 + len(search_cost.WAYS)
+    assert search_cost.compare(RunFolder.existing(folder), 6) == report  # nothing is done twice
+
+
+def test_a_search_without_surrogate_has_no_such_cost(tmp_path):
+    command = [*SAME, "executor=threads", "n_per_composition=1", f"output={tmp_path}", "name=plain"]
+    run("generate_data", *command)
+    with pytest.raises(ValueError, match="has no surrogate"):
+        search_cost.compare(RunFolder.existing(tmp_path / "generate_data/plain"), 4)
 
 
 def test_what_a_calculator_refuses_is_told_and_costs_nobody_else(searched):
