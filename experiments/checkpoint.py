@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from ase.data import chemical_symbols
 
 import painnx
 import vpsde
@@ -34,6 +36,15 @@ class Model:
     @property
     def elements(self) -> tuple[int, ...]:
         return tuple(self.card["elements"])
+
+    def require_elements(self, numbers: Iterable[int], source: str) -> None:
+        """ValueError, naming `source`, unless the network knows these atomic numbers."""
+        unknown = sorted(set(map(int, numbers)) - set(self.elements))
+        if unknown:
+            known, missing = (
+                ", ".join(chemical_symbols[z] for z in these) for these in (self.elements, unknown)
+            )
+            raise ValueError(f"the {self.kind} network in {source} knows {known}, not {missing}")
 
     def sde(self) -> vpsde.SDE:
         """The diffusion that a score was trained for."""

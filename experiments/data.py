@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from sdedata import Graph, StructureSet, Template, shipped
 from sdedata.dataset import (
+    distinct,
     inside_window,
     low_energy,
     oxygen_poor,
@@ -39,8 +40,9 @@ def load_set(path: str, cache: Path | None = None) -> StructureSet:
 def training_data(config: DictConfig, kind: str) -> TrainingData:
     """Graphs for a network of this kind, split so that frames of one relaxation stay together.
 
-    A score learns minima within `data.within` of the lowest of their stoichiometry. A force field
-    learns every frame of the relaxations. Raises ValueError for data that cannot be used.
+    A score learns minima within `data.within` of the lowest of their stoichiometry, of each surface
+    the lowest. A force field learns every frame of the relaxations. Raises ValueError for data that
+    cannot be used.
     """
     section = config.data
     source = _source(section, kind)
@@ -55,10 +57,12 @@ def training_data(config: DictConfig, kind: str) -> TrainingData:
     else:
         data = data.select(inside_window(data, window))
     if kind == "score":
-        data = low_energy(data, section.within)
+        data = low_energy(distinct(data), section.within)
     if section.oxygen != "all":
         data = (oxygen_poor if section.oxygen == "poor" else oxygen_rich)(data)
-    train, val = split(data, config.train.validation_share, config.seed)
+    train, val = split(
+        data, config.train.validation_share, config.seed, config.train.validation_at_most
+    )
     graphs = data.graphs(config.cutoff, window, config.neighbours)
     return TrainingData(
         train=[graphs[i] for i in train],
@@ -99,14 +103,22 @@ def _source(section: DictConfig, kind: str) -> str:
     return frames if frames in shipped.names() else section.path
 
 
-def split(data: StructureSet, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices for training and validation; structures with the same `index` fact are one unit."""
-    unit = data.info.get("index", np.arange(len(data)))
-    units, position = np.unique(unit, return_inverse=True)
+def split(
+    data: StructureSet, share: float, seed: int, at_most: int | None = None
+) -> tuple[list[int], list[int]]:
+    """Indices for training and validation, the latter a share of the data but some `at_most`.
+
+    Structures with the same `surface` fact are one unit, or else those with the same `index`: the
+    frames of one relaxation, and relaxations that end in one surface, stay together.
+    """
+    keys = [data.info[key] for key in ("surface", "index") if key in data.info]
+    units, position = np.unique(keys[0] if keys else np.arange(len(data)), return_inverse=True)
     if len(units) < 2:
         raise ValueError(
             f"training and validation need a structure each: there is {len(units)} in the data"
         )
+    if at_most is not None:
+        share = min(share, at_most / len(data))
     (generator,) = generators(seed, [SPLIT_STREAM])
     order = torch.randperm(len(units), generator=generator).numpy()
     held = np.isin(position, order[: min(max(1, round(share * len(units))), len(units) - 1)])

@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.data import atomic_numbers
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
 from experiments.build import build, frozen_key
+from experiments.checkpoint import Model, load_model
 from experiments.data import load_set
 from experiments.progress import progress, say
 from experiments.runfolder import RunFolder
 from experiments.search import Task, read, search
 from experiments.workers import require_success, workers
-from sdedata import shipped
-from sdedata.dataset import concatenate, counts_table, inside_window, thin
+from sdedata import parse_formula, shipped
+from sdedata.dataset import concatenate, counts_table, distinct, inside_window, thin, with_surfaces
 from sdedata.rss import random_surface
 from sdedata.structures import StructureSet
 from sdedata.template import Template
@@ -44,6 +46,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     for composition in config.compositions:  # what cannot be drawn is told before any worker starts
         random_surface(template, composition, np.random.default_rng(0), config.min_distances)
     build(config.calculator)  # likewise a calculator that cannot be built
+    planner = given(config, template)
     base = extended(config)
     done = 0 if base is None else 1 + int(base.frames.info["index"].max())
     total = config.n_per_composition * len(config.compositions)
@@ -54,7 +57,9 @@ def run(config: DictConfig) -> dict[str, Any]:
     with Tracker(folder, **_plain(config.tracking), name=config.name) as tracker:
         for start, stop in rounds(done, total, config.surrogate):
             surrogate = None
-            if config.surrogate is not None and start >= config.surrogate.first:
+            if planner is not None:
+                surrogate = config.surrogate.model
+            elif config.surrogate is not None and start >= config.surrogate.first:
                 frames = pack(base, tasks, config.frames_per_minimum).frames
                 surrogate = trained(config, frames, folder.path / f"surrogate/{start}")
             new = plan(config, template, folder.path, range(start, stop), surrogate)
@@ -62,7 +67,8 @@ def run(config: DictConfig) -> dict[str, Any]:
             tasks += new
         found = pack(base, tasks, config.frames_per_minimum)
         require_success(len(found.failed), total - done, (found.failed or [""])[-1], last=True)
-        minima, frames = (replace(s, meta=_meta(config)) for s in (found.minima, found.frames))
+        meta = _meta(config, planner)
+        minima, frames = (replace(s, meta=meta) for s in (found.minima, found.frames))
         minima.write(folder / "minima.npz")
         minima.write(folder / "minima.extxyz")
         frames.write(folder / "frames.npz")
@@ -72,6 +78,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         tracker.energies("minima", minima.relative_energy.tolist())
         summary = {
             "data/minima": len(minima),
+            "data/surfaces": len(distinct(minima)),
             "data/frames": len(frames),
             "data/candidates": total,
             "data/failed": len(found.failed),
@@ -81,6 +88,18 @@ def run(config: DictConfig) -> dict[str, Any]:
         tracker.summary(summary)
     say(f"{len(minima)} minima and {len(frames)} frames in {folder.path}")
     return summary
+
+
+def given(config: DictConfig, template: Template) -> Model | None:
+    """The force field that `surrogate.model` names; ValueError for one that cannot plan this."""
+    if config.surrogate is None or config.surrogate.model is None:
+        return None
+    source = config.surrogate.model
+    model = load_model(source, "forcefield")
+    needed = {atomic_numbers[s] for c in config.compositions for s in parse_formula(c)}
+    model.require_elements(needed | set(template.slab.numbers), source)
+    template.require_vacuum(model.network.cutoff)
+    return model
 
 
 @dataclass(frozen=True)
@@ -112,11 +131,11 @@ def extended(config: DictConfig) -> Found | None:
 
 def rounds(done: int, total: int, surrogate: Any) -> Iterator[tuple[int, int]]:
     """Ranges of candidates: the surrogate, if any, is trained anew before each that follows on
-    enough of them, and so whenever there are `growth` times more.
+    enough of them, and so whenever there are `growth` times more; one that is given stays.
     """
     while done < total:
         stop = total
-        if surrogate is not None:
+        if surrogate is not None and surrogate.model is None:
             stop = min(total, max(surrogate.first, int(done * surrogate.growth)))
         yield done, stop
         done = stop
@@ -186,7 +205,15 @@ def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> 
             frames.append(path.select(thin(path.energy, forces, frames_per_minimum)))
     if not minima:
         raise ValueError("no candidate relaxed to a minimum: raise relaxation.max_steps")
-    return Found(concatenate(minima), concatenate(frames), failed)
+    return Found(*_with_surfaces(concatenate(minima), concatenate(frames)), failed)
+
+
+def _with_surfaces(minima: StructureSet, frames: StructureSet) -> tuple[StructureSet, StructureSet]:
+    """Both with the fact `surface`; of a path that ends in no minimum it is its own `index`."""
+    minima = with_surfaces(minima)
+    ends = dict(zip(minima.info["index"].tolist(), minima.info["surface"].tolist(), strict=True))
+    surface = np.array([ends.get(i, i) for i in frames.info["index"].tolist()])
+    return minima, replace(frames, info=frames.info | {"surface": surface})
 
 
 def counts_by_subset(minima: StructureSet) -> dict[str, dict[str, int]]:
@@ -218,13 +245,18 @@ def _search_all(
     require_success(failed, n, reason, last=True)
 
 
-def _meta(config: DictConfig) -> dict[str, Any]:
+def _meta(config: DictConfig, planner: Model | None) -> dict[str, Any]:
     """Provenance: what somebody needs to judge these numbers, or to make more of them."""
     from experiments.runfolder import versions
 
+    surrogate = _plain(config.surrogate)
+    if planner is not None:  # a path would say nothing elsewhere
+        surrogate = {"model": planner.digest, "trained_on": planner.card["data"]}
     return {
         "name": config.name,
-        **{key: _plain(config[key]) for key in (*SAME, "surrogate", "extend")},
+        **{key: _plain(config[key]) for key in SAME},
+        "surrogate": surrogate,
+        "extend": config.extend,
         "versions": {
             k: v for k, v in versions().items() if k in ("ase", "chgnet", "torch", "numpy")
         },

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import atomic_numbers
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
@@ -145,7 +145,8 @@ class Generator:
         count = parse_formula(config.composition)
         needed = {int(z) for z in template.slab.numbers} | {atomic_numbers[s] for s in count}
         for model, path in ((score, config.score), (field, config.forcefield)):
-            _require_elements(model, needed, path)
+            if model is not None:
+                model.require_elements(needed, path)
         middle = np.tile([0.0, 0.0, sum(template.window) / 2], (sum(count.values()), 1))
         start = Graph.from_atoms(
             template.surface(config.composition, middle),
@@ -252,14 +253,6 @@ def _window(config: DictConfig, score: Model, field: Model | None) -> tuple[floa
             "allow_other_window=true"
         )
     return window
-
-
-def _require_elements(model: Model | None, needed: set[int], path: str | None) -> None:
-    if model is None or needed <= set(model.elements):
-        return
-    unknown = ", ".join(chemical_symbols[z] for z in sorted(needed - set(model.elements)))
-    known = ", ".join(chemical_symbols[z] for z in model.elements)
-    raise ValueError(f"the {model.kind} network in {path} knows {known}, not {unknown}")
 
 
 def _tidy(folder: RunFolder) -> dict[str, list[Atoms]]:

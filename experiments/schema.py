@@ -95,6 +95,7 @@ class Relaxation(Section):
 
 
 class Surrogate(Section):
+    model: str | None
     first: Count
     growth: Annotated[float, Gt(1)]
     training: list[str]
@@ -132,6 +133,7 @@ class Optimisation(Section):
     clip: Positive
     ema: Share
     validation_share: Annotated[float, Gt(0), Lt(1)]
+    validation_at_most: Count | None
     validate_every: Count
     checkpoint_every: Count
     log_every: Count

@@ -94,9 +94,12 @@ def test_no_structure_is_on_both_sides_of_the_split(world):
     frames = StructureSet.read(world.frames)
     train, val = split(frames, 0.3, seed=0)
     assert sorted(train + val) == list(range(len(frames)))
-    unit = frames.info["index"]
-    assert not set(unit[train]) & set(unit[val])
-    assert len(set(unit[val])) == round(0.3 * 8)
+    for key in ("index", "surface"):
+        unit = frames.info[key]
+        assert not set(unit[train]) & set(unit[val])
+    assert len(set(unit[val])) == round(0.3 * len(set(unit)))
+    few = split(frames, 0.9, 0, at_most=len(frames) // 2)[1]
+    assert len(set(unit[few])) == round(len(set(unit)) * (len(frames) // 2) / len(frames))
     assert split(frames, 0.3, seed=0) == (train, val)
     assert split(frames, 0.3, seed=1) != (train, val)
 

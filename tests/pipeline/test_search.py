@@ -10,10 +10,12 @@ import torch
 from ase.calculators.emt import EMT
 
 from experiments import cli, search_cost
-from experiments.generate_data import rounds
+from experiments.generate_data import plan, rounds
 from experiments.runfolder import RunFolder
-from experiments.search import Reference, labels_of
+from experiments.search import Reference, labels_of, search
 from sdedata import Graph, StructureSet, Template, collate
+from sdedata.dataset import distinct
+from sdedata.similarity import same
 from tests.tiny import NETWORK, NoOxygen, run, start
 
 TRAINING = [*NETWORK, "train.steps=150", "train.batch_size=8", "threads=1", "train.warmup=5"]
@@ -42,6 +44,8 @@ def test_rounds():
     assert list(rounds(40, 50, surrogate)) == [(40, 50)]
     assert list(rounds(0, 100, None)) == [(0, 100)]
     assert list(rounds(5, 5, surrogate)) == []
+    surrogate.model = "runs/train/forcefield"  # nothing is trained on the way
+    assert list(rounds(0, 100, surrogate)) == [(0, 100)]
 
 
 def test_minima_are_those_of_the_calculator_whoever_planned(searched):
@@ -88,6 +92,41 @@ def test_a_set_is_gone_on_from_and_never_mixed(searched, tmp_path):
     ):
         with pytest.raises(ValueError, match=f"was made with {told}.* are not put together"):
             run("generate_data", *SAME, *more, "n_per_composition=14", "name=other", changed)
+
+
+def test_a_force_field_that_is_there_plans_from_the_first_on(searched, tmp_path):
+    folder, _ = searched
+    model = folder / "surrogate/16/train/forcefield"
+    command = [*SAME, "executor=threads", f"output={tmp_path}", "name=given", "n_per_composition=3",
+               f"surrogate.model={model}"]  # fmt: skip
+    run("generate_data", *command)
+    ours = StructureSet.read(tmp_path / "generate_data/given/minima.npz")
+    plain = StructureSet.read(folder / "minima.npz")
+    plain = plain.select(plain.info["index"] < 6)  # of the same starts, by the calculator alone
+    assert set(ours.info["index"]) == set(plain.info["index"]) == set(range(6))
+    assert ours.info["relax_steps"].tolist() != plain.info["relax_steps"].tolist()
+    config = cli.load("generate_data", command)
+    tasks = plan(config, Template.ag111("c2x8", (1.0, 4.5)), tmp_path, range(6), str(model))
+    steps = {row["index"]: row["relax_steps"] for task in tasks for row in search(task)}
+    assert ours.info["relax_steps"].tolist() == [steps[i] for i in ours.info["index"]]
+    assert ours.meta["surrogate"]["model"].startswith("sha256:")
+    assert not (tmp_path / "generate_data/given/surrogate").exists()
+    with pytest.raises(ValueError, match="knows O, Ag, not Cu"):
+        run("generate_data", *command, "name=other", "compositions=[Cu2]")
+
+
+def test_frames_know_the_surface_in_which_their_path_ended(searched):
+    folder, summary = searched
+    minima, frames = (StructureSet.read(folder / f"{n}.npz") for n in ("minima", "frames"))
+    surfaces = minima.info["surface"]
+    index = {int(i): k for k, i in enumerate(minima.info["index"])}
+    for k in range(len(minima)):
+        first = index[int(surfaces[k])]
+        assert first <= k
+        assert same(minima.atoms(k), minima.atoms(first))
+    assert len(distinct(minima)) == len(set(surfaces)) == summary["data/surfaces"] < len(minima)
+    for i, surface in zip(frames.info["index"], frames.info["surface"], strict=True):
+        assert surface == surfaces[index[int(i)]]
 
 
 def test_ten_interruptions_change_nothing(searched, tmp_path):

@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdedata import Graph, StructureSet, Template, collate, low_energy, oxygen_poor, oxygen_rich
-from sdedata.dataset import concatenate, counts_table, inside_window, require_window, thin
+from sdedata.dataset import (
+    concatenate,
+    counts_table,
+    distinct,
+    inside_window,
+    require_window,
+    thin,
+    with_surfaces,
+)
 from sdedata.rss import random_surface
 from sdedata.structures import _on_grid
 
@@ -175,6 +183,30 @@ def test_energies_are_relative_to_the_same_overlayer_on_the_same_substrate():
     )
     assert data.relative_energy == pytest.approx([1.5, 0.0, 0.0, 1.0, 0.0])
     assert len(set(data.groups)) == 3
+
+
+def test_each_surface_is_known_by_its_first_minimum_and_kept_at_its_lowest():
+    """Minima moved by a symmetry of Ag(111) and a little more; one atom on another site is new."""
+    template = Template.ag111("c2x8", (1.0, 4.5))
+    one, other = (labelled("Ag4O2", seed=k).positions[-6:] for k in (0, 1))
+    step = template.slab.cell[0] / 2  # the primitive lattice vector of the substrate
+    moved = one.copy()
+    moved[-1, 2] += 0.9  # Å, and one atom of 0.1 Å is still the same
+    nearly = one + step
+    nearly[-1, 2] += 0.1
+    overlayers = [one, other, one + step, moved, nearly, other - 2 * step]
+    frames = []
+    for k, (overlayer, energy) in enumerate(
+        zip(overlayers, (3.0, 2.0, 1.0, 4.0, 2.5, 2.1), strict=True)
+    ):
+        atoms = template.surface("Ag4O2", overlayer)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.zeros((len(atoms), 3)))
+        atoms.info["index"] = 10 * k + 7
+        frames.append(atoms)
+    data = with_surfaces(StructureSet.from_atoms(frames))
+    assert data.info["surface"].tolist() == [7, 17, 7, 37, 7, 17]
+    assert distinct(data).energy.tolist() == [2.0, 1.0, 4.0]
+    assert len(distinct(StructureSet.from_atoms(frames))) == 6  # it does not know its surfaces
 
 
 def test_low_energy_includes_its_bound():

@@ -1,12 +1,14 @@
-"""The paper's subsets of a data set: by energy, oxygen content and window, and what they hold."""
+"""Subsets of a data set: by energy, oxygen content and window (the paper's), each surface once."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from sdedata.composition import parse_formula
 from sdedata.frames import frozen_mask
+from sdedata.similarity import unique
 from sdedata.structures import PER_ATOM, PER_STRUCTURE, StructureSet
 
 D_WITHIN = 2.0
@@ -28,6 +30,24 @@ def concatenate(sets: Sequence[StructureSet]) -> StructureSet:
         info={key: np.concatenate([s.info[key] for s in sets]) for key in keys},
         meta=dict(sets[0].meta),
     )
+
+
+def with_surfaces(minima: StructureSet) -> StructureSet:
+    """The minima with a fact `surface`: the `index` of the first of them that is the same surface.
+
+    Raises ValueError if they are not on one template (`similarity.unique`).
+    """
+    surface = minima.info["index"][unique(minima.to_atoms())]
+    return replace(minima, info=minima.info | {"surface": surface})
+
+
+def distinct(data: StructureSet) -> StructureSet:
+    """The lowest structure of each surface; a set that does not know its surfaces is left whole."""
+    if "surface" not in data.info:
+        return data
+    lowest_first = np.lexsort([data.energy, data.info["surface"]])
+    _, first = np.unique(data.info["surface"][lowest_first], return_index=True)
+    return data.select(np.sort(lowest_first[first]))
 
 
 def low_energy(data: StructureSet, within: float = D_WITHIN) -> StructureSet:
