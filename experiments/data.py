@@ -99,7 +99,7 @@ def _source(section: DictConfig, kind: str) -> str:
         return section.path
     if section.frames is not None:
         return section.frames
-    frames = f"{section.path}_frames"
+    frames = section.path + shipped.FRAMES
     return frames if frames in shipped.names() else section.path
 
 

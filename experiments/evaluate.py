@@ -92,7 +92,7 @@ def reference_set(
     ValueError for another `path`; of the shipped sets the first that fits, or None, with a word.
     """
     wanted = {"calculator": calculator, "relaxation": relaxation}
-    candidates = [path] if path else [n for n in shipped.names() if not n.endswith("_frames")]
+    candidates = [path] if path else shipped.searches()
     for name in candidates:
         data = load_set(name)
         match = _same_surface(data, example)

@@ -124,8 +124,12 @@ def extended(config: DictConfig) -> Found | None:
                 f"extend={name} was made with {key}={theirs}, this search has {key}={ours}: "
                 "such minima are not put together"
             )
-    known = name in shipped.names()
-    frames = load_set(f"{name}_frames" if known else str(Path(name).with_name("frames.npz")))
+    if name not in shipped.names():
+        frames = load_set(str(Path(name).with_name("frames.npz")))
+    elif name + shipped.FRAMES in shipped.names():
+        frames = shipped.load(name + shipped.FRAMES)
+    else:
+        frames = minima  # of a reference, from which nothing learns
     return Found(minima, frames, [])
 
 

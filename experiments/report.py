@@ -1,8 +1,9 @@
 """Publish a finished run: its picture, its numbers, and the README's table of them.
 
 A quickstart run is added to docs/results.json under the name of its folder, and docs/overview.png
-drawn (of the first run there); of a benchmark come docs/speed.json and docs/growth.png. The README
-is rewritten between its markers: the text says what the files say.
+drawn (of the first run there); of a benchmark come docs/speed.json and docs/growth.png, of a search
+whose cost was measured docs/search.json. The README is rewritten between its markers: the text says
+what the files say.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def results_table(results: dict[str, Any]) -> str:
         f"- `{name}`: `{run['command']}` (seed {run['seed']}; {run['machine']})"
         for name, run in results.items()
     ]
-    return "\n".join([_rows(lines), "", *commands])
+    return "\n".join([markdown(lines), "", *commands])
 
 
 def speed_table(speed: dict[str, Any]) -> str:
@@ -90,7 +91,15 @@ def speed_table(speed: dict[str, Any]) -> str:
         f"{machine['matrix_rate'] / 1e9:.0f} GFLOP/s in matrix products, "
         f"{machine['bandwidth'] / 1e9:.0f} GB/s; torch {speed['environment']['torch']}{peers}"
     )
-    return "\n".join([_rows(lines), "", told])
+    return "\n".join([markdown(lines), "", told])
+
+
+def search_table(search: dict[str, Any]) -> str:
+    """Markdown: what docs/search.json compares."""
+    from experiments.search_cost import table
+
+    command = f"python -m experiments.search_cost RUN --candidates {search['candidates']}"
+    return f"{table(search)}\n\n- `{command}`; the force field {search['surrogate']}"
 
 
 def overview(home: Path) -> np.ndarray:
@@ -119,7 +128,7 @@ def overview(home: Path) -> np.ndarray:
         "generated, relaxed": energies["gen_relaxed"],
     })  # fmt: skip
     below.set_size_inches(above.get_figwidth(), 2.8)
-    return np.vstack([_pixels(above), _pixels(below)])
+    return np.vstack([pixels(above), pixels(below)])
 
 
 def command_of(config: dict[str, Any], entry: str = "quickstart") -> str:
@@ -147,6 +156,8 @@ def publish(home: Path, docs: Path, readme: Path) -> None:
     docs.mkdir(exist_ok=True)
     if (run.path / "benchmark.json").is_file():
         _publish_speed(run, docs, readme)
+    elif (run.path / "search_cost.json").is_file():
+        _publish_search(run, docs, readme)
     else:
         _publish_results(run, docs, readme)
 
@@ -163,11 +174,21 @@ def _publish_speed(run: Any, docs: Path, readme: Path) -> None:
         "record": json.loads((run.path / "benchmark.json").read_text(encoding="utf-8")),
     }
     text = fill(readme.read_text(encoding="utf-8"), "speed", speed_table(speed))
-    (docs / "speed.json").write_text(
-        json.dumps(speed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    _write_json(docs / "speed.json", speed)
     shutil.copy(run.path / "figures/growth.png", docs / "growth.png")
     readme.write_text(text, encoding="utf-8")
+
+
+def _publish_search(run: Any, docs: Path, readme: Path) -> None:
+    report = json.loads((run.path / "search_cost.json").read_text(encoding="utf-8"))
+    text = fill(readme.read_text(encoding="utf-8"), "search", search_table(report))
+    _write_json(docs / "search.json", report)
+    readme.write_text(text, encoding="utf-8")
+
+
+def _write_json(path: Path, content: Any) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _publish_results(run: Any, docs: Path, readme: Path) -> None:
@@ -188,7 +209,7 @@ def _publish_results(run: Any, docs: Path, readme: Path) -> None:
     }
     if next(iter(results)) == run.name:
         imsave(docs / "overview.png", overview(home), pil_kwargs={"optimize": True})
-    file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_json(file, results)
     text = fill(readme.read_text(encoding="utf-8"), "results", results_table(results))
     readme.write_text(text, encoding="utf-8")
 
@@ -213,13 +234,14 @@ def _only_run(parent: Path) -> Any:
     return RunFolder.existing(found[0])
 
 
-def _pixels(figure: Any) -> np.ndarray:
+def pixels(figure: Any, dpi: int = 130) -> np.ndarray:
+    """The figure as red, green and blue."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     from experiments.style import STYLE
 
-    figure.set_dpi(130)
+    figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     with matplotlib.rc_context(STYLE):
         canvas.draw()
@@ -230,13 +252,14 @@ def _cell(form: str, value: float | None) -> str:
     return "–" if value is None else form.format(value)
 
 
-def _rows(lines: list[list[str]]) -> str:
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table of these rows, the first two of them its header."""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="experiments.report", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a quickstart run or a benchmark")
+    parser.add_argument("run", type=Path, help="of a quickstart, a benchmark or a search")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     arguments = parser.parse_args()

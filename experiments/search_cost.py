@@ -1,6 +1,6 @@
 """What a surrogate saves a random structure search, and whether it finds the same minima.
 
-The same random starts are relaxed in three ways, task by task in turns, in this process: planned
+The same random starts are relaxed in three ways, task by task in turns, in one process: planned
 by the search's force field, by the same optimiser on the calculator alone, and by ASE's BFGS. When
 repeated, the command goes on. It ends with a table, and search_cost.json in the search's folder.
 """
@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 from omegaconf import OmegaConf
-from scipy.stats import ks_2samp, mannwhitneyu
+from scipy.stats import fisher_exact, ks_2samp, mannwhitneyu
 
+from experiments import cli
 from experiments.generate_data import plan
 from experiments.progress import progress, say
 from experiments.runfolder import RunFolder
 from experiments.search import Task, calculator_of, read, search, write
+from experiments.workers import workers
 from sdedata import StructureSet
 from sdedata.dataset import concatenate
 from sdedata.rss import random_surface, relax
@@ -64,9 +66,13 @@ def compare(run: RunFolder, n: int) -> dict[str, Any]:
     }
     turns = [(way, tasks[way][k]) for k in range(len(tasks["ase"])) for way in WAYS]
     missing = [(way, task) for way, task in turns if not task.path.is_file()]
-    for way, task in progress(missing, "search_cost", len(turns), len(turns) - len(missing)):
-        (one_by_one if way == "ase" else search)(task)
-    report = judge({way: found(tasks[way]) for way in WAYS})
+    # In a process of its own, as the tasks of a search, for numpy to keep to one thread.
+    with workers(cli.load("generate_data", ["executor.max_workers=1"]).executor) as worker:
+        for way, task in progress(missing, "search_cost", len(turns), len(turns) - len(missing)):
+            worker.submit(one_by_one if way == "ase" else search, task).result()
+    known = StructureSet.read(run.path / "minima.npz")
+    known = known.select(known.info["index"] < starts[-1])
+    report = judge({way: found(tasks[way]) for way in WAYS}, known)
     report["candidates"], report["surrogate"] = n, f"trained on {starts[-1]} candidates"
     run.write_json("search_cost.json", report)
     say(f"written: {run.path}/search_cost.json")
@@ -107,8 +113,13 @@ def found(tasks: Sequence[Task]) -> tuple[StructureSet, list[dict[str, Any]]]:
     return concatenate(ends), rows
 
 
-def judge(ways: dict[str, tuple[StructureSet, list[dict[str, Any]]]]) -> dict[str, Any]:
-    """Cost of each way, and how what it finds differs from what planning finds."""
+def judge(
+    ways: dict[str, tuple[StructureSet, list[dict[str, Any]]]], known: StructureSet
+) -> dict[str, Any]:
+    """Cost of each way, how what it finds differs from what planning finds, and whether it was
+    `known` from the candidates before.
+    """
+    before, new = known.to_atoms(), dict[str, np.ndarray]()
     together = concatenate([ends for ends, _ in ways.values()])
     energies = dict(zip(ways, np.split(together.relative_energy, len(ways)), strict=True))
     images = {way: ends.to_atoms() for way, (ends, _) in ways.items()}
@@ -122,13 +133,15 @@ def judge(ways: dict[str, tuple[StructureSet, list[dict[str, Any]]]]) -> dict[st
     for way, (_, rows) in ways.items():
         seconds = np.array([row["cpu_seconds"] for row in rows])
         both = converged[way] & converged["planned"]
-        distinct = [labels == i for i, labels in enumerate(unique(images[way]))]
+        labels = np.array(unique([*before, *images[way]])[len(before) :])
+        new[way] = labels >= len(before)
         report[way] = {
             "converged": int(converged[way].sum()),
             "calls_per_minimum": float(calls[way].sum() / converged[way].sum()),
             "minima_per_cpu_hour": float(3600 * converged[way].sum() / seconds.sum()),
             "median_energy": float(np.median(energies[way][converged[way]])),
-            "distinct": float(np.mean(distinct)),
+            "distinct": float(np.mean([b == i for i, b in enumerate(unique(images[way]))])),
+            "new": float(new[way].mean()),
         }
         if way != "planned":
             a, b = energies["planned"][converged["planned"]], energies[way][converged[way]]
@@ -136,6 +149,7 @@ def judge(ways: dict[str, tuple[StructureSet, list[dict[str, Any]]]]) -> dict[st
                 "calls_ratio": _ratio(calls[way], calls["planned"]),
                 "kolmogorov_smirnov_p": float(ks_2samp(a, b).pvalue),
                 "mann_whitney_p": float(mannwhitneyu(a, b).pvalue),
+                "new_p": float(fisher_exact([_split(new["planned"]), _split(new[way])]).pvalue),
                 "same_surface_from_same_start": float(
                     np.mean(
                         [same(images["planned"][i], images[way][i]) for i in np.flatnonzero(both)]
@@ -143,6 +157,10 @@ def judge(ways: dict[str, tuple[StructureSet, list[dict[str, Any]]]]) -> dict[st
                 ),
             }
     return report
+
+
+def _split(mask: np.ndarray) -> list[int]:
+    return [int(mask.sum()), int((~mask).sum())]
 
 
 def _ratio(theirs: np.ndarray, ours: np.ndarray) -> list[float]:
@@ -156,25 +174,22 @@ def _ratio(theirs: np.ndarray, ours: np.ndarray) -> list[float]:
 def table(report: dict[str, Any]) -> str:
     """Markdown."""
     header = (
-        "way", "converged", "calls per minimum", "minima per CPU-hour", "median energy (eV)",
-        "distinct", "calls, against planned", "same energies (KS, MW: p)", "same surface",
+        "way", "converged", "calls per minimum", "against planned", "minima per CPU-hour",
+        "median energy (eV)", "new", "same energies as planned (KS, MW: p)", "same surface",
     )  # fmt: skip
     lines = [header, ["---"] * len(header)]
     for way, name in WAYS.items():
         one = report[way]
-        line = [
-            name, str(one["converged"]), f"{one['calls_per_minimum']:.1f}",
-            f"{one['minima_per_cpu_hour']:.0f}", f"{one['median_energy']:.2f}",
-            f"{one['distinct']:.0%}",
-        ]  # fmt: skip
+        ratio = p = surface = "–"
         if "calls_ratio" in one:
-            ratio, low, high = one["calls_ratio"]
-            p = f"{one['kolmogorov_smirnov_p']:.2f}, {one['mann_whitney_p']:.2f}"
-            line += [f"{ratio:.1f}× ({low:.1f} to {high:.1f})", p]
-            line += [f"{one['same_surface_from_same_start']:.0%}"]
-        else:
-            line += ["–"] * 3
-        lines.append(line)
+            ratio = "{:.1f}× ({:.1f} to {:.1f})".format(*one["calls_ratio"])
+            p = f"{one['kolmogorov_smirnov_p']:.3f}, {one['mann_whitney_p']:.3f}"
+            surface = f"{one['same_surface_from_same_start']:.0%}"
+        lines.append([
+            name, str(one["converged"]), f"{one['calls_per_minimum']:.1f}", ratio,
+            f"{one['minima_per_cpu_hour']:.0f}", f"{one['median_energy']:.2f}",
+            f"{one['new']:.0%}", p, surface,
+        ])  # fmt: skip
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 

@@ -162,6 +162,9 @@ def test_the_cost_of_a_search_is_counted_on_the_same_starts(searched):
     for way in search_cost.WAYS:
         assert report[way]["converged"] == 6
         assert 0 < report[way]["distinct"] <= 1
+    before = minima.select(minima.info["index"] < 16).to_atoms()
+    new = [not any(same(atoms, one) for one in before) for atoms in planned.to_atoms()]
+    assert report["planned"]["new"] == pytest.approx(np.mean(new))
     for way in ("alone", "ase"):
         ratio, low, high = report[way]["calls_ratio"]
         theirs = report[way]["calls_per_minimum"] / report["planned"]["calls_per_minimum"]

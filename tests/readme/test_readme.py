@@ -15,13 +15,14 @@ import pytest
 from experiments import cli, report
 from experiments.schema import SCHEMAS
 from sdedata import shipped
-from sdedata.dataset import inside_window, low_energy
+from sdedata.dataset import distinct, inside_window, low_energy
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PLAIN = " ".join(README.split())  # sentences, wherever their lines break
 RESULTS = ROOT / "docs/results.json"
 SPEED = ROOT / "docs/speed.json"
+SEARCH = ROOT / "docs/search.json"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("packages/*/README.md"))]
 NAMED_CODE = re.compile(r"\[`([\w.]+)`\]\(((?:packages|experiments|tests)/[^)]+\.py)\)")
 
@@ -134,13 +135,19 @@ def test_the_speeds_are_those_of_the_benchmark():
     assert {"sampling p3x3 guided", "sampling p4x4"} <= set(speed["record"]["times"])
 
 
+def test_the_cost_of_a_search_is_as_measured():
+    search = json.loads(SEARCH.read_text(encoding="utf-8"))
+    assert report.fill(README, "search", report.search_table(search)) == README
+    assert search["candidates"] >= 100
+
+
 def test_the_sizes_of_the_shipped_sets_are_true():
     sizes = {name: len(shipped.load(name)) for name in shipped.names()}
     assert f"The package carries {sizes['rss_c2x8']} relaxed minima in c(2x8)" in PLAIN
     assert f"Ag6O3 in p(3x3) ({sizes['rss_ag6o3_p3x3']})" in PLAIN
     assert f"Ag12O6 in p(4x4) ({sizes['rss_ag12o6_p4x4']})" in PLAIN
     data = shipped.load("rss_c2x8")
-    trained_on = low_energy(data.select(inside_window(data, (1.0, 5.0))))
+    trained_on = low_energy(distinct(data.select(inside_window(data, (1.0, 5.0)))))
     said = re.findall(r"(\d+) minima(?:,| \()\s?(\d+) of them", PLAIN)
     assert len(said) == 2
     assert set(said) == {(str(len(data)), str(len(trained_on)))}

@@ -12,8 +12,6 @@ from sdedata import shipped
 from sdedata.dataset import counts_table
 from sdedata.structures import StructureSet
 
-FRAMES = "_frames"
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="sdedata", description=__doc__)
@@ -39,9 +37,9 @@ def sets() -> list[dict[str, Any]]:
     """Facts of each set of minima; `frames` counts those of their relaxations, if they are here."""
     names = shipped.names()
     found = []
-    for name in (n for n in names if not n.endswith(FRAMES)):
+    for name in (n for n in names if not n.endswith(shipped.FRAMES)):
         data = shipped.load(name)
-        frames = name + FRAMES
+        frames = name + shipped.FRAMES
         found.append({
             "name": name,
             "minima": len(data),

@@ -5,11 +5,17 @@ from pathlib import Path
 from sdedata.structures import StructureSet
 
 FOLDER = Path(__file__).parent / "data"
+SEARCH, FRAMES = "rss_", "_frames"
 
 
 def names() -> list[str]:
     """Names of the shipped sets; `<name>_frames` holds frames of the relaxations of `<name>`."""
     return sorted(path.stem for path in FOLDER.glob("*.npz"))
+
+
+def searches() -> list[str]:
+    """Names of the sets that hold all minima of a random search, to compare others with."""
+    return [n for n in names() if n.startswith(SEARCH) and not n.endswith(FRAMES)]
 
 
 def load(name: str) -> StructureSet:
