@@ -147,8 +147,7 @@ class PaiNN(nn.Module):
         dense = self.messages == "dense" or (self.messages == "auto" and atoms.m <= DENSE_UP_TO)
         if dense:
             senders.append((atoms, atoms.slots))
-        first, *others = dense_messages(
-            graph, self.n_radial, self.features, atoms, senders,
-            frozen=None if self.training else self.frozen,
-        )  # fmt: skip
+        # In training every graph is another; and where all atoms move, nothing is constant.
+        frozen = None if self.training or bool(graph.mobile.all()) else self.frozen
+        first, *others = dense_messages(graph, self.n_radial, self.features, atoms, senders, frozen)
         return first, others[0] if dense else EdgeMessages.of(graph, self.n_radial)

@@ -69,16 +69,17 @@ class LastSums:
     """`sum_edges` for edges that are often those of the last call, whose sums it has kept."""
 
     def __init__(self) -> None:
-        self.edges: list[Any] = []
-        self.sums: Sums = []
+        self.last: tuple[list[Any], Sums] = [], []  # as one, for threads that share a network
 
     def __call__(
         self, vectors: Float[Tensor, "e 3"], tables: Sequence[Table], n_radial: int, cutoff: float
     ) -> Sums:
         edges = [vectors, n_radial, cutoff, *(x for table in tables for x in table)]
-        if len(edges) != len(self.edges) or not all(map(_same, edges, self.edges)):
-            self.edges, self.sums = edges, sum_edges(vectors, tables, n_radial, cutoff)
-        return self.sums
+        known, sums = self.last
+        if len(edges) != len(known) or not all(map(_same, edges, known)):
+            sums = sum_edges(vectors, tables, n_radial, cutoff)
+            self.last = edges, sums
+        return sums
 
 
 def _same(a: Any, b: Any) -> bool:
