@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import sys
 from typing import Any
 
@@ -50,17 +51,19 @@ def prepare_torch(threads: int | None) -> None:
     """Compute with so many threads (None: torch's choice), and without needless waiting."""
     import torch
 
+    _keep_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     _use_onednn_if_exact()
-    _keep_memory()
 
 
 def _keep_memory() -> None:
     """Let the C library (glibc; others do as they like) keep for later what is freed.
 
-    To give it back and fetch it anew, page by page, was a quarter of a training step.
+    To give it back and fetch it anew, page by page, was a quarter of a training step. torch asks
+    for large pages, where told so before its first large tensor; that is another 4 %.
     """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         for option, value in MALLOPT.items():

@@ -181,7 +181,7 @@ class Generator:
         guide = None
         if self.force_field is not None:
             eta = eta_from_step(self.config.guide.eta_dt, settings.steps)
-            guide = Guide(self.force_field.network, eta, self.config.guide.max_force)
+            guide = Guide(self.force_field.network.on_mobile, eta, self.config.guide.max_force)
         start = collate([self.start] * len(indices)).to(self.device)
         states: Iterator[Any] = sample(
             self.score.network,
@@ -203,7 +203,7 @@ class Generator:
         graph, finite = state.graph, state.finite
         if self.force_field is not None and self.config.guide.eta_dt > 0:
             relaxed = descend(
-                graph, self.force_field.network, self.config.guide.eta_dt,
+                graph, self.force_field.network.on_mobile, self.config.guide.eta_dt,
                 self.config.guide.descent_steps, self.config.guide.max_force,
                 observe=lambda _: next(bar, None),
             )  # fmt: skip

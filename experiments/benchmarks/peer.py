@@ -12,8 +12,11 @@ from types import TracebackType
 from typing import Any
 
 from experiments.benchmarks.workloads import Timing
+from experiments.progress import say
 from experiments.workers import THREAD_VARIABLES
 
+LAST_LINES = 15
+"""Of what a peer says before it stops; the very last is often a mere link."""
 SERVERS = {"agedi": Path(__file__).parents[1] / "peers/agedi_peer.py"}
 
 
@@ -69,7 +72,7 @@ class Peer:
         return Timing(answer["seconds"], answer["amount"])
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One request; ValueError with the peer's last words if it dies of it."""
+        """One request; ValueError with the peer's last line if it dies of it (others are shown)."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -82,5 +85,7 @@ class Peer:
             return json.loads(line)
         self.process.wait()
         self.errors.seek(0)
-        last = (self.errors.read().strip().splitlines() or ["it said nothing"])[-1]
+        *said, last = self.errors.read().strip().splitlines()[-LAST_LINES:] or ["it said nothing"]
+        for line in said:
+            say(f"{self.name}: {line}")
         raise ValueError(f"{self.refusal} stopped: {last}; --help says how to set it up")

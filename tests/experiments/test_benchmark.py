@@ -32,7 +32,7 @@ print(json.dumps({{"name": "sleeper", "omp": os.environ["OMP_NUM_THREADS"]}}), f
 for line in sys.stdin:
     request = json.loads(line)
     if request["task"] == "die":
-        sys.exit("it was told to die")
+        sys.exit("a reason\\nit was told to die")
     started = time.perf_counter()
     time.sleep({SECONDS})
     seconds = time.perf_counter() - started
@@ -118,12 +118,13 @@ def test_a_peer_ends_with_an_error_of_ours(server):
     assert peer.process.poll() is not None
 
 
-def test_a_peer_that_dies(server):
+def test_a_peer_that_dies(server, capsys):
     with (
         Peer("agedi", sys.executable, server, {"threads": 1}) as peer,
         pytest.raises(ValueError, match=r"peers\.agedi=.* stopped: it was told to die"),
     ):
         peer.timed("die")
+    assert "agedi: a reason" in capsys.readouterr().err
 
 
 # Others' neighbour lists, relaxation, memory

@@ -94,6 +94,16 @@ def test_gradients_through_forces_are_finite_differences(messages) -> None:
 
 
 @messages
+def test_forces_on_mobile_atoms_alone_are_those_of_all(messages) -> None:
+    field, g = force_field(messages), collate([graph(slab()), graph(cluster()), graph(slab(1, 4))])
+    energy, forces = field(g)
+    assert forces[~g.mobile].abs().max() > 0.05
+    for found in (field.on_mobile(g), field.train().on_mobile(g)):
+        assert_close(found[0], energy, 1e-12)
+        assert_close(found[1], forces * g.mobile[:, None], 1e-12)
+
+
+@messages
 def test_works_where_gradients_are_off(messages) -> None:
     field = force_field(messages)
     expected = field(graph(slab()))

@@ -71,6 +71,22 @@ def test_a_last_block_for_some_atoms_gives_what_all_would_give(messages, blocks)
             assert_close(part, whole[some], 1e-12)
 
 
+def test_what_is_kept_of_frozen_atoms_is_theirs() -> None:
+    """From step to step, with other frozen atoms in between, as if each graph were the first."""
+    networks = [(score_network(m), force_field(m)) for m in ("dense", "edges")]
+    generator = torch.Generator().manual_seed(0)
+    first = mixed()
+    step = 0.1 * torch.randn(*first.positions.shape, dtype=torch.float64, generator=generator)
+    step_of_mobile = step * first.mobile[:, None]
+    path = [first, first.at(first.positions + step_of_mobile)]
+    path += [path[1].at(path[1].positions + step), path[1], collate([first, first]), first]
+    for atoms in path:
+        t = time(atoms.n_structures)
+        dense, edges = ((s(atoms, t), *f.on_mobile(atoms), *f(atoms)) for s, f in networks)
+        for a, b in zip(dense, edges, strict=True):
+            assert_close(a, b, 1e-10)
+
+
 @pytest.mark.parametrize("messages", ["edges", "dense"])
 def test_sum_is_what_one_writes_by_hand(messages) -> None:
     """Two atoms 2 Å apart on x; one radial function, one feature, all numbers chosen."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from painnx.radial import radial_basis
-from painnx.sums import Table, sum_edges
+from painnx.sums import LastSums, Table, sum_edges
 from tests.painnx.systems import CUTOFF, assert_close
 
 EDGES, RECEIVERS, N_RADIAL = 7, 3, 4
@@ -71,6 +71,34 @@ def test_derivatives_are_those_of_automatic_differentiation():
         results += [(first, *torch.autograd.grad(first.cos().sum(), x))]
     for ours, torchs in zip(*results, strict=True):
         assert_close(ours, torchs, 1e-12)
+
+
+def test_they_add_to_the_sums_over_other_edges():
+    whole = sum_edges(vectors(), tables(), N_RADIAL, CUTOFF)
+    some, rest = torch.tensor([5, 0, 2]), torch.tensor([1, 3, 4, 6])
+    others = sum_edges(vectors()[some], [t.of(some) for t in tables()], N_RADIAL, CUTOFF)
+    before = [x.clone() for x in flat(others)]
+    all_ = sum_edges(vectors()[rest], [t.of(rest) for t in tables()], N_RADIAL, CUTOFF, others)
+    for a, b in zip(flat(all_), flat(whole), strict=True):
+        assert_close(a, b, 1e-14)
+    assert all(map(torch.equal, flat(others), before))
+
+
+def test_last_sums_are_kept_for_the_same_edges_alone():
+    last, x = LastSums(), vectors().detach()
+    first = last(x, tables(), N_RADIAL, CUTOFF)
+    assert last(x.clone(), tables(), N_RADIAL, CUTOFF) is first
+    for changed in (
+        (x + 1e-6, tables(), N_RADIAL, CUTOFF),
+        (x, tables()[:1], N_RADIAL, CUTOFF),
+        (x, [t._replace(senders=t.senders % 2) for t in tables()], N_RADIAL, CUTOFF),
+        (x, tables(), N_RADIAL + 1, CUTOFF),
+        (x, tables(), N_RADIAL, CUTOFF + 1),
+        (x.float(), tables(), N_RADIAL, CUTOFF),
+    ):
+        now, anew = last(*changed), sum_edges(*changed)
+        assert all(map(torch.equal, flat(now), flat(anew)))
+        assert now[0][0].dtype == anew[0][0].dtype
 
 
 def test_without_edges_all_is_zero():

@@ -10,7 +10,8 @@ from ase.build import add_adsorbate, fcc111
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
-from sdedata import Graph, collate
+from sdedata import Graph, collate, neighbour_list
+from sdedata.neighbours import edge_vectors
 from sdedata.template import Template
 
 TENSORS = ("positions", "numbers", "batch", "mobile", "cell", "pbc", "window", "energy", "forces")
@@ -96,12 +97,36 @@ def test_collate_then_split_is_the_identity():
 def test_a_batch_has_the_edges_of_its_parts():
     singles = [graph(platinum()), graph(platinum((1, 1, 3), "Au"))]
     batch = collate(singles)
-    starts = [0, 9]
-    for name in ("senders", "receivers"):
-        parts = [getattr(s, name) + start for s, start in zip(singles, starts, strict=True)]
-        assert torch.equal(getattr(batch, name), torch.cat(parts))
-    assert torch.allclose(batch.vectors, torch.cat([s.vectors for s in singles]), atol=1e-12)
+    parts = torch.cat([edge_table(s, start) for s, start in zip(singles, [0, 9], strict=True)])
+    assert_same_rows(edge_table(batch), parts)
     assert batch.vectors.norm(dim=-1).max() < 5.0
+
+
+@pytest.mark.parametrize("mobile", ["the adatom", "all", "none", "every third"])
+def test_edges_are_the_neighbour_list_on_the_way_too(mobile):
+    """Whatever a step of sampling keeps of the substrate, and after the substrate has moved."""
+    found = collate([graph(platinum()), graph(platinum((1, 1, 3), "Au"))])
+    masks = {"all": True, "none": False, "every third": torch.arange(13) % 3 == 0}
+    if mobile in masks:
+        found = replace(found, mobile=torch.zeros(13, dtype=torch.bool) | masks[mobile])
+    generator = torch.Generator().manual_seed(0)
+    for which in (found.mobile, found.mobile, ~found.mobile, found.mobile):
+        listed = neighbour_list(found.positions, found.cell, found.pbc, found.batch, found.cutoff)
+        vectors = edge_vectors(found.positions, found.cell, found.batch, listed)
+        expected = torch.column_stack([listed.receivers, listed.senders, vectors])
+        assert_same_rows(edge_table(found), expected)
+        step = torch.randn(13, 3, dtype=torch.float64, generator=generator)
+        found = found.at(found.positions + step * which[:, None])
+
+
+def edge_table(found, start=0):
+    """Receiver, sender and vector of each edge; atoms are counted from `start`."""
+    return torch.column_stack([found.receivers + start, found.senders + start, found.vectors])
+
+
+def assert_same_rows(one, other):
+    one, other = (table[np.lexsort(table.numpy().round(8).T[::-1])] for table in (one, other))
+    assert torch.allclose(one, other, rtol=0, atol=1e-12)
 
 
 def test_edges_are_computed_once_and_shared():

@@ -24,14 +24,14 @@ cluster = pytest.param(
 backends = pytest.mark.parametrize("backend", ["torch", cluster])
 
 
-def edges(frames, cutoff, backend="torch"):
+def edges(frames, cutoff, backend="torch", heard_by=None):
     """Our list for a batch of ASE structures: (senders, receivers, offsets) and its inputs."""
     counts = [len(atoms) for atoms in frames]
     positions = torch.tensor(np.concatenate([atoms.positions for atoms in frames]))
     cell = torch.tensor(np.array([atoms.cell.array for atoms in frames]))
     pbc = torch.tensor(np.array([atoms.pbc for atoms in frames]))
     batch = torch.repeat_interleave(torch.arange(len(frames)), torch.tensor(counts))
-    found = neighbour_list(positions, cell, pbc, batch, cutoff, backend)
+    found = neighbour_list(positions, cell, pbc, batch, cutoff, backend, heard_by)
     return found, edge_vectors(positions, cell, batch, found)
 
 
@@ -173,6 +173,15 @@ def test_every_edge_has_its_reverse(backend):
     found, _ = edges([Template.ag111("p3x3").slab, bulk("Ag", a=4.15)], 6.0, backend)
     senders, receivers, offsets = found
     assert as_set(*found) == as_set(receivers, senders, -offsets)
+
+
+@backends
+def test_some_receivers_alone(backend):
+    frames = [unwrapped(Template.ag111("p3x3").slab), molecule("C6H6"), bulk("Ag", a=4.15)]
+    (whole, _), n = edges(frames, 5.0, backend), sum(map(len, frames))
+    for some in (torch.arange(n) % 3 == 0, torch.arange(n) < 4, torch.arange(n) < 0):
+        found, _ = edges(frames, 5.0, backend, some)
+        assert all(map(torch.equal, found, (x[some[whole.receivers]] for x in whole)))
 
 
 def test_single_precision_agrees_with_double():

@@ -110,9 +110,18 @@ class ForceField(nn.Module):
         or where the caller has switched gradients off, they are constants. Raises ValueError for
         an unknown element or another cutoff than the network's.
         """
+        return self._differentiate(graph, torch.ones_like(graph.mobile))
+
+    def on_mobile(self, graph: Graph) -> tuple[Float[Tensor, " b"], Float[Tensor, "n 3"]]:
+        """The same in less time, without the forces on frozen atoms, which are told as zero."""
+        energy, forces = self._differentiate(graph, graph.mobile)
+        return energy, torch.where(graph.mobile[:, None], forces, 0.0)
+
+    def _differentiate(self, graph: Graph, mobile: Bool[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        """Energies, and forces that are complete on the `mobile` atoms."""
         train = self.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            graph = _Differentiable.of(graph)
+            graph = _Differentiable.of(graph, mobile)
             energy = self._energy(graph, self.painn if train else _constant(self.painn))
             (g,) = torch.autograd.grad(energy.sum(), graph.vectors, create_graph=train)
             # an edge is R[sender] - R[receiver]
@@ -147,14 +156,14 @@ class _Differentiable:
     n_structures: int
 
     @classmethod
-    def of(cls, graph: Graph) -> "_Differentiable":
+    def of(cls, graph: Graph, mobile: Bool[Tensor, " n"]) -> "_Differentiable":
         def plain(x: Tensor) -> Tensor:  # autograd refuses tensors made in inference mode
             return x.clone() if x.is_inference() else x
 
         return cls(
             plain(graph.numbers),
             plain(graph.batch),
-            plain(graph.mobile),
+            plain(mobile),
             plain(graph.senders),
             plain(graph.receivers),
             plain(graph.vectors).detach().requires_grad_(),

@@ -17,7 +17,7 @@ from torch import Tensor
 from painnx.contraction import contract
 from painnx.protocols import Graph
 from painnx.radial import radial_basis
-from painnx.sums import Table, sum_edges
+from painnx.sums import LastSums, Table, sum_edges
 
 # Numbers in the temporaries of one step on a CPU: few enough to stay in its cache.
 CHUNK = 2**20
@@ -192,11 +192,13 @@ def dense_messages(
     features: int,
     receivers: Layout,
     senders: Sequence[tuple[Layout, Int[Tensor, " n"]]],
+    frozen: LastSums | None = None,
 ) -> list[DenseMessages]:
     """The messages on this graph, with `n_radial` Gaussians, between `features`.
 
     senders: who speaks and, for each atom, which of them speaks for it; the messages of each such
-    division of the atoms are made in one go.
+    division of the atoms are made in one go. frozen: remembers the sums over edges between frozen
+    atoms, which are those of the last call in each step of a sampling; they are constants then.
     """
     b, m = receivers.b, receivers.m
     heard = receivers.slots[graph.receivers]
@@ -204,7 +206,15 @@ def dense_messages(
         Table(heard, rows[graph.senders] % layout.m, layout.m, b * m * layout.m)
         for layout, rows in senders
     ]
-    sums = sum_edges(graph.vectors, tables, n_radial, graph.cutoff)
+    vectors, known = graph.vectors, None
+    if frozen is not None:
+        moving = graph.mobile[graph.senders] | graph.mobile[graph.receivers]
+        (still,), (edges,) = (torch.nonzero(x, as_tuple=True) for x in (~moving, moving))
+        known = frozen(
+            vectors.detach()[still], [t.of(still) for t in tables], n_radial, graph.cutoff
+        )
+        vectors, tables = vectors[edges], [t.of(edges) for t in tables]
+    sums = sum_edges(vectors, tables, n_radial, graph.cutoff, known)
     found = []
     for (layout, _), (scalar, vector) in zip(senders, sums, strict=True):
         k = layout.m * (n_radial + 1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from painnx.blocks import Message, Update
 from painnx.messages import DenseMessages, EdgeMessages, Layout, dense_messages
 from painnx.protocols import Graph
+from painnx.sums import LastSums
 
 Messages = Literal["auto", "edges", "dense"]
 
@@ -53,6 +54,7 @@ class PaiNN(nn.Module):
         self.embedding = nn.Embedding(len(self.elements), features)
         self.message = nn.ModuleList(Message(features, n_radial) for _ in range(blocks))
         self.update = nn.ModuleList(Update(features) for _ in range(blocks))
+        self.frozen = LastSums()
 
     def config(self) -> dict[str, object]:
         """The constructor's arguments, as plain values."""
@@ -145,5 +147,7 @@ class PaiNN(nn.Module):
         dense = self.messages == "dense" or (self.messages == "auto" and atoms.m <= DENSE_UP_TO)
         if dense:
             senders.append((atoms, atoms.slots))
-        first, *others = dense_messages(graph, self.n_radial, self.features, atoms, senders)
+        # In training every graph is another; and where all atoms move, nothing is constant.
+        frozen = None if self.training or bool(graph.mobile.all()) else self.frozen
+        first, *others = dense_messages(graph, self.n_radial, self.features, atoms, senders, frozen)
         return first, others[0] if dense else EdgeMessages.of(graph, self.n_radial)

@@ -25,10 +25,12 @@ def radial_basis(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor,
 
 def gaussians(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor, "e {n}+1"]:
     """Those of `radial_basis`, without the cutoff function."""
-    # exp(-x²), x = (d / spacing - k) / sqrt(2), and for the constant x = 0 d - 0
+    # 2^(-x²), x = (d / spacing - k) / sqrt(2 ln 2), and for the constant x = 0 d - 0. Far from its
+    # centre a Gaussian is 0 in float32; torch.exp takes 16 times as long there as torch.exp2.
     centres = torch.arange(n + 1, dtype=d.dtype, device=d.device)
     slopes = torch.ones_like(centres)
     centres[-1] = slopes[-1] = 0.0
-    scale = math.sqrt(0.5) * (n - 1) / cutoff
-    x = torch.addcmul(-math.sqrt(0.5) * centres, (scale * d)[:, None], slopes)
-    return torch.exp(torch.addcmul(x.new_zeros(()), x, x, value=-1.0))
+    width = math.sqrt(2 * math.log(2))
+    scale = (n - 1) / (cutoff * width)
+    x = torch.addcmul(-centres / width, (scale * d)[:, None], slopes)
+    return torch.exp2(torch.addcmul(x.new_zeros(()), x, x, value=-1.0))

@@ -28,6 +28,10 @@ class Table(NamedTuple):
     m: int
     size: int
 
+    def of(self, edges: Int[Tensor, " k"]) -> "Table":
+        """For some of the edges."""
+        return self._replace(receivers=self.receivers[edges], senders=self.senders[edges])
+
     @property
     def scalar_rows(self) -> Int[Tensor, " e"]:
         return self.receivers * self.m + self.senders
@@ -39,16 +43,49 @@ class Table(NamedTuple):
         return (3 * self.receivers[:, None] + axes) * self.m + self.senders[:, None]
 
 
-def sum_edges(
-    vectors: Float[Tensor, "e 3"], tables: Sequence[Table], n_radial: int, cutoff: float
-) -> list[tuple[Float[Tensor, "k r"], Float[Tensor, "l r"]]]:
-    """For each table the sums of the radial basis (k rows) and of basis times direction (l = 3 k).
+Sums = list[tuple[Tensor, Tensor]]
+"""For each table (k r) of the basis, and (3k r) of basis times direction."""
 
-    `vectors` in Å. Differentiable twice in them.
+
+def sum_edges(
+    vectors: Float[Tensor, "e 3"],
+    tables: Sequence[Table],
+    n_radial: int,
+    cutoff: float,
+    others: Sums | None = None,
+) -> Sums:
+    """For each table the sums of the radial basis and of basis times direction.
+
+    `vectors` in Å. Differentiable twice in them. others: sums over other edges, to be added; they
+    are constants.
     """
     rows = [(table.scalar_rows, table.vector_rows, table.size) for table in tables]
-    out = _SumEdges.apply(vectors, rows, n_radial, cutoff)
+    begun = [x for pair in others for x in pair] if others is not None else None
+    out = _SumEdges.apply(vectors, rows, n_radial, cutoff, begun)
     return list(zip(out[::2], out[1::2], strict=True))
+
+
+class LastSums:
+    """`sum_edges` for edges that are often those of the last call, whose sums it has kept."""
+
+    def __init__(self) -> None:
+        self.last: tuple[list[Any], Sums] = [], []  # as one, for threads that share a network
+
+    def __call__(
+        self, vectors: Float[Tensor, "e 3"], tables: Sequence[Table], n_radial: int, cutoff: float
+    ) -> Sums:
+        edges = [vectors, n_radial, cutoff, *(x for table in tables for x in table)]
+        known, sums = self.last
+        if len(edges) != len(known) or not all(map(_same, edges, known)):
+            sums = sum_edges(vectors, tables, n_radial, cutoff)
+            self.last = edges, sums
+        return sums
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return (a.dtype, a.device) == (b.dtype, b.device) and torch.equal(a, b)
+    return bool(a == b)
 
 
 class _SumEdges(torch.autograd.Function):
@@ -56,11 +93,19 @@ class _SumEdges(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, vectors: Tensor, rows: list[tuple[Tensor, Tensor, int]], n: int, cutoff: float
+        ctx: Any,
+        vectors: Tensor,
+        rows: list[tuple[Tensor, Tensor, int]],
+        n: int,
+        cutoff: float,
+        begun: list[Tensor] | None,
     ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(vectors)
         ctx.arguments = rows, n, cutoff
-        sums = [vectors.new_zeros(k * size, n + 1) for *_, size in rows for k in (1, 3)]
+        if begun is None:
+            sums = [vectors.new_zeros(k * size, n + 1) for *_, size in rows for k in (1, 3)]
+        else:
+            sums = [x.clone() for x in begun]
         places = list(zip(rows, sums[::2], sums[1::2], strict=True))
         for s in _steps(vectors):
             d = torch.linalg.norm(vectors[s], dim=-1)
@@ -72,7 +117,7 @@ class _SumEdges(torch.autograd.Function):
         return tuple(sums)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """u (c' (a + u A) + c (b + u B)) + c/d (A - u (u A)),
 
         where a and A are what `grads` say of γ_r and of u γ_r, and b and B what of their slopes.
@@ -95,7 +140,7 @@ class _SumEdges(torch.autograd.Function):
             along = (u * aa).sum(1, keepdim=True)
             radial = dc * (a + along) + c * (b + (u * bb).sum(1, keepdim=True))
             found.append(u * radial + (c / d) * (aa - u * along))
-        return torch.cat(found), None, None, None
+        return torch.cat(found), None, None, None, None
 
 
 def _steps(vectors: Float[Tensor, "e 3"]) -> list[slice]:

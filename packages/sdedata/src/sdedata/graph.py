@@ -22,7 +22,8 @@ class Graph:
     """A batch of b structures with n atoms in all; Å, eV, cells as row vectors.
 
     Atoms of one structure are contiguous. Edges are computed on first use and kept, so that every
-    model that reads the same graph shares one neighbour list.
+    model that reads the same graph shares one neighbour list; those between frozen atoms are kept
+    while only mobile atoms move.
     """
 
     positions: Float[Tensor, "n 3"]
@@ -53,9 +54,24 @@ class Graph:
 
     @cached_property
     def edges(self) -> Edges:
-        return neighbour_list(
-            self.positions, self.cell, self.pbc, self.batch, self.cutoff, self.backend
+        """Those between frozen atoms first, then those to mobile atoms, then those from them."""
+        to_mobile = neighbour_list(
+            self.positions, self.cell, self.pbc, self.batch, self.cutoff, self.backend, self.mobile
         )
+        back = ~self.mobile[to_mobile.senders]
+        receivers, senders, offsets = (x[back] for x in to_mobile)
+        from_mobile = Edges(senders, receivers, -offsets)
+        parts = zip(self._substrate, to_mobile, from_mobile, strict=True)
+        return Edges(*(torch.cat(part) for part in parts))
+
+    @cached_property
+    def _substrate(self) -> Edges:
+        """The edges between frozen atoms, which `at` hands on."""
+        (atoms,) = torch.nonzero(~self.mobile, as_tuple=True)
+        senders, receivers, offsets = neighbour_list(
+            self.positions[atoms], self.cell, self.pbc, self.batch[atoms], self.cutoff, self.backend
+        )
+        return Edges(atoms[senders], atoms[receivers], offsets)
 
     @property
     def senders(self) -> Int[Tensor, " e"]:
@@ -82,7 +98,11 @@ class Graph:
 
     def at(self, positions: Float[Tensor, "n 3"]) -> "Graph":
         """The same structures elsewhere: new edges, and no labels (they were of the old places)."""
-        return replace(self, positions=positions, energy=None, forces=None)
+        moved = replace(self, positions=positions, energy=None, forces=None)
+        frozen = ~self.mobile
+        if torch.equal(positions[frozen], self.positions[frozen]):
+            moved.__dict__["_substrate"] = self._substrate
+        return moved
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -37,13 +37,14 @@ def neighbour_list(
     batch: Int[Tensor, " n"],
     cutoff: float,
     backend: str = "torch",
+    heard_by: Bool[Tensor, " n"] | None = None,
 ) -> Edges:
     """All pairs of images closer than `cutoff` (Å), without an atom's pair with itself.
 
     Atoms of one structure must be contiguous; they need not be wrapped into the cell. `backend` is
     "torch" (all pairs, exact, no compiler needed) or "cluster" (torch-cluster's `radius` on
-    explicit images). Raises ValueError for another backend, and for a cell without volume where it
-    is periodic.
+    explicit images). `heard_by`: only edges to these receivers (None: to all). Raises ValueError
+    for another backend, and for a cell without volume where it is periodic.
     """
     if backend not in BACKENDS:
         raise ValueError(f"neighbour backend must be one of {BACKENDS}, not {backend!r}")
@@ -52,7 +53,10 @@ def neighbour_list(
     inverse = _inverse(cell)
     heights = 1.0 / inverse.norm(dim=1)  # (b, 3): distance between opposite faces
     search = _all_pairs if backend == "torch" else _cluster
-    senders, receivers, offsets = search(positions, cell, pbc, batch, cutoff, inverse, heights)
+    hears = torch.ones_like(batch, dtype=torch.bool) if heard_by is None else heard_by
+    senders, receivers, offsets = search(
+        positions, cell, pbc, batch, cutoff, inverse, heights, hears
+    )
     vectors = edge_vectors(positions, cell, batch, Edges(senders, receivers, offsets))
     (keep,) = torch.nonzero(vectors.square().sum(-1) < cutoff**2, as_tuple=True)
     return Edges(senders[keep], receivers[keep], offsets[keep])
@@ -114,54 +118,78 @@ def _all_pairs(
     cutoff: float,
     inverse: Tensor,
     heights: Tensor,
+    hears: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     # With each pair folded to its nearest fractional image, only cutoff/height + 1/2 images remain.
     images = _images(_image_range(pbc, heights, cutoff, 0.5), positions)
-    counts = torch.bincount(batch, minlength=len(cell))
-    first = torch.cumsum(counts, 0) - counts
-    most = int(counts.max())
-    # Structures side by side, x, y and z apart; a place without an atom is nowhere, near nothing.
-    padded = positions.new_full((3, len(cell), most), torch.nan)
-    padded[:, batch, torch.arange(len(batch), device=batch.device) - first[batch]] = positions.T
-    step = max(1, CANDIDATES // (most**2 * len(images)))
+    there = _side_by_side(positions, batch, torch.ones_like(hears), len(cell))
+    here = _side_by_side(positions, batch, hears, len(cell))
+    pairs = there.atoms.shape[1] * here.atoms.shape[1]
+    step = max(1, CANDIDATES // max(1, pairs * len(images)))
+    steps = (slice(k, k + step) for k in range(0, len(cell), step))
     found = [
-        _within(padded[:, some], cell[some], pbc[some], inverse[some], images, cutoff)
-        for some in (slice(k, k + step) for k in range(0, len(cell), step))
+        _within(there.of(s), here.of(s), cell[s], pbc[s], inverse[s], images, cutoff) for s in steps
     ]
-    start = torch.cat([first[k * step + s] for k, (s, *_) in enumerate(found)])
-    _, receivers, senders, offsets = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return start + senders, start + receivers, offsets
+    senders, receivers, offsets = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return senders, receivers, offsets
+
+
+class _Table(NamedTuple):
+    """Atoms of structures side by side; a place without an atom is nowhere, near nothing."""
+
+    atoms: Int[Tensor, "b m"]
+    positions: Float[Tensor, "3 b m"]
+
+    def of(self, structures: slice) -> "_Table":
+        return _Table(self.atoms[structures], self.positions[:, structures])
+
+
+def _side_by_side(positions: Tensor, batch: Tensor, some: Tensor, b: int) -> _Table:
+    """The atoms that are `some`."""
+    (atoms,) = torch.nonzero(some, as_tuple=True)
+    batch = batch[atoms]
+    counts = torch.bincount(batch, minlength=b)
+    place = torch.arange(len(atoms), device=batch.device) - (counts.cumsum(0) - counts)[batch]
+    table = atoms.new_zeros(b, int(counts.max()))
+    padded = positions.new_full((3, *table.shape), torch.nan)
+    table[batch, place] = atoms
+    padded[:, batch, place] = positions[atoms].T
+    return _Table(table, padded)
 
 
 def _within(
-    positions: Float[Tensor, "3 b m"],
+    senders: _Table,
+    receivers: _Table,
     cell: Float[Tensor, "b 3 3"],
     pbc: Bool[Tensor, "b 3"],
     inverse: Float[Tensor, "b 3 3"],
     images: Float[Tensor, "k 3"],
     cutoff: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Structure, receiver, sender and offset of all images hardly farther than the cutoff."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sender, receiver and offset of all images hardly farther than the cutoff."""
     # Sums over products, not matrix products: these may be rounded to fewer bits.
     cell, inverse, periodic = cell.permute(1, 2, 0), inverse.permute(1, 2, 0), pbc.T
     shifts = (images.T[:, None, None] * cell.unsqueeze(-1)).sum(0)  # (3, b, k)
     forbidden = ((images.T[:, None] != 0) & ~periodic.unsqueeze(-1)).any(0)
     shifts = torch.where(forbidden, torch.inf, shifts)
 
-    fractional = (positions.unsqueeze(1) * inverse.unsqueeze(-1)).sum(0)
-    apart = fractional.unsqueeze(-2) - fractional.unsqueeze(-1)  # (3, b, receiver, sender)
+    there, here = (
+        (table.positions.unsqueeze(1) * inverse.unsqueeze(-1)).sum(0)
+        for table in (senders, receivers)
+    )
+    apart = there.unsqueeze(-2) - here.unsqueeze(-1)  # (3, b, receiver, sender)
     fold = -torch.round(apart) * periodic[..., None, None]
     folded = ((apart + fold).unsqueeze(1) * cell[..., None, None]).sum(0)
     square: Any = 0.0  # (b, receiver, image, sender)
     for axis in range(3):
         square = square + (folded[axis].unsqueeze(2) + shifts[axis, :, None, :, None]).square()
-    atoms = torch.arange(positions.shape[-1], device=positions.device)
-    square[:, atoms, len(images) // 2, atoms] = torch.inf  # the image that is the atom itself
+    itself = receivers.atoms.unsqueeze(-1) == senders.atoms.unsqueeze(-2)
+    square[:, :, len(images) // 2].masked_fill_(itself, torch.inf)
     structure, receiver, image, sender = torch.nonzero(
         square < cutoff**2 * (1 + SLACK), as_tuple=True
     )
     offsets = images[image] + fold[:, structure, receiver, sender].T
-    return structure, receiver, sender, offsets
+    return senders.atoms[structure, sender], receivers.atoms[structure, receiver], offsets
 
 
 def _cluster(
@@ -172,6 +200,7 @@ def _cluster(
     cutoff: float,
     inverse: Tensor,
     heights: Tensor,
+    hears: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     try:
         from torch_cluster import radius
@@ -202,6 +231,7 @@ def _cluster(
     )
     senders, offsets = owner[found], images[image[found]]
     offsets = offsets + wrap[senders] - wrap[receivers]
-    (others,) = torch.nonzero((senders != receivers) | (offsets != 0).any(-1), as_tuple=True)
+    others = hears[receivers] & ((senders != receivers) | (offsets != 0).any(-1))
+    (others,) = torch.nonzero(others, as_tuple=True)
     order = others[torch.argsort(receivers[others], stable=True)]
     return senders[order], receivers[order], offsets[order]
