@@ -22,7 +22,7 @@ from ase.io import write
 from jaxtyping import Bool, Float, Int, Integer
 
 from sdedata.composition import formula
-from sdedata.frames import facts, frozen_mask, labels, read_frames, require_labelled_surface
+from sdedata.frames import bad_frames, facts, frozen_mask, labels, read_frames
 from sdedata.graph import Graph
 from sdedata.packed import read_packed, write_packed
 
@@ -200,12 +200,15 @@ class StructureSet:
         source: str = "structures",
         meta: Mapping[str, Any] | None = None,
     ) -> "StructureSet":
-        """Labelled ASE structures; ValueError naming `source` and frame for any of no use."""
+        """Labelled ASE structures; ValueError naming `source` and the first frame of no use."""
         frames = list(images)
         if not frames:
             raise ValueError(f"{source} holds no structures")
-        for i, atoms in enumerate(frames):
-            require_labelled_surface(atoms, f"{source}, frame {i}")
+        bad = bad_frames(frames)
+        if bad:
+            others = f"; as many as {len(bad)} of {len(frames)} frames are of no use: "
+            others += f"`python -m sdedata check {source}` names them"
+            raise ValueError(f"{source}, {min(bad.items())[1]}{others if len(bad) > 1 else ''}")
         rows = [facts(atoms) for atoms in frames]
         found = [labels(atoms) for atoms in frames]
         return cls(
