@@ -267,17 +267,23 @@ class StructureSet:
         return data
 
     def write(self, path: str | Path) -> None:
-        """To npz (packed) or any format that ASE writes; atomically."""
+        """To npz (packed) or any format that ASE writes; atomically. OSError names the path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-        if path.suffix == ".npz":
-            arrays = {name: getattr(self, name) for name in (*PER_STRUCTURE, *PER_ATOM)}
-            arrays |= {name: arrays[name].astype(kind) for name, kind in SMALL.items()}
-            write_packed(partial, arrays, self.info, self.meta)
-        else:
-            write(partial, self.to_atoms())
-        partial.replace(path)
+        try:
+            if path.suffix == ".npz":
+                arrays = {name: getattr(self, name) for name in (*PER_STRUCTURE, *PER_ATOM)}
+                arrays |= {name: arrays[name].astype(kind) for name, kind in SMALL.items()}
+                write_packed(partial, arrays, self.info, self.meta)
+            else:
+                write(partial, self.to_atoms())
+            partial.replace(path)
+        except OSError as error:
+            error.filename = str(path)  # a full disk comes without a name
+            raise
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _on_grid(values: np.ndarray) -> np.ndarray:
