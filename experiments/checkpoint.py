@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 
 import painnx
 import vpsde
+from experiments.files import replacing
 
 NETWORKS = {"score": painnx.ScoreNetwork, "forcefield": painnx.ForceField}
 
@@ -86,10 +87,10 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Atomically: a checkpoint that is there is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    torch.save(content, partial)
-    os.replace(partial, path)
+    packed = BytesIO()  # torch's own writing tells of a full disk in words of its own
+    torch.save(content, packed)
+    with replacing(path) as part:
+        part.write_bytes(packed.getbuffer())
 
 
 def load(path: Path) -> Any:

@@ -4,6 +4,7 @@
 Bad input ends with one sentence and exit code 2, before any compute.
 """
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,20 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 CONF = Path(__file__).parent / "conf"
+
+CONTINUES = "then repeat the command, it continues"
+REMEDIES = {
+    errno.ENOSPC: f"free some, {CONTINUES}",
+    errno.EDQUOT: f"free some, {CONTINUES}",
+    errno.EFBIG: f"raise the limit (ulimit -f), {CONTINUES}",
+    errno.EIO: f"check the disk, {CONTINUES}",
+    errno.EACCES: "change its rights, or give another file or output=FOLDER",
+    errno.EPERM: "change its rights, or give another file or output=FOLDER",
+    errno.EROFS: "give another output=FOLDER",
+    errno.ENOTDIR: "a file is in the way: give another output=FOLDER",
+    errno.EEXIST: "a file is in the way: give another output=FOLDER",
+}
+"""What helps against what the operating system refuses."""
 
 HELP = """{doc}
 
@@ -80,8 +95,18 @@ def main(
 
 def refuse(entry: str, error: Exception) -> NoReturn:
     """End with one sentence and exit code 2."""
-    print(f"{entry}: {' '.join(str(error).split())}", file=sys.stderr)
+    text = of_the_system(error) if isinstance(error, OSError) else str(error)
+    print(f"{entry}: {' '.join(text.split())}", file=sys.stderr)
     sys.exit(2)
+
+
+def of_the_system(error: OSError) -> str:
+    """What the operating system refused, on which file, and what helps."""
+    if error.errno is None:
+        return str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    what, remedy = error.strerror or str(error), REMEDIES.get(error.errno)
+    return f"{where}{what[0].lower()}{what[1:]}" + (f"; {remedy}" if remedy else "")
 
 
 def _help(entry: str, doc: str, example: str) -> str:

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from omegaconf import DictConfig
 
 from sdedata import Graph, StructureSet, Template, shipped
@@ -16,6 +14,7 @@ from sdedata.dataset import (
     oxygen_poor,
     oxygen_rich,
     require_window,
+    split,
 )
 from vpsde import generators
 
@@ -60,8 +59,9 @@ def training_data(config: DictConfig, kind: str) -> TrainingData:
         data = low_energy(distinct(data), section.within)
     if section.oxygen != "all":
         data = (oxygen_poor if section.oxygen == "poor" else oxygen_rich)(data)
+    (generator,) = generators(config.seed, [SPLIT_STREAM])
     train, val = split(
-        data, config.train.validation_share, config.seed, config.train.validation_at_most
+        data, config.train.validation_share, generator, config.train.validation_at_most
     )
     graphs = data.graphs(config.cutoff, window, config.neighbours)
     return TrainingData(
@@ -101,25 +101,3 @@ def _source(section: DictConfig, kind: str) -> str:
         return section.frames
     frames = section.path + shipped.FRAMES
     return frames if frames in shipped.names() else section.path
-
-
-def split(
-    data: StructureSet, share: float, seed: int, at_most: int | None = None
-) -> tuple[list[int], list[int]]:
-    """Indices for training and validation, the latter a share of the data but some `at_most`.
-
-    Structures with the same `surface` fact are one unit, or else those with the same `index`: the
-    frames of one relaxation, and relaxations that end in one surface, stay together.
-    """
-    keys = [data.info[key] for key in ("surface", "index") if key in data.info]
-    units, position = np.unique(keys[0] if keys else np.arange(len(data)), return_inverse=True)
-    if len(units) < 2:
-        raise ValueError(
-            f"training and validation need a structure each: there is {len(units)} in the data"
-        )
-    if at_most is not None:
-        share = min(share, at_most / len(data))
-    (generator,) = generators(seed, [SPLIT_STREAM])
-    order = torch.randperm(len(units), generator=generator).numpy()
-    held = np.isin(position, order[: min(max(1, round(share * len(units))), len(units) - 1)])
-    return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()

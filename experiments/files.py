@@ -20,12 +20,24 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        yield part
-        with open(part, "rb") as written:
-            os.fsync(written.fileno())  # else a power cut may keep the name and lose the content
-        os.replace(part, path)
+        with naming(path):
+            yield part
+            with open(part, "rb") as written:
+                os.fsync(written.fileno())  # else a power cut may keep the name, lose the content
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the path on what the system refuses inside: of a full disk it names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -213,11 +213,13 @@ def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> 
 
 
 def _with_surfaces(minima: StructureSet, frames: StructureSet) -> tuple[StructureSet, StructureSet]:
-    """Both with the fact `surface`; of a path that ends in no minimum it is its own `index`."""
+    """Both with the fact `surface_index`; of a path that ends in no minimum it is its own `index`."""
     minima = with_surfaces(minima)
-    ends = dict(zip(minima.info["index"].tolist(), minima.info["surface"].tolist(), strict=True))
+    ends = dict(
+        zip(minima.info["index"].tolist(), minima.info["surface_index"].tolist(), strict=True)
+    )
     surface = np.array([ends.get(i, i) for i in frames.info["index"].tolist()])
-    return minima, replace(frames, info=frames.info | {"surface": surface})
+    return minima, replace(frames, info=frames.info | {"surface_index": surface})
 
 
 def counts_by_subset(minima: StructureSet) -> dict[str, dict[str, int]]:

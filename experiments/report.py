@@ -12,12 +12,13 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from experiments import cli
 
 ROOT = Path(__file__).parents[1]
 ROWS = (
@@ -135,7 +136,6 @@ def command_of(config: dict[str, Any], entry: str = "quickstart") -> str:
     """What somebody types to repeat a run with this config."""
     from omegaconf import OmegaConf
 
-    from experiments import cli
     from experiments.quickstart import MAY_CHANGE
     from experiments.runfolder import flattened
 
@@ -265,9 +265,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         publish(arguments.run, arguments.docs, arguments.readme)
-    except ValueError as error:
-        print(f"report: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (ValueError, OSError) as error:
+        cli.refuse("report", error)
     print(f"written: {arguments.docs} and {arguments.readme}")
 
 

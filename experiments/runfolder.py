@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from experiments.files import alone, last_whole_frame, last_whole_line, write_text
+from experiments.files import alone, last_whole_frame, last_whole_line, naming, write_text
 
 Observe = Callable[[Mapping[str, Any]], None]
 """Is told of every row of a run as it is written; what it raises ends the run."""
@@ -175,7 +175,7 @@ class RunFolder:
         if path not in self._checked and path.is_file():
             os.truncate(path, whole_end(path.read_bytes()))
         self._checked.add(path)
-        with open(path, "a", encoding="utf-8") as file:
+        with naming(path), open(path, "a", encoding="utf-8") as file:
             file.write(text)
 
     def _plain(self, value: Any) -> Any:

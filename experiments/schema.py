@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 from omegaconf import DictConfig, OmegaConf
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
 
 
 def _above_the_slab(window: tuple[float, float]) -> tuple[float, float]:
@@ -102,6 +110,14 @@ class Surrogate(Section):
 
 
 class GenerateData(Run):
+    @model_validator(mode="before")
+    @classmethod
+    def _composition_is_compositions(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """One formula is a list of one, so that both ways to write it are the same run."""
+        if (single := config.pop("composition", None)) is not None:
+            config["compositions"] = [single]
+        return config
+
     template: Template
     compositions: Annotated[list[Formula], Field(min_length=1)]
     n_per_composition: Count

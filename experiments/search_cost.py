@@ -6,7 +6,6 @@ repeated, the command goes on. It ends with a table, and search_cost.json in the
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,9 +43,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         report = compare(RunFolder.existing(arguments.run), arguments.candidates)
-    except ValueError as error:
-        print(f"search_cost: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (ValueError, OSError) as error:
+        cli.refuse("search_cost", error)
     print(table(report))
 
 

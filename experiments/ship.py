@@ -8,12 +8,12 @@ the relaxed Ag6 model, which is made if it is missing. The text says what the fi
 
 import argparse
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from experiments import cli
 from experiments.report import fill, markdown
 from sdedata import StructureSet, Template, shipped
 from sdedata.composition import parse_formula
@@ -165,7 +165,7 @@ def rewrite(folder: Path) -> None:
 
 
 def _surfaces(minima: StructureSet) -> int:
-    known = minima if "surface" in minima.info else with_surfaces(minima)
+    known = minima if "surface_index" in minima.info else with_surfaces(minima)
     return len(distinct(known))
 
 
@@ -183,9 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError("say which set a search is to be: NAME=RUN")
         ship({name: Path(path) for name, _, path in pairs}, parsed.folder)
         rewrite(parsed.folder)
-    except ValueError as error:
-        print(f"ship: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (ValueError, OSError) as error:
+        cli.refuse("ship", error)
     print(f"written: {parsed.folder / SHEET}")
 
 

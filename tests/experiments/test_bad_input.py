@@ -191,6 +191,38 @@ def test_data_files_that_are_none(refused, tmp_path):
     assert "need a structure each: there is 1" in refused("train", f"data.path={short}")
 
 
+READ = [("train", "data.path"), ("generate_data", "extend"), ("generate_data", "template.slab")]
+
+
+@pytest.mark.parametrize(("entry", "key"), READ)
+@pytest.mark.parametrize("ending", ["npz", "traj", "extxyz"])
+def test_files_that_cannot_be_read(refused, world, tmp_path, entry, key, ending):
+    """Garbage, a folder, and a good file of which the end is missing."""
+    garbage, folder, cut = (tmp_path / f"{name}.{ending}" for name in ("garbage", "folder", "cut"))
+    garbage.write_bytes(np.random.default_rng(0).bytes(5000))
+    folder.mkdir()
+    if ending == "npz":
+        cut.write_bytes(world.minima.read_bytes()[:-300])
+    else:
+        write(cut, platinum(1))
+        cut.write_bytes(cut.read_bytes()[:-300])
+    more = TRAIN if entry == "train" else ["calculator=emt", "tracking.mode=disabled"]
+    for path in (garbage, folder, cut):
+        assert str(path) in refused(entry, *more, f"{key}={path}")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize(("entry", "key"), READ)
+def test_files_of_somebody_else(refused, world, tmp_path, entry, key):
+    path = tmp_path / "mine.npz"
+    path.write_bytes(world.minima.read_bytes())
+    path.chmod(0)
+    more = TRAIN if entry == "train" else ["calculator=emt", "tracking.mode=disabled"]
+    told = refused(entry, *more, f"{key}={path}")
+    assert str(path) in told
+    assert "ermission denied" in told
+
+
 def test_slabs_that_are_none(refused, world, tmp_path):
     thin, flat, empty = (tmp_path / f"{name}.extxyz" for name in ("thin", "flat", "empty"))
     write(thin, fcc111("Ag", (3, 3, 2), a=4.15, vacuum=1.5, periodic=True))

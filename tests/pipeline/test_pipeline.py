@@ -11,10 +11,13 @@ from ase.io import read
 
 from experiments import sample
 from experiments.checkpoint import load_model, save_model
+from experiments.data import SPLIT_STREAM
 from experiments.evaluate import is_valid, reference_set
 from experiments.runfolder import RunFolder
 from sdedata import StructureSet, shipped
+from sdedata.dataset import split
 from tests.tiny import NETWORK, SAMPLE, SEARCH, TRAIN, run
+from vpsde import generators
 
 METRICS = {
     *(
@@ -89,19 +92,28 @@ def test_training_keeps_loss_card_and_data_facts(world):
 
 
 def test_no_structure_is_on_both_sides_of_the_split(world):
-    from experiments.data import split
+    def halves(share, seed, at_most=None):
+        return split(frames, share, torch.Generator().manual_seed(seed), at_most)
 
     frames = StructureSet.read(world.frames)
-    train, val = split(frames, 0.3, seed=0)
+    train, val = halves(0.3, 0)
     assert sorted(train + val) == list(range(len(frames)))
-    for key in ("index", "surface"):
+    for key in ("index", "surface_index"):
         unit = frames.info[key]
         assert not set(unit[train]) & set(unit[val])
     assert len(set(unit[val])) == round(0.3 * len(set(unit)))
-    few = split(frames, 0.9, 0, at_most=len(frames) // 2)[1]
+    few = halves(0.9, 0, at_most=len(frames) // 2)[1]
     assert len(set(unit[few])) == round(len(set(unit)) * (len(frames) // 2) / len(frames))
-    assert split(frames, 0.3, seed=0) == (train, val)
-    assert split(frames, 0.3, seed=1) != (train, val)
+    assert halves(0.3, 0) == (train, val)
+    assert halves(0.3, 1) != (train, val)
+
+
+def test_the_split_of_a_seed_stays(world):
+    """A model is judged by structures that it has not seen: those that its training held out."""
+    one = StructureSet.read(world.minima).select([0] * 70)
+    (generator,) = generators(3, [SPLIT_STREAM])
+    _, val = split(replace(one, info={"index": np.arange(70)}), 0.1, generator, 500)
+    assert val == [2, 18, 32, 41, 49, 55, 58]
 
 
 def test_samples_say_where_they_come_from(world, guided):

@@ -118,14 +118,14 @@ def test_a_force_field_that_is_there_plans_from_the_first_on(searched, tmp_path)
 def test_frames_know_the_surface_in_which_their_path_ended(searched):
     folder, summary = searched
     minima, frames = (StructureSet.read(folder / f"{n}.npz") for n in ("minima", "frames"))
-    surfaces = minima.info["surface"]
+    surfaces = minima.info["surface_index"]
     index = {int(i): k for k, i in enumerate(minima.info["index"])}
     for k in range(len(minima)):
         first = index[int(surfaces[k])]
         assert first <= k
         assert same(minima.atoms(k), minima.atoms(first))
     assert len(distinct(minima)) == len(set(surfaces)) == summary["data/surfaces"] < len(minima)
-    for i, surface in zip(frames.info["index"], frames.info["surface"], strict=True):
+    for i, surface in zip(frames.info["index"], frames.info["surface_index"], strict=True):
         assert surface == surfaces[index[int(i)]]
 
 

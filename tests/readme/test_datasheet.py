@@ -37,7 +37,7 @@ def test_its_counts_are_those_of_the_papers_sets():
 
 def test_no_two_surfaces_are_the_same_and_each_minimum_is_one_of_them():
     data = shipped.load("rss_c2x8")
-    labels = data.info["surface"]
+    labels = data.info["surface_index"]
     of_index = {int(i): k for k, i in enumerate(data.info["index"])}
     rng = np.random.default_rng(0)
     repeated = np.flatnonzero(labels != data.info["index"])

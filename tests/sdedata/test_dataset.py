@@ -10,7 +10,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdedata import Graph, StructureSet, Template, collate, low_energy, oxygen_poor, oxygen_rich
@@ -204,7 +204,7 @@ def test_each_surface_is_known_by_its_first_minimum_and_kept_at_its_lowest():
         atoms.info["index"] = 10 * k + 7
         frames.append(atoms)
     data = with_surfaces(StructureSet.from_atoms(frames))
-    assert data.info["surface"].tolist() == [7, 17, 7, 37, 7, 17]
+    assert data.info["surface_index"].tolist() == [7, 17, 7, 37, 7, 17]
     assert distinct(data).energy.tolist() == [2.0, 1.0, 4.0]
     assert len(distinct(StructureSet.from_atoms(frames))) == 6  # it does not know its surfaces
 
@@ -391,6 +391,23 @@ def test_a_cut_or_foreign_npz_is_named(data, tmp_path):
     data.select([]).write(path)
     with pytest.raises(ValueError, match=r"set\.npz holds no structures"):
         StructureSet.read(path)
+
+
+@given(at=st.floats(0, 1, exclude_max=True), noise=st.binary(min_size=1, max_size=40))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_packed_file_with_other_bytes_is_the_same_or_is_named(data, tmp_path, at, noise):
+    """The archive has checksums: whatever is overwritten, nothing false is read."""
+    path = tmp_path / "set.npz"
+    data.write(path)
+    content = bytearray(path.read_bytes())
+    start = int(at * len(content))
+    content[start : start + len(noise)] = noise
+    path.write_bytes(content)
+    try:
+        found = StructureSet.read(path).digest
+    except ValueError as error:
+        found = str(error)
+    assert found == data.digest or found.startswith(f"{path} is not a packed structure set")
 
 
 def test_no_structures_at_all():

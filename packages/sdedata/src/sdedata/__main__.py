@@ -1,36 +1,104 @@
-"""The data that come with this package: `python -m sdedata list`, `python -m sdedata show SET`."""
+"""The sets that come with this package (list, show), and files of one's own (check, split)."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sdedata import shipped
-from sdedata.dataset import counts_table
+from sdedata import own, shipped
+from sdedata.dataset import UNITS, counts_table, units
 from sdedata.structures import StructureSet
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    parsed = _parser().parse_args(arguments)
+    try:
+        code = parsed.run(parsed)
+    except (ValueError, OSError) as error:
+        print(f"sdedata: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 2
+    if code:
+        sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sdedata", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="list | show")
+    commands = parser.add_subparsers(required=True, metavar="list | show | check | split")
     listing = commands.add_parser("list", help="every set that the package carries")
     listing.add_argument("--json", action="store_true", help="as a list of objects")
+    listing.set_defaults(run=_list)
     showing = commands.add_parser("show", help="the datasheet of a set")
     showing.add_argument("set", help="one of those that `list` names")
-    parsed = parser.parse_args(arguments)
-    try:
-        if parsed.command == "show":
-            print(datasheet(parsed.set))
-        elif parsed.json:
-            print(json.dumps(sets(), indent=2))
-        else:
-            print(_table(list(sets()[0]), [[_cell(v) for v in one.values()] for one in sets()]))
-    except ValueError as error:
-        print(f"sdedata: {error}", file=sys.stderr)
-        sys.exit(2)
+    showing.set_defaults(run=_show)
+    files = argparse.ArgumentParser(add_help=False)
+    files.add_argument(
+        "files", metavar="FILE", type=Path, nargs="+",
+        help="anything that ASE reads; of several, each counts as one relaxation, unless frames "
+        f"carry {' or '.join(UNITS)} in their info",
+    )  # fmt: skip
+    checking = commands.add_parser(
+        "check", parents=[files], help="what files hold, and each frame of no use with its reason",
+        description="Exit code 2 if there is a frame that the models cannot learn from.",
+    )  # fmt: skip
+    checking.add_argument("--good", metavar="FILE", type=Path, help="write the other frames here")
+    checking.set_defaults(run=_check)
+    splitting = commands.add_parser(
+        "split", parents=[files], help="write train.extxyz and validation.extxyz",
+        description="Frames of one relaxation stay together. Refused if a frame is of no use.",
+    )  # fmt: skip
+    splitting.add_argument("--share", type=_share, default=0.1, help="of validation (default 0.1)")
+    splitting.add_argument("--seed", type=int, default=0)
+    splitting.add_argument("--out", metavar="FOLDER", type=Path, default=Path())
+    splitting.set_defaults(run=_split)
+    return parser
+
+
+def _share(text: str) -> float:
+    if not 0 < float(text) < 1:
+        raise argparse.ArgumentTypeError("a share is between 0 and 1")
+    return float(text)
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    if parsed.json:
+        print(json.dumps(sets(), indent=2))
+    else:
+        print(_table(list(sets()[0]), [[_cell(v) for v in one.values()] for one in sets()]))
+    return 0
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    print(datasheet(parsed.set))
+    return 0
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    data, bad = own.read_good(parsed.files)
+    print(f"{len(data)} good frames, {len(bad)} of no use")
+    if len(data):
+        rows = own.contents(data)
+        print("\n" + _table(list(rows[0]), [list(row.values()) for row in rows]))
+    if bad:
+        print("\n" + "\n".join(bad))
+    if parsed.good and len(data):
+        data.write(parsed.good)
+        print(f"\nthe good frames are in {parsed.good}")
+    return 2 if bad else 0
+
+
+def _split(parsed: argparse.Namespace) -> int:
+    data, bad = own.read_good(parsed.files)
+    if bad:
+        raise ValueError(f"{bad[0]} (the first of {len(bad)}); `check --good FILE` leaves them out")
+    for name, part in own.parts(data, parsed.share, parsed.seed).items():
+        path = parsed.out / f"{name}.extxyz"
+        part.write(path)
+        print(f"{len(part)} frames of {len(set(units(part).tolist()))} relaxations in {path}")
+    return 0
 
 
 def sets() -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from sdedata.composition import parse_formula
 from sdedata.frames import frozen_mask
@@ -15,6 +16,8 @@ D_WITHIN = 2.0
 """eV above the lowest structure of its stoichiometry: the paper's set D."""
 LOW_WITHIN = 0.5
 """eV: the paper's set D_lowE."""
+UNITS = ("surface_index", "index")
+"""Facts that tell what a split must not tear apart; the first that is there counts."""
 
 
 def concatenate(sets: Sequence[StructureSet]) -> StructureSet:
@@ -33,20 +36,20 @@ def concatenate(sets: Sequence[StructureSet]) -> StructureSet:
 
 
 def with_surfaces(minima: StructureSet) -> StructureSet:
-    """The minima with a fact `surface`: the `index` of the first of them that is the same surface.
+    """The minima with a fact `surface_index`: the `index` of the first of them that is the same surface.
 
     Raises ValueError if they are not on one template (`similarity.unique`).
     """
     surface = minima.info["index"][unique(minima.to_atoms())]
-    return replace(minima, info=minima.info | {"surface": surface})
+    return replace(minima, info=minima.info | {"surface_index": surface})
 
 
 def distinct(data: StructureSet) -> StructureSet:
     """The lowest structure of each surface; a set that does not know its surfaces is left whole."""
-    if "surface" not in data.info:
+    if "surface_index" not in data.info:
         return data
-    lowest_first = np.lexsort([data.energy, data.info["surface"]])
-    _, first = np.unique(data.info["surface"][lowest_first], return_index=True)
+    lowest_first = np.lexsort([data.energy, data.info["surface_index"]])
+    _, first = np.unique(data.info["surface_index"][lowest_first], return_index=True)
     return data.select(np.sort(lowest_first[first]))
 
 
@@ -139,3 +142,33 @@ def thin(energies: np.ndarray, forces: np.ndarray, keep: int) -> np.ndarray:
     path = np.concatenate([[0.0], np.cumsum(change)])
     targets = np.linspace(0.0, path[-1], keep)
     return np.unique(np.abs(path[None] - targets[:, None]).argmin(1))
+
+
+def units(data: StructureSet) -> np.ndarray:
+    """A label for each structure, shape (s,): those with the same one are never torn apart.
+
+    It is their `surface_index`, or else their `index`: the frames of one relaxation, and relaxations that
+    end in one surface, stay together. Without such facts each structure is a unit of its own.
+    """
+    known = [data.info[fact] for fact in UNITS if fact in data.info]
+    return known[0] if known else np.arange(len(data))
+
+
+def split(
+    data: StructureSet, share: float, generator: torch.Generator, at_most: int | None = None
+) -> tuple[list[int], list[int]]:
+    """Indices for training and validation, the latter a share of the `units` but some `at_most`
+    structures.
+
+    Each gets a unit at least; ValueError if there is only one.
+    """
+    names, unit = np.unique(units(data), return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(
+            f"training and validation need a structure each: there is {len(names)} in the data"
+        )
+    if at_most is not None:
+        share = min(share, at_most / len(data))
+    order = torch.randperm(len(names), generator=generator).numpy()
+    held = np.isin(unit, order[: min(max(1, round(share * len(names))), len(names) - 1)])
+    return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()

@@ -1,5 +1,6 @@
 """ASE's structures as they come in: read from any file, with each fault named by file and frame."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,41 @@ from ase.io import iread
 
 
 def read_frames(path: str | Path) -> list[Atoms]:
-    """All structures of a file in any of ASE's formats; ValueError naming it if there is none."""
+    """All structures of a file in any of ASE's formats; ValueError naming it if it cannot be read
+    to its end, or holds none.
+    """
+    frames, broken = whole_frames(path)
+    if broken is not None:
+        where = f" after frame {len(frames) - 1}" if frames else ""
+        raise ValueError(f"{path} cannot be read as structures{where}: {broken}")
+    return frames
+
+
+def whole_frames(path: str | Path) -> tuple[list[Atoms], str | None]:
+    """The structures of a file up to its end, or to where it is broken, and why it is (or None).
+
+    ValueError for what is no file, and for a file that ends without a structure.
+    """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+    require_file(path)
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
+    frames: list[Atoms] = []
     try:
-        frames = list(iread(path, index=":"))
+        frames.extend(iread(path, index=":"))
     except Exception as error:  # ASE's readers raise nearly anything on a broken file
-        raise ValueError(f"{path} cannot be read as structures: {error}") from error
+        return frames, str(error) or type(error).__name__
     if not frames:
         raise ValueError(f"{path} holds no structures")
-    return frames
+    return frames, None
+
+
+def require_file(path: Path) -> None:
+    """ValueError naming it unless there is such a file."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file")
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
 
 
 def frozen_mask(atoms: Atoms) -> np.ndarray:
@@ -86,3 +109,14 @@ def require_labelled_surface(atoms: Atoms, where: str) -> None:
         raise ValueError(f"{where}: no fixed atoms; put a FixAtoms constraint on the substrate")
     if frozen.all():
         raise ValueError(f"{where}: no free atoms; leave the overlayer out of the constraint")
+
+
+def bad_frames(frames: Sequence[Atoms]) -> dict[int, str]:
+    """Index and reason of every frame that the models cannot learn from."""
+    found = {}
+    for i, atoms in enumerate(frames):
+        try:
+            require_labelled_surface(atoms, f"frame {i}")
+        except ValueError as error:
+            found[i] = str(error)
+    return found

@@ -1,23 +1,23 @@
 """Named arrays, facts and meta data in one npz file without pickle."""
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sdedata.frames import require_file
+
 
 def read_packed(path: Path) -> dict[str, Any]:
     """The arrays by name, and `info` (arrays) and `meta`; ValueError naming a file that is none."""
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+    require_file(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
         meta = json.loads(str(stored.pop("meta")))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a broken archive raises nearly anything
         raise ValueError(f"{path} is not a packed structure set: {error}") from error
     facts = [name for name in stored if name.startswith("info.")]
     info = {name.removeprefix("info."): stored.pop(name) for name in facts}

@@ -22,7 +22,7 @@ from ase.io import write
 from jaxtyping import Bool, Float, Int, Integer
 
 from sdedata.composition import formula
-from sdedata.frames import facts, frozen_mask, labels, read_frames, require_labelled_surface
+from sdedata.frames import bad_frames, facts, frozen_mask, labels, read_frames
 from sdedata.graph import Graph
 from sdedata.packed import read_packed, write_packed
 
@@ -200,12 +200,15 @@ class StructureSet:
         source: str = "structures",
         meta: Mapping[str, Any] | None = None,
     ) -> "StructureSet":
-        """Labelled ASE structures; ValueError naming `source` and frame for any of no use."""
+        """Labelled ASE structures; ValueError naming `source` and the first frame of no use."""
         frames = list(images)
         if not frames:
             raise ValueError(f"{source} holds no structures")
-        for i, atoms in enumerate(frames):
-            require_labelled_surface(atoms, f"{source}, frame {i}")
+        bad = bad_frames(frames)
+        if bad:
+            others = f"; as many as {len(bad)} of {len(frames)} frames are of no use: "
+            others += f"`python -m sdedata check {source}` names them"
+            raise ValueError(f"{source}, {min(bad.items())[1]}{others if len(bad) > 1 else ''}")
         rows = [facts(atoms) for atoms in frames]
         found = [labels(atoms) for atoms in frames]
         return cls(
@@ -264,17 +267,23 @@ class StructureSet:
         return data
 
     def write(self, path: str | Path) -> None:
-        """To npz (packed) or any format that ASE writes; atomically."""
+        """To npz (packed) or any format that ASE writes; atomically. OSError names the path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-        if path.suffix == ".npz":
-            arrays = {name: getattr(self, name) for name in (*PER_STRUCTURE, *PER_ATOM)}
-            arrays |= {name: arrays[name].astype(kind) for name, kind in SMALL.items()}
-            write_packed(partial, arrays, self.info, self.meta)
-        else:
-            write(partial, self.to_atoms())
-        partial.replace(path)
+        try:
+            if path.suffix == ".npz":
+                arrays = {name: getattr(self, name) for name in (*PER_STRUCTURE, *PER_ATOM)}
+                arrays |= {name: arrays[name].astype(kind) for name, kind in SMALL.items()}
+                write_packed(partial, arrays, self.info, self.meta)
+            else:
+                write(partial, self.to_atoms())
+            partial.replace(path)
+        except OSError as error:
+            error.filename = str(path)  # a full disk comes without a name
+            raise
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _on_grid(values: np.ndarray) -> np.ndarray:
