@@ -213,7 +213,9 @@ def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> 
 
 
 def _with_surfaces(minima: StructureSet, frames: StructureSet) -> tuple[StructureSet, StructureSet]:
-    """Both with the fact `surface_index`; of a path that ends in no minimum it is its own `index`."""
+    """Both with the fact `surface_index`: for a path that of its end, if it ends in a minimum, or
+    else its own `index`.
+    """
     minima = with_surfaces(minima)
     ends = dict(
         zip(minima.info["index"].tolist(), minima.info["surface_index"].tolist(), strict=True)

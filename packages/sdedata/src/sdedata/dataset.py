@@ -36,7 +36,7 @@ def concatenate(sets: Sequence[StructureSet]) -> StructureSet:
 
 
 def with_surfaces(minima: StructureSet) -> StructureSet:
-    """The minima with a fact `surface_index`: the `index` of the first of them that is the same surface.
+    """The minima with a fact `surface_index`: the `index` of the first that is the same surface.
 
     Raises ValueError if they are not on one template (`similarity.unique`).
     """
@@ -147,8 +147,8 @@ def thin(energies: np.ndarray, forces: np.ndarray, keep: int) -> np.ndarray:
 def units(data: StructureSet) -> np.ndarray:
     """A label for each structure, shape (s,): those with the same one are never torn apart.
 
-    It is their `surface_index`, or else their `index`: the frames of one relaxation, and relaxations that
-    end in one surface, stay together. Without such facts each structure is a unit of its own.
+    It is their `surface_index` or else their `index`: the frames of one relaxation, and relaxations
+    that end in one surface, stay together. Without such facts each structure is a unit of its own.
     """
     known = [data.info[fact] for fact in UNITS if fact in data.info]
     return known[0] if known else np.arange(len(data))
