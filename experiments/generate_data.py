@@ -68,7 +68,8 @@ def run(config: DictConfig) -> dict[str, Any]:
         found = pack(base, tasks, config.frames_per_minimum)
         require_success(len(found.failed), total - done, (found.failed or [""])[-1], last=True)
         meta = _meta(config, planner)
-        minima, frames = (replace(s, meta=meta) for s in (found.minima, found.frames))
+        told = _with_surfaces(found.minima, found.frames)
+        minima, frames = (replace(s, meta=meta) for s in told)
         minima.write(folder / "minima.npz")
         minima.write(folder / "minima.extxyz")
         frames.write(folder / "frames.npz")
@@ -209,7 +210,7 @@ def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> 
             frames.append(path.select(thin(path.energy, forces, frames_per_minimum)))
     if not minima:
         raise ValueError("no candidate relaxed to a minimum: raise relaxation.max_steps")
-    return Found(*_with_surfaces(concatenate(minima), concatenate(frames)), failed)
+    return Found(concatenate(minima), concatenate(frames), failed)
 
 
 def _with_surfaces(minima: StructureSet, frames: StructureSet) -> tuple[StructureSet, StructureSet]:
