@@ -16,7 +16,7 @@ from vpsde import SDE
 EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yaml"))
 GROUPS = {
     "calculator": "generate_data", "executor": "generate_data", "tracking": "train",
-    "task": "train", "sde": "train", "guide": "sample",
+    "task": "train", "sde": "train", "guide": "sample", "template": "generate_data",
 }  # fmt: skip
 OPTIONS = [
     (group, path.stem) for group in GROUPS for path in sorted((cli.CONF / group).glob("*.yaml"))
@@ -44,7 +44,8 @@ def test_defaults(entry):
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_options(group, option):
-    config = cli.load(GROUPS[group], [f"{group}={option}"])
+    slab = ["template.slab=slab.extxyz"] if group == "template" else []
+    config = cli.load(GROUPS[group], [f"{group}={option}", *slab])
     node = config[group]
     if group == "executor" and option == "slurm":  # there is no Slurm here
         with pytest.raises(ValueError, match="dry run, nothing was submitted"):
@@ -52,6 +53,8 @@ def test_options(group, option):
     elif group == "executor":
         with build(node) as executor:
             assert executor.submit(sum, [1, 2]).result() == 3
+    elif group == "template":
+        assert node.slab == "slab.extxyz"
     elif group == "sde":
         assert isinstance(build(node), SDE)
     elif group == "task":
@@ -62,6 +65,13 @@ def test_options(group, option):
     elif group == "calculator" and find_spec(node._target_.split(".")[0]) is None:
         with pytest.raises(ValueError, match=rf"(?s){node._target_}: .*No module named"):
             build(node)
+
+
+def test_one_composition_is_a_list_of_one():
+    ours = cli.load("generate_data", ["template=mine", "template.slab=s.xyz", "composition=Pt7"])
+    assert ours == cli.load("generate_data", ["template.slab=s.xyz", "compositions=[Pt7]"])
+    with pytest.raises(ValueError, match="template.slab: Input should be a valid string"):
+        cli.load("generate_data", ["template=mine", "composition=Pt7"])
 
 
 def test_the_paper_s_schedule():

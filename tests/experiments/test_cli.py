@@ -46,7 +46,19 @@ def test_names_follow_from_what_is_made():
     ("error", "code", "told"),
     [
         (ValueError("two\n  lines"), 2, "train: two lines\n"),
-        (PermissionError(13, "Permission denied", "runs"), 2, "Permission denied: 'runs'"),
+        (
+            PermissionError(13, "Permission denied", "runs"),
+            2,
+            "train: runs: permission denied; change",
+        ),
+        (
+            OSError(28, "No space left on device", "runs"),
+            2,
+            "train: runs: no space left on device; f",
+        ),
+        (OSError(5, "Input/output error"), 2, "train: input/output error; check the disk"),
+        (OSError(95, "Not supported", "runs"), 2, "train: runs: not supported\n"),
+        (OSError("words of a library"), 2, "train: words of a library\n"),
         (KeyboardInterrupt(), 130, "train: interrupted; the same command continues"),
     ],
 )
