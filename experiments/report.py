@@ -99,7 +99,7 @@ def search_table(search: dict[str, Any]) -> str:
     """Markdown: what docs/search.json compares."""
     from experiments.search_cost import table
 
-    command = f"python -m experiments.search_cost RUN --candidates {search['candidates']}"
+    command = f"python -m experiments.search_cost RUN --candidates={search['candidates']}"
     return f"{table(search)}\n\n- `{command}`; the force field {search['surrogate']}"
 
 
