@@ -52,6 +52,7 @@ def test_no_two_surfaces_are_the_same_and_each_minimum_is_one_of_them():
 def test_every_minimum_is_relaxed_and_every_force_is_told():
     for name in shipped.searches():
         data = shipped.load(name)
+        assert "surface_index" in data.info
         longest = np.linalg.norm(data.forces, axis=1)[~data.fixed].max()
         assert longest <= data.meta["relaxation"]["fmax"] + 1e-4
 
