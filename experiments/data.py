@@ -99,5 +99,4 @@ def _source(section: DictConfig, kind: str) -> str:
         return section.path
     if section.frames is not None:
         return section.frames
-    frames = section.path + shipped.FRAMES
-    return frames if frames in shipped.names() else section.path
+    return shipped.frames_of(section.path) or section.path

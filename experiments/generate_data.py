@@ -60,8 +60,7 @@ def run(config: DictConfig) -> dict[str, Any]:
             if planner is not None:
                 surrogate = config.surrogate.model
             elif config.surrogate is not None and start >= config.surrogate.first:
-                frames = pack(base, tasks, config.frames_per_minimum).frames
-                surrogate = trained(config, frames, folder.path / f"surrogate/{start}")
+                surrogate = trained(config, base, tasks, folder.path / f"surrogate/{start}")
             new = plan(config, template, folder.path, range(start, stop), surrogate)
             _search_all(config, new, start, total, tracker)
             tasks += new
@@ -126,12 +125,10 @@ def extended(config: DictConfig) -> Found | None:
                 "such minima are not put together"
             )
     if name not in shipped.names():
-        frames = load_set(str(Path(name).with_name("frames.npz")))
-    elif name + shipped.FRAMES in shipped.names():
-        frames = shipped.load(name + shipped.FRAMES)
+        frames: str | None = str(Path(name).with_name("frames.npz"))
     else:
-        frames = minima  # of a reference, from which nothing learns
-    return Found(minima, frames, [])
+        frames = shipped.frames_of(name)  # none of a reference, from which nothing learns
+    return Found(minima, minima if frames is None else load_set(frames), [])
 
 
 def rounds(done: int, total: int, surrogate: Any) -> Iterator[tuple[int, int]]:
@@ -173,13 +170,14 @@ def plan(
     ]
 
 
-def trained(config: DictConfig, frames: StructureSet, home: Path) -> str:
-    """A force field that learnt these frames, as a file; it is trained but once."""
+def trained(config: DictConfig, base: Found | None, tasks: Sequence[Task], home: Path) -> str:
+    """A force field that learnt the frames of these, as a file; it is trained but once."""
     from experiments import train
 
     model = home / "train/forcefield/model.pt"
     if not model.is_file():
         data = home / "frames.npz"
+        frames = pack(base, tasks, config.frames_per_minimum).frames
         frames.select(inside_window(frames, LEARNT)).write(data)
         command = [
             "task=forcefield", "name=forcefield", f"output={home}", f"data.path={data}",

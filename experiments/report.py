@@ -90,7 +90,9 @@ def speed_table(speed: dict[str, Any]) -> str:
     told = (
         f"- `{speed['command']}`; {record['processor']}, threads: {record['threads']}, "
         f"{machine['matrix_rate'] / 1e9:.0f} GFLOP/s in matrix products, "
-        f"{machine['bandwidth'] / 1e9:.0f} GB/s; torch {speed['environment']['torch']}{peers}"
+        f"{machine['bandwidth'] / 1e9:.0f} GB/s; torch {speed['environment']['torch']}{peers}; "
+        f"commit {speed['environment']['commit'][:7]}"
+        f"{' with changes' if '+' in speed['environment']['commit'] else ''}"
     )
     return "\n".join([markdown(lines), "", told])
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from ase.calculators.singlepoint import SinglePointCalculator
 from torch import Tensor
 
 from experiments.build import from_key, prepare_torch
@@ -259,12 +258,8 @@ def assess(
     facts = {"relax_steps": trajectory.steps, "converged": trajectory.converged}
     frames = []
     for k in (0, -1):
-        frame = atoms.copy()
-        frame.positions = trajectory.positions[k]
+        frame = trajectory.frame(k, atoms)
         frame.info.update(facts)
-        frame.calc = SinglePointCalculator(
-            frame, energy=float(trajectory.energies[k]), forces=trajectory.forces[k]
-        )
         frames.append(frame)
     row |= facts | {
         "energy": float(trajectory.energies[0]),

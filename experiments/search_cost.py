@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.calculators.singlepoint import SinglePointCalculator
 from omegaconf import OmegaConf
 from scipy.stats import fisher_exact, ks_2samp, mannwhitneyu
 
 from experiments import cli
 from experiments.generate_data import plan
 from experiments.progress import progress, say
+from experiments.report import markdown
 from experiments.runfolder import RunFolder
 from experiments.search import Task, calculator_of, read, search, write
 from experiments.workers import workers
@@ -92,10 +92,8 @@ def one_by_one(task: Task) -> None:
             "converged": path.converged,
             "cpu_seconds": time.process_time() - started,
         })  # fmt: skip
-        atoms.positions = path.positions[-1]
         atoms.info["index"] = index
-        atoms.calc = SinglePointCalculator(atoms, energy=path.energies[-1], forces=path.forces[-1])
-        minima.append(atoms)
+        minima.append(path.frame(-1, atoms))
     write(task.path, [StructureSet.from_atoms(minima)], rows)
 
 
@@ -117,7 +115,7 @@ def judge(
     """Cost of each way, how what it finds differs from what planning finds, and whether it was
     `known` from the candidates before.
     """
-    before, new = known.to_atoms(), dict[str, np.ndarray]()
+    before = known.to_atoms()
     together = concatenate([ends for ends, _ in ways.values()])
     energies = dict(zip(ways, np.split(together.relative_energy, len(ways)), strict=True))
     images = {way: ends.to_atoms() for way, (ends, _) in ways.items()}
@@ -127,12 +125,13 @@ def judge(
     calls = {
         way: np.array([row["relax_steps"] + 1 for row in rows]) for way, (_, rows) in ways.items()
     }
+    labels = unique([*before, *(atoms for ends in images.values() for atoms in ends)])
+    found_again = np.array(labels[len(before) :]) < len(before)
+    new = dict(zip(ways, np.split(~found_again, len(ways)), strict=True))
     report: dict[str, Any] = {}
     for way, (_, rows) in ways.items():
         seconds = np.array([row["cpu_seconds"] for row in rows])
         both = converged[way] & converged["planned"]
-        labels = np.array(unique([*before, *images[way]])[len(before) :])
-        new[way] = labels >= len(before)
         report[way] = {
             "converged": int(converged[way].sum()),
             "calls_per_minimum": float(calls[way].sum() / converged[way].sum()),
@@ -175,7 +174,7 @@ def table(report: dict[str, Any]) -> str:
         "way", "converged", "calls per minimum", "against planned", "minima per CPU-hour",
         "median energy (eV)", "new", "same energies as planned (KS, MW: p)", "same surface",
     )  # fmt: skip
-    lines = [header, ["---"] * len(header)]
+    lines: list[Sequence[str]] = [header, ["---"] * len(header)]
     for way, name in WAYS.items():
         one = report[way]
         ratio = p = surface = "–"
@@ -188,7 +187,7 @@ def table(report: dict[str, Any]) -> str:
             f"{one['minima_per_cpu_hour']:.0f}", f"{one['median_energy']:.2f}",
             f"{one['new']:.0%}", p, surface,
         ])  # fmt: skip
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return markdown(lines)
 
 
 if __name__ == "__main__":

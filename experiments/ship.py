@@ -22,7 +22,6 @@ from sdedata.dataset import (
     counts_table,
     distinct,
     inside_window,
-    with_surfaces,
 )
 from sdedata.similarity import same
 
@@ -48,7 +47,6 @@ def ship(runs: dict[str, Path], folder: Path) -> None:
 
 def relaxed_ag6(search: StructureSet) -> StructureSet:
     """The hand-built Ag6 model, relaxed with the calculator and settings of this search."""
-    from ase.calculators.singlepoint import SinglePointCalculator
     from omegaconf import OmegaConf
 
     from experiments.build import build
@@ -61,8 +59,7 @@ def relaxed_ag6(search: StructureSet) -> StructureSet:
     atoms = ag6_model(Template.load(meta["template"]["slab"]))
     calculator = build(OmegaConf.create(meta["calculator"]))
     path = relax(atoms, calculator, optimizer=LBFGS, **meta["relaxation"])
-    atoms.positions = path.positions[-1]
-    atoms.calc = SinglePointCalculator(atoms, energy=path.energies[-1], forces=path.forces[-1])
+    atoms = path.frame(-1, atoms)
     atoms.info |= {
         "index": 0, "relax_steps": path.steps, "converged": path.converged,
         "energy_initial": float(path.energies[0]),
@@ -76,7 +73,7 @@ def sets_table(sets: dict[str, StructureSet]) -> str:
     lines = [header, ["---"] * len(header)]
     for name, data in sets.items():
         energy = data.relative_energy
-        surfaces = "–" if name.endswith(shipped.FRAMES) else str(_surfaces(data))
+        surfaces = "–" if name.endswith(shipped.FRAMES) else str(len(distinct(data)))
         lines.append([
             f"`{name}`", str(len(data)), surfaces, f"{np.median(energy):.2f}",
             f"{energy.max():.2f}", f"`{data.digest}`",
@@ -139,13 +136,11 @@ def draw_lowest(minima: StructureSet, path: Path) -> None:
     from experiments.pictures import structures
     from experiments.report import pixels
 
-    formulas = sorted(set(minima.compositions), key=lambda f: tuple(parse_formula(f).items())[::-1])
+    formulas, lowest_of_all = minima.compositions, minima.relative_energy == 0
+    every = sorted(set(formulas), key=lambda f: tuple(parse_formula(f).items())[::-1])
     rows = []
-    for some in np.array_split(np.array(formulas), ROWS):
-        lowest = [
-            np.flatnonzero((minima.compositions == f) & (minima.relative_energy == 0))[0]
-            for f in some
-        ]
+    for some in np.array_split(np.array(every), ROWS):
+        lowest = [np.flatnonzero((formulas == f) & lowest_of_all)[0] for f in some]
         rows.append(pixels(structures([minima.atoms(int(i)) for i in lowest], some.tolist()), 60))
     width, height = (min(row.shape[k] for row in rows) for k in (1, 0))
     half = len(rows) // 2
@@ -162,11 +157,6 @@ def rewrite(folder: Path) -> None:
     sheet = folder / SHEET
     text = fill(sheet.read_text(encoding="utf-8"), "numbers", numbers(folder))
     sheet.write_text(text, encoding="utf-8")
-
-
-def _surfaces(minima: StructureSet) -> int:
-    known = minima if "surface_index" in minima.info else with_surfaces(minima)
-    return len(distinct(known))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

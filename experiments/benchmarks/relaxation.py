@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from ase import Atoms, optimize
 from omegaconf import DictConfig
-from torch import Tensor
 
 from experiments.benchmarks.workloads import train_overrides, training
 from guidance import LBFGS, ForceFieldCalculator, relax
@@ -45,7 +44,7 @@ class Relaxing:
     def batch(self, max_steps: int) -> float:
         """All structures at once; those that are done leave the batch."""
         graph = collate([self.graph(atoms) for atoms in self.atoms])
-        done = relax(graph, self.force_field, self.fmax, max_steps, select=_part)
+        done = relax(graph, self.force_field, self.fmax, max_steps, select=Graph.select)
         self.moves[BATCH] += done.steps.tolist()
         return len(self.atoms)
 
@@ -84,8 +83,3 @@ def starts(n: int, seed: int) -> list[Atoms]:
         atoms.calc = None
         frames.append(atoms)
     return frames
-
-
-def _part(graph: Graph, kept: Tensor) -> Graph:
-    """Those structures of a batch that are True."""
-    return collate([g for g, wanted in zip(graph.split(), kept.tolist(), strict=True) if wanted])

@@ -67,7 +67,8 @@ def _list(parsed: argparse.Namespace) -> int:
     if parsed.json:
         print(json.dumps(sets(), indent=2))
     else:
-        print(_table(list(sets()[0]), [[_cell(v) for v in one.values()] for one in sets()]))
+        every = sets()
+        print(_table(list(every[0]), [[_cell(v) for v in one.values()] for one in every]))
     return 0
 
 
@@ -103,15 +104,13 @@ def _split(parsed: argparse.Namespace) -> int:
 
 def sets() -> list[dict[str, Any]]:
     """Facts of each set of minima; `frames` counts those of their relaxations, if they are here."""
-    names = shipped.names()
     found = []
-    for name in (n for n in names if not n.endswith(shipped.FRAMES)):
-        data = shipped.load(name)
-        frames = name + shipped.FRAMES
+    for name in (n for n in shipped.names() if not n.endswith(shipped.FRAMES)):
+        data, frames = shipped.load(name), shipped.frames_of(name)
         found.append({
             "name": name,
             "minima": len(data),
-            "frames": len(shipped.load(frames)) if frames in names else 0,
+            "frames": len(shipped.load(frames)) if frames else 0,
             "compositions": sorted(set(data.compositions.tolist())),
             "cell": data.meta["template"]["slab"],
             "calculator": _calculator(data),

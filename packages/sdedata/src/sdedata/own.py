@@ -38,9 +38,9 @@ def read_good(paths: Sequence[Path]) -> tuple[StructureSet, list[str]]:
 
 def contents(data: StructureSet) -> list[dict[str, str]]:
     """One row for each overlayer on its substrate: how many frames, their energies and heights."""
-    rows = []
-    for group in sorted(set(data.groups.tolist())):
-        part = data.select(data.groups == group)
+    rows, groups = [], data.groups
+    for group in sorted(set(groups.tolist())):
+        part = data.select(groups == group)
         relative, heights = part.relative_energy, np.concatenate(part.heights())
         rows.append({
             "overlayer": str(part.compositions[0]),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers, covalent_radii
 from ase.optimize import BFGS
 from ase.optimize.optimize import Optimizer
@@ -23,10 +24,7 @@ SILVER_OXIDE_DISTANCES = {"Ag-Ag": 2.2, "Ag-O": 1.6, "O-O": 1.1}
 class Trajectory:
     """Every frame of one relaxation, k frames of n atoms; the last is the (converged?) minimum."""
 
-    numbers: np.ndarray  # (n,)
     fixed: np.ndarray  # (n,) bool
-    cell: np.ndarray  # (3, 3) Å
-    pbc: np.ndarray  # (3,) bool
     positions: np.ndarray  # (k, n, 3) Å
     energies: np.ndarray  # (k,) eV
     forces: np.ndarray  # (k, n, 3) eV/Å, on all atoms, the fixed ones too
@@ -35,6 +33,14 @@ class Trajectory:
     @property
     def steps(self) -> int:
         return len(self.energies) - 1
+
+    def frame(self, k: int, atoms: Atoms) -> Atoms:
+        """A copy of these atoms, the ones that were relaxed, at frame k, with its labels."""
+        atoms = atoms.copy()
+        atoms.positions = self.positions[k]
+        energy, forces = float(self.energies[k]), self.forces[k]
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        return atoms
 
 
 def random_surface(
@@ -164,10 +170,7 @@ def relax(
     converged = bool(search.run(fmax=fmax, steps=max_steps))
     positions, energies, forces = zip(*frames, strict=True)
     return Trajectory(
-        numbers=atoms.numbers.copy(),
         fixed=fixed,
-        cell=np.array(atoms.cell),
-        pbc=np.array(atoms.pbc),
         positions=np.array(positions),
         energies=np.array(energies),
         forces=np.array(forces),

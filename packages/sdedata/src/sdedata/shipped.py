@@ -18,6 +18,12 @@ def searches() -> list[str]:
     return [n for n in names() if n.startswith(SEARCH) and not n.endswith(FRAMES)]
 
 
+def frames_of(name: str) -> str | None:
+    """Name of the set with the frames of this set's relaxations; None where none is shipped."""
+    frames = name + FRAMES
+    return frames if frames in names() else None
+
+
 def load(name: str) -> StructureSet:
     """A shipped set by name; ValueError, listing what there is, for another."""
     if name not in names():
