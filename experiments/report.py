@@ -101,7 +101,11 @@ def search_table(search: dict[str, Any]) -> str:
     """Markdown: what docs/search.json compares."""
     from experiments.search_cost import table
 
-    command = f"python -m experiments.search_cost RUN --candidates={search['candidates']}"
+    fmax = " ".join(f"{result['fmax']:g}" for result in search["results"])
+    command = (
+        f"python -m experiments.search_cost RUN --candidates {search['candidates']} "
+        f"--fmax {fmax} --max-steps {search['results'][0]['max_steps']}"
+    )
     return f"{table(search)}\n\n- `{command}`; the force field {search['surrogate']}"
 
 

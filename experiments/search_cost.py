@@ -40,97 +40,126 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="experiments.search_cost", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a search with a surrogate")
     parser.add_argument("--candidates", type=int, default=120, help="starts (default 120)")
+    parser.add_argument(
+        "--fmax", type=float, nargs="+", help="where to stop, eV/Å (default: as the search did)"
+    )
+    parser.add_argument(
+        "--max-steps", type=int, help="moves of a relaxation (default: as in the search)"
+    )
     arguments = parser.parse_args()
     try:
-        report = compare(RunFolder.existing(arguments.run), arguments.candidates)
+        run = RunFolder.existing(arguments.run)
+        report = compare(run, arguments.candidates, arguments.fmax, arguments.max_steps)
     except (ValueError, OSError) as error:
         cli.refuse("search_cost", error)
     print(table(report))
 
 
-def compare(run: RunFolder, n: int) -> dict[str, Any]:
-    """Relax n starts that the last surrogate has not seen in all ways; returns the report."""
+def compare(
+    run: RunFolder, n: int, fmax: Sequence[float] | None = None, max_steps: int | None = None
+) -> dict[str, Any]:
+    """Relax n starts that the last surrogate has not seen in all ways, to each `fmax` (eV/Å);
+    returns the report.
+    """
     starts = sorted(int(p.parents[2].name) for p in run.path.glob("surrogate/*/train/*/model.pt"))
     if not starts or n < 2:
         raise ValueError(f"{run.path} has no surrogate, or --candidates={n} is less than 2")
-    config = OmegaConf.create(run.config)
     model = str(run.path / f"surrogate/{starts[-1]}/train/forcefield/model.pt")
-    template = Template.load(config.template.slab, tuple(config.template.window))
-    home = run.path / "search_cost"
-    indices = range(starts[-1], starts[-1] + n)
-    tasks = {
-        way: plan(config, template, home / way, indices, model if way == "planned" else None)
-        for way in WAYS
-    }
-    turns = [(way, tasks[way][k]) for k in range(len(tasks["ase"])) for way in WAYS]
-    missing = [(way, task) for way, task in turns if not task.path.is_file()]
-    # In a process of its own, as the tasks of a search, for numpy to keep to one thread.
-    with workers(cli.load("generate_data", ["executor.max_workers=1"]).executor) as worker:
-        for way, task in progress(missing, "search_cost", len(turns), len(turns) - len(missing)):
-            worker.submit(one_by_one if way == "ase" else search, task).result()
     known = StructureSet.read(run.path / "minima.npz")
     known = known.select(known.info["index"] < starts[-1])
-    report = judge({way: found(tasks[way]) for way in WAYS}, known)
-    report["candidates"], report["surrogate"] = n, f"trained on {starts[-1]} candidates"
+    indices = range(starts[-1], starts[-1] + n)
+    own = run.config["relaxation"]
+    max_steps = own["max_steps"] if max_steps is None else max_steps
+    results = []
+    for force in [own["fmax"]] if fmax is None else fmax:
+        if not (force > 0 and max_steps > 0):
+            raise ValueError("--fmax and --max-steps must be positive")
+        config = OmegaConf.create(run.config)
+        config.relaxation.fmax, config.relaxation.max_steps = force, max_steps
+        template = Template.load(config.template.slab, tuple(config.template.window))
+        home = run.path / f"search_cost/fmax_{force:g}_steps_{max_steps}"
+        tasks = {
+            way: plan(config, template, home / way, indices, model if way == "planned" else None)
+            for way in WAYS
+        }
+        _relax_all(tasks, f"fmax={force:g}")
+        result = judge({way: found(tasks[way]) for way in WAYS}, known)
+        results.append({"fmax": force, "max_steps": max_steps, **result})
+    surrogate = f"trained on {starts[-1]} candidates"
+    report = {"candidates": n, "surrogate": surrogate, "results": results}
     run.write_json("search_cost.json", report)
     say(f"written: {run.path}/search_cost.json")
     return report
 
 
+def _relax_all(tasks: dict[str, list[Task]], label: str) -> None:
+    turns = [(way, tasks[way][k]) for k in range(len(tasks["ase"])) for way in WAYS]
+    missing = [(way, task) for way, task in turns if not task.path.is_file()]
+    # In a process of its own, as the tasks of a search, for numpy to keep to one thread.
+    with workers(cli.load("generate_data", ["executor.max_workers=1"]).executor) as worker:
+        for way, task in progress(missing, label, len(turns), len(turns) - len(missing)):
+            worker.submit(one_by_one if way == "ase" else search, task).result()
+
+
 def one_by_one(task: Task) -> None:
     """What `search` does, as a plain loop over ASE."""
     calculator = calculator_of(task.calculator)
-    minima, rows = [], []
+    ends, rows = [], []
     for index, composition in task.candidates:
         rng = np.random.default_rng([task.seed, index])
-        atoms = random_surface(task.template, composition, rng, task.min_distances)
+        row: dict[str, Any] = {"index": index, "converged": False}
+        rows.append(row)
         started = time.process_time()
-        path = relax(atoms, calculator, **task.relaxation)
-        rows.append({
-            "index": index,
-            "relax_steps": path.steps,
-            "converged": path.converged,
-            "cpu_seconds": time.process_time() - started,
-        })  # fmt: skip
-        atoms.info["index"] = index
-        minima.append(path.frame(-1, atoms))
-    write(task.path, [StructureSet.from_atoms(minima)], rows)
+        try:
+            atoms = random_surface(task.template, composition, rng, task.min_distances)
+            path = relax(atoms, calculator, **task.relaxation)
+            row |= {"relax_steps": path.steps, "converged": path.converged}
+            atoms.info["index"] = index
+            ends.append(path.frame(-1, atoms))
+        except Exception as error:  # calculators raise anything
+            row["failed"] = f"{type(error).__name__}: {error}"
+        row["cpu_seconds"] = time.process_time() - started
+    write(task.path, [StructureSet.from_atoms(ends)] if ends else [], rows)
 
 
-def found(tasks: Sequence[Task]) -> tuple[StructureSet, list[dict[str, Any]]]:
-    """Where each candidate ended, in their order, and the rows."""
-    ends, rows = [], []
+Found = dict[int, tuple[StructureSet, dict[str, Any]]]
+"""By index: where a candidate ended, and its row."""
+
+
+def found(tasks: Sequence[Task]) -> Found:
+    """Of the candidates that came to an end, converged or not."""
+    ends = {}
     for task in tasks:
-        frames, own = read(task.path)
-        for row in own:
-            mine = np.flatnonzero(frames.info["index"] == row["index"])
-            ends.append(frames.select(mine[-1:]))
-        rows += own
-    return concatenate(ends), rows
+        frames, rows = read(task.path)
+        for row in rows:
+            if len(frames) and "relax_steps" in row:
+                (mine,) = np.nonzero(frames.info["index"] == row["index"])
+                if len(mine):
+                    ends[row["index"]] = frames.select(mine[-1:]), row
+    return ends
 
 
-def judge(
-    ways: dict[str, tuple[StructureSet, list[dict[str, Any]]]], known: StructureSet
-) -> dict[str, Any]:
+def judge(ways: dict[str, Found], known: StructureSet) -> dict[str, Any]:
     """Cost of each way, how what it finds differs from what planning finds, and whether it was
-    `known` from the candidates before.
+    `known` from the candidates before; of the candidates that came to an end in all ways.
     """
-    before = known.to_atoms()
-    together = concatenate([ends for ends, _ in ways.values()])
+    common = sorted(set.intersection(*(set(one) for one in ways.values())))
+    if not common:
+        raise ValueError("no candidate came to an end in all ways")
+    rows = {way: [one[i][1] for i in common] for way, one in ways.items()}
+    ends = {way: concatenate([one[i][0] for i in common]) for way, one in ways.items()}
+    together = concatenate(list(ends.values()))
     energies = dict(zip(ways, np.split(together.relative_energy, len(ways)), strict=True))
-    images = {way: ends.to_atoms() for way, (ends, _) in ways.items()}
-    converged = {
-        way: np.array([row["converged"] for row in rows]) for way, (_, rows) in ways.items()
-    }
-    calls = {
-        way: np.array([row["relax_steps"] + 1 for row in rows]) for way, (_, rows) in ways.items()
-    }
-    labels = unique([*before, *(atoms for ends in images.values() for atoms in ends)])
+    before = known.to_atoms()
+    images = {way: one.to_atoms() for way, one in ends.items()}
+    converged = {way: np.array([row["converged"] for row in rows[way]]) for way in ways}
+    calls = {way: np.array([row["relax_steps"] + 1 for row in rows[way]]) for way in ways}
+    labels = unique([*before, *(atoms for one in images.values() for atoms in one)])
     found_again = np.array(labels[len(before) :]) < len(before)
     new = dict(zip(ways, np.split(~found_again, len(ways)), strict=True))
     report: dict[str, Any] = {}
-    for way, (_, rows) in ways.items():
-        seconds = np.array([row["cpu_seconds"] for row in rows])
+    for way in ways:
+        seconds = np.array([row["cpu_seconds"] for row in rows[way]])
         both = converged[way] & converged["planned"]
         report[way] = {
             "converged": int(converged[way].sum()),
@@ -143,7 +172,10 @@ def judge(
         if way != "planned":
             a, b = energies["planned"][converged["planned"]], energies[way][converged[way]]
             report[way] |= {
-                "calls_ratio": _ratio(calls[way], calls["planned"]),
+                "calls_ratio": _interval(np.divide, calls[way], calls["planned"]),
+                "energy_above_planned": _interval(
+                    np.subtract, energies[way][both], energies["planned"][both]
+                ),
                 "kolmogorov_smirnov_p": float(ks_2samp(a, b).pvalue),
                 "mann_whitney_p": float(mannwhitneyu(a, b).pvalue),
                 "new_p": float(fisher_exact([_split(new["planned"]), _split(new[way])]).pvalue),
@@ -160,33 +192,36 @@ def _split(mask: np.ndarray) -> list[int]:
     return [int(mask.sum()), int((~mask).sum())]
 
 
-def _ratio(theirs: np.ndarray, ours: np.ndarray) -> list[float]:
-    """Of their calls to ours: what was found, and the 95 % bootstrap interval over the starts."""
+def _interval(compared: np.ufunc, theirs: np.ndarray, ours: np.ndarray) -> list[float]:
+    """Of their mean to ours: what was found, and the 95 % bootstrap interval over the starts."""
     rng = np.random.default_rng(0)
     drawn = rng.integers(len(ours), size=(RESAMPLES, len(ours)))
-    low, high = np.quantile(theirs[drawn].sum(1) / ours[drawn].sum(1), [0.025, 0.975])
-    return [float(theirs.sum() / ours.sum()), float(low), float(high)]
+    means = compared(theirs[drawn].mean(1), ours[drawn].mean(1))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return [float(compared(theirs.mean(), ours.mean())), float(low), float(high)]
 
 
 def table(report: dict[str, Any]) -> str:
     """Markdown."""
     header = (
-        "way", "converged", "calls per minimum", "against planned", "minima per CPU-hour",
-        "median energy (eV)", "new", "same energies as planned (KS, MW: p)", "same surface",
+        "fmax (eV/Å)", "way", "converged", "calls per minimum", "against planned",
+        "minima per CPU-hour", "median energy (eV)", "new", "same energies as planned (KS, MW: p)",
+        "same surface",
     )  # fmt: skip
     lines: list[Sequence[str]] = [header, ["---"] * len(header)]
-    for way, name in WAYS.items():
-        one = report[way]
-        ratio = p = surface = "–"
-        if "calls_ratio" in one:
-            ratio = "{:.1f}× ({:.1f} to {:.1f})".format(*one["calls_ratio"])
-            p = f"{one['kolmogorov_smirnov_p']:.3f}, {one['mann_whitney_p']:.3f}"
-            surface = f"{one['same_surface_from_same_start']:.0%}"
-        lines.append([
-            name, str(one["converged"]), f"{one['calls_per_minimum']:.1f}", ratio,
-            f"{one['minima_per_cpu_hour']:.0f}", f"{one['median_energy']:.2f}",
-            f"{one['new']:.0%}", p, surface,
-        ])  # fmt: skip
+    for result in report["results"]:
+        for way, name in WAYS.items():
+            one = result[way]
+            ratio = p = surface = "–"
+            if "calls_ratio" in one:
+                ratio = "{:.1f}× ({:.1f} to {:.1f})".format(*one["calls_ratio"])
+                p = f"{one['kolmogorov_smirnov_p']:.3f}, {one['mann_whitney_p']:.3f}"
+                surface = f"{one['same_surface_from_same_start']:.0%}"
+            lines.append([
+                f"{result['fmax']:g}", name, str(one["converged"]),
+                f"{one['calls_per_minimum']:.1f}", ratio, f"{one['minima_per_cpu_hour']:.0f}",
+                f"{one['median_energy']:.2f}", f"{one['new']:.0%}", p, surface,
+            ])  # fmt: skip
     return markdown(lines)
 
 

@@ -154,26 +154,56 @@ def test_ten_interruptions_change_nothing(searched, tmp_path):
 
 def test_the_cost_of_a_search_is_counted_on_the_same_starts(searched):
     folder, _ = searched
-    report = search_cost.compare(RunFolder.existing(folder), 6)
+    asked = RunFolder.existing(folder), 6, [0.1, 0.05]
+    report = search_cost.compare(*asked)
+    assert [result["fmax"] for result in report["results"]] == asked[2]
+    result = report["results"][0]
     minima = StructureSet.read(folder / "minima.npz")
     planned = minima.select((minima.info["index"] >= 16) & (minima.info["index"] < 22))
     calls = (planned.info["relax_steps"] + 1).sum()
-    assert report["planned"]["calls_per_minimum"] == pytest.approx(calls / 6)
+    assert result["planned"]["calls_per_minimum"] == pytest.approx(calls / 6)
     for way in search_cost.WAYS:
-        assert report[way]["converged"] == 6
-        assert 0 < report[way]["distinct"] <= 1
+        assert result[way]["converged"] == 6
+        assert 0 < result[way]["distinct"] <= 1
+        further = report["results"][1][way]
+        assert further["calls_per_minimum"] > result[way]["calls_per_minimum"]
     before = minima.select(minima.info["index"] < 16).to_atoms()
     new = [not any(same(atoms, one) for one in before) for atoms in planned.to_atoms()]
-    assert report["planned"]["new"] == pytest.approx(np.mean(new))
+    assert result["planned"]["new"] == pytest.approx(np.mean(new))
     for way in ("alone", "ase"):
-        ratio, low, high = report[way]["calls_ratio"]
-        theirs = report[way]["calls_per_minimum"] / report["planned"]["calls_per_minimum"]
+        ratio, low, high = result[way]["calls_ratio"]
+        theirs = result[way]["calls_per_minimum"] / result["planned"]["calls_per_minimum"]
         assert ratio == pytest.approx(theirs)
         assert low <= ratio <= high
-        assert 0 <= report[way]["kolmogorov_smirnov_p"] <= 1
+        assert 0 <= result[way]["kolmogorov_smirnov_p"] <= 1
+        mean, low, high = result[way]["energy_above_planned"]
+        assert low <= mean <= high
     table = search_cost.table(report).splitlines()
-    assert len(table) == 2 + len(search_cost.WAYS)
-    assert search_cost.compare(RunFolder.existing(folder), 6) == report  # nothing is done twice
+    assert len(table) == 2 + 2 * len(search_cost.WAYS)
+    assert search_cost.compare(*asked) == report  # nothing is done twice
+
+
+def test_candidates_that_a_calculator_refuses_are_left_out_of_the_cost(searched, tmp_path):
+    folder, _ = searched
+    config = cli.load("generate_data", ["calculator._target_=tests.tiny.NoOxygen", *SAME[1:]])
+    template = Template.load(config.template.slab, tuple(config.template.window))
+    known = StructureSet.read(folder / "minima.npz").select([0])
+    ways = {}
+    for way in search_cost.WAYS:
+        tasks = plan(config, template, tmp_path / way, range(4), None)
+        for task in tasks:
+            (search_cost.one_by_one if way == "ase" else search)(task)
+        ways[way] = search_cost.found(tasks)
+        assert sorted(ways[way]) == [0, 2]  # Ag3; the others are Ag2O
+    assert search_cost.judge(ways, known)["ase"]["converged"] == 2
+    with pytest.raises(ValueError, match="no candidate came to an end"):
+        search_cost.judge(dict.fromkeys(search_cost.WAYS, {}), known)
+
+
+@pytest.mark.parametrize("wrong", [{"fmax": [0.0]}, {"fmax": [0.1], "max_steps": 0}])
+def test_a_cost_to_no_end_is_refused(searched, wrong):
+    with pytest.raises(ValueError, match="must be positive"):
+        search_cost.compare(RunFolder.existing(searched[0]), 4, **wrong)
 
 
 def test_a_search_without_surrogate_has_no_such_cost(tmp_path):

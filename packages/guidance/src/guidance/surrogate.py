@@ -1,10 +1,10 @@
 """Relaxation on an expensive potential, where a cheap one plans every move.
 
-A trust-region method whose model function is a force field corrected to first order (Alexandrov,
-Dennis, Lewis and Torczon, Struct. Optim. 15, 16 (1998); Nocedal & Wright, Numerical Optimization,
-algorithm 4.1). At R_k the surrogate's energy minus (f - f_s)(R - R_k), with f the forces of the
-reference at R_k and f_s those of the surrogate, has the slope of the reference. It is minimised
-near R_k, and the reference is asked once, at the end. What comes out is a minimum of the reference,
+A trust-region method whose model function is a force field with a correction (Alexandrov, Dennis,
+Lewis and Torczon, Struct. Optim. 15, 16 (1998); Nocedal & Wright, Numerical Optimization,
+algorithm 4.1). At R_k the corrected surrogate has the forces of the reference, and around it their
+changes between the last points, as far as these tell (`guidance.difference`). It is minimised near
+R_k, and the reference is asked once, at the end. What comes out is a minimum of the reference,
 whatever the surrogate is worth: that decides only how often the reference is asked.
 """
 
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from guidance.difference import Difference, Quadratic
 from guidance.guide import mobile_only
 from guidance.protocols import ForceField, G
 from guidance.relax import FIRST_SCALE, Evaluation, Relaxation, is_finite, longest, relax
@@ -60,7 +61,7 @@ def refine(
             f"{fmax}, {trust} and {max_steps}."
         )
     batch, b = graph.batch, graph.n_structures
-    ask = Evaluation(graph, reference, select)
+    ask, guess = (Evaluation(graph, f, select) for f in (reference, surrogate))
     everything = torch.ones(b, dtype=torch.bool, device=batch.device)
     steps = torch.zeros_like(everything, dtype=torch.int64)
     finite = everything
@@ -78,9 +79,9 @@ def refine(
     energy, forces = ask(positions, everything)
     finite = is_finite(energy, forces, batch)
     state = shown()
+    guessed, missing = _missing(guess, positions, everything, forces, graph)
     if otherwise is not None:
-        _, guess = Evaluation(graph, surrogate, select)(positions, everything)
-        error = longest(mobile_only(guess - forces, graph), batch, b)
+        error = longest(missing, batch, b)
         doubtful = finite & ~state.converged & ~(error <= trust)
         if doubtful.any():
             positions = torch.where(doubtful[batch, None], otherwise, positions)
@@ -90,52 +91,75 @@ def refine(
             forces = torch.where(doubtful[batch, None], new_forces, forces)
             finite = is_finite(energy, forces, batch)
             state = shown()
+            guessed, missing = _missing(guess, positions, everything, forces, graph)
+    difference = Difference(graph)
+    difference.learn(positions, missing, finite)
     radius = energy.new_full((b,), RADIUS)
     while bool((running := state.finite & ~state.converged & (steps < max_steps)).any()):
         atoms = running[batch]
         part = select(state.graph, running)
-        planned, fall = _plan(part, surrogate, forces[atoms], radius[running], fmax, select)
+        correction = difference.near(positions, missing, running)
+        corrected = _Corrected(
+            surrogate, part, guessed[running], correction, radius[running], select
+        )
+        planned, fall = _plan(part, corrected, forces[atoms], fmax)
         trial = positions.index_put((atoms,), planned)
         predicted = torch.ones_like(energy).index_put((running,), fall)
         steps = steps + running
         new_energy, new_forces = ask(trial, running)
-        sound = is_finite(new_energy, new_forces, batch)
+        new_guessed, new_missing = _missing(guess, trial, running, new_forces, graph)
+        sound = running & is_finite(new_energy, new_forces, batch)
         finite = finite & (sound | ~running)
+        difference.learn(trial, new_missing, sound)
         real = (energy - new_energy) / predicted
         there = longest(mobile_only(new_forces, graph), batch, b) <= fmax
         way = longest(trial - positions, batch, b)
-        taken = running & sound & ((real > REAL) | there)
+        taken = sound & ((real > REAL) | there)
         far = way > 0.9 * radius
         wider = torch.where((real > GOOD) & far, (2 * radius).clamp(max=LARGEST_RADIUS), radius)
-        narrower = (way / 4).clamp(min=SMALLEST_RADIUS)
+        narrower = (way / 2).clamp(min=SMALLEST_RADIUS)
         radius = torch.where(running, torch.where(real > POOR, wider, narrower), radius)
-        positions = torch.where(taken[batch, None], trial, positions)
         energy = torch.where(taken, new_energy, energy)
-        forces = torch.where(taken[batch, None], new_forces, forces)
+        guessed = torch.where(taken, new_guessed, guessed)
+        everywhere = taken[batch, None]
+        positions = torch.where(everywhere, trial, positions)
+        forces = torch.where(everywhere, new_forces, forces)
+        missing = torch.where(everywhere, new_missing, missing)
         state = shown()
     return state
 
 
-class _Corrected(Generic[G]):
-    """The surrogate, corrected to have the reference's forces where a plan begins.
+def _missing(
+    guess: Evaluation[G],
+    positions: Float[Tensor, "n 3"],
+    which: Bool[Tensor, " b"],
+    forces: Float[Tensor, "n 3"],
+    graph: G,
+) -> tuple[Float[Tensor, " b"], Float[Tensor, "n 3"]]:
+    """The surrogate's energies, and what its forces on mobile atoms lack to be the reference's."""
+    energy, guessed = guess(positions, which)
+    return energy, mobile_only(forces - guessed, graph)
 
-    Its energy counts from there, and what it says of frozen atoms is not corrected. A structure
-    with an atom farther than its radius from there feels no forces, which ends the plan.
+
+class _Corrected(Generic[G]):
+    """The surrogate with its correction around where a plan begins, at which its energy is zero.
+
+    What it says of frozen atoms is not corrected. A structure with an atom farther than its radius
+    from there feels no forces, which ends the plan.
     """
 
     def __init__(
         self,
         surrogate: ForceField[G],
         graph: G,
-        forces: Float[Tensor, "n 3"],
+        start: Float[Tensor, " b"],
+        correction: Quadratic,
         radius: Float[Tensor, " b"],
         select: Select[G],
     ) -> None:
-        self.surrogate, self.graph, self._select = surrogate, graph, select
-        self.radius = radius
+        self.surrogate, self.graph, self.start = surrogate, graph, start
+        self.correction, self.radius, self._select = correction, radius, select
         self.kept = torch.ones(graph.n_structures, dtype=torch.bool, device=graph.batch.device)
-        self.start, guess = surrogate(graph)
-        self.tilt = mobile_only(forces - guess, graph)
 
     def select(self, graph: G, which: Bool[Tensor, " b"]) -> G:
         self.kept = which
@@ -143,27 +167,23 @@ class _Corrected(Generic[G]):
 
     def __call__(self, part: G) -> tuple[Float[Tensor, " b"], Float[Tensor, "n 3"]]:
         atoms = self.kept[self.graph.batch]
-        tilt, way = self.tilt[atoms], part.positions - self.graph.positions[atoms]
+        way = part.positions - self.graph.positions[atoms]
+        more, forces_more = self.correction(
+            torch.zeros_like(self.graph.positions).index_put((atoms,), way)
+        )
         energy, forces = self.surrogate(part)
-        work = energy.new_zeros(len(energy)).index_add(0, part.batch, (tilt * way).sum(1))
         inside = longest(way, part.batch, len(energy)) <= self.radius[self.kept]
-        forces = torch.where(inside[part.batch, None], forces + tilt, 0.0)
-        return energy - self.start[self.kept] - work, forces
+        forces = torch.where(inside[part.batch, None], forces + forces_more[atoms], 0.0)
+        return energy - self.start[self.kept] + more[self.kept], forces
 
 
 def _plan(
-    graph: G,
-    surrogate: ForceField[G],
-    forces: Float[Tensor, "n 3"],
-    radius: Float[Tensor, " b"],
-    fmax: float,
-    select: Select[G],
+    graph: G, corrected: _Corrected[G], forces: Float[Tensor, "n 3"], fmax: float
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " b"]]:
     """Where the corrected surrogate would go, no atom farther than its structure's radius (Å), and
     the fall in energy (eV) that this promises.
     """
-    batch, b = graph.batch, graph.n_structures
-    corrected = _Corrected(surrogate, graph, forces, radius, select)
+    batch, b, radius = graph.batch, graph.n_structures, corrected.radius
     found = relax(graph, corrected, fmax / 2, PLAN_STEPS, select=corrected.select)
     way = found.graph.positions - graph.positions
     way = way * (radius / longest(way, batch, b).clamp(min=radius))[batch, None]
