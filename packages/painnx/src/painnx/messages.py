@@ -76,10 +76,12 @@ class EdgeMessages:
             *(x.split(max(1, step)) for x in edges), strict=True
         ):
             gates = (basis @ filters.flatten(1)).unflatten(1, (3, -1))
-            to_scalar, along_edge, along_vector = (contexts[senders] * gates).unbind(1)
+            to_scalar, along_edge, along_vector = (
+                contexts.index_select(0, senders) * gates
+            ).unbind(1)
             to_vector = along_edge[:, None] * directions[..., None]
             if vectors is not None:
-                to_vector = to_vector + along_vector[:, None] * vectors[senders]
+                to_vector = to_vector + along_vector[:, None] * vectors.index_select(0, senders)
             to_scalars.index_add_(0, receivers, to_scalar)
             to_vectors.index_add_(0, receivers, to_vector)
         return to_scalars, to_vectors
