@@ -84,11 +84,15 @@ def test_without_other_points_what_is_missing_is_constant():
     torch.testing.assert_close(forces, missing)
 
 
-@pytest.mark.parametrize(("way", "known"), [(2.0, True), (0.1, False)], ids=["far", "unknown"])
-def test_points_that_tell_nothing_are_left_out(way, known):
+@pytest.mark.parametrize(
+    ("way", "told", "known"),
+    [(2.0, 1.0, True), (0.1, 1.0, False), (0.1, np.nan, True)],
+    ids=["far", "unknown", "not finite"],
+)
+def test_points_that_tell_nothing_are_left_out(way, told, known):
     graph = free(*SITES)
     points, missing = Difference(graph), tensor(RNG.normal(size=N))
-    points.learn(graph.positions + way, missing * torch.nan, torch.tensor([known]))
+    points.learn(graph.positions + way, told - missing, torch.tensor([known]))
     _, forces = points.near(graph.positions, missing, EVERY)(torch.rand_like(missing))
     torch.testing.assert_close(forces, missing)
 

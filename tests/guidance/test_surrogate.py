@@ -1,6 +1,7 @@
 """Relaxation on a reference, planned on a surrogate: right whatever the surrogate is worth."""
 
 import math
+import random
 
 import pytest
 import torch
@@ -121,6 +122,19 @@ def test_what_breaks_stops_at_its_last_finite_positions(overlayers):
     assert done.steps[2] == 2
     energy, _ = lennard_jones(done.graph)
     torch.testing.assert_close(done.energy, energy, rtol=0, atol=1e-12)
+
+
+def test_a_surrogate_may_break(overlayers):
+    """Where it does, the structure takes a short step along the reference's forces."""
+    dice = random.Random(0)
+
+    def now_and_then(graph):
+        energy, forces = skewed(graph)
+        return energy, forces * math.nan if dice.random() < 0.2 else forces
+
+    done = refine(overlayers, lennard_jones, now_and_then, select, FMAX)
+    assert done.converged.all()
+    assert (largest(done.graph, lennard_jones(done.graph)[1]) <= FMAX).all()
 
 
 def test_where_the_surrogate_errs_too_much_it_begins_elsewhere(overlayers):

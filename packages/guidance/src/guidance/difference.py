@@ -48,7 +48,11 @@ class Difference:
         missing: Float[Tensor, "n 3"],
         known: Bool[Tensor, " b"],
     ) -> None:
-        """At these positions (Å) the first potential's forces lack `missing` (eV/Å)."""
+        """At these positions (Å) the first potential's forces lack `missing` (eV/Å).
+
+        What is not finite tells nothing.
+        """
+        known = known & longest(missing, self.batch, self.b).isfinite()
         self.points.append(Point(positions, missing, known))
 
     def near(
