@@ -70,10 +70,11 @@ def compare(
     indices = range(starts[-1], starts[-1] + n)
     own = run.config["relaxation"]
     max_steps = own["max_steps"] if max_steps is None else max_steps
+    tolerances = [own["fmax"]] if fmax is None else fmax
+    if not (min(tolerances) > 0 and max_steps > 0):
+        raise ValueError("--fmax and --max-steps must be positive")
     results = []
-    for force in [own["fmax"]] if fmax is None else fmax:
-        if not (force > 0 and max_steps > 0):
-            raise ValueError("--fmax and --max-steps must be positive")
+    for force in tolerances:
         config = OmegaConf.create(run.config)
         config.relaxation.fmax, config.relaxation.max_steps = force, max_steps
         template = Template.load(config.template.slab, tuple(config.template.window))
@@ -127,15 +128,14 @@ Found = dict[int, tuple[StructureSet, dict[str, Any]]]
 
 
 def found(tasks: Sequence[Task]) -> Found:
-    """Of the candidates that came to an end, converged or not."""
+    """Of the candidates that came to an end, converged or not: none that the calculator refused."""
     ends = {}
     for task in tasks:
         frames, rows = read(task.path)
         for row in rows:
-            if len(frames) and "relax_steps" in row:
+            if "failed" not in row or "energy" in row:
                 (mine,) = np.nonzero(frames.info["index"] == row["index"])
-                if len(mine):
-                    ends[row["index"]] = frames.select(mine[-1:]), row
+                ends[row["index"]] = frames.select(mine[-1:]), row
     return ends
 
 
@@ -204,7 +204,7 @@ def _interval(compared: np.ufunc, theirs: np.ndarray, ours: np.ndarray) -> list[
 def table(report: dict[str, Any]) -> str:
     """Markdown."""
     header = (
-        "fmax (eV/Å)", "way", "converged", "calls per minimum", "against planned",
+        "fmax (eV/Å)", "way", "converged", "calls per minimum", "calls of these starts to planned",
         "minima per CPU-hour", "median energy (eV)", "new", "same energies as planned (KS, MW: p)",
         "same surface",
     )  # fmt: skip

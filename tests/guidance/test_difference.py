@@ -76,6 +76,15 @@ def test_forces_are_minus_the_slope_of_the_energy():
     assert forces.norm() < 1e3
 
 
+def test_a_slope_that_is_not_symmetric_is_met_along_the_steps(exact):
+    """As where a potential is not quadratic: there is no symmetric matrix with all the changes."""
+    steps, slope = 0.1 * RNG.normal(size=(4, N)), RNG.normal(size=(N, N))
+    model = learnt(steps, slope, np.zeros(N))
+    changes = np.stack([model(tensor(step))[1].flatten().numpy() for step in steps])
+    wanted = steps @ slope @ steps.T
+    np.testing.assert_allclose(steps @ changes.T, (wanted + wanted.T) / 2, atol=1e-8)
+
+
 def test_without_other_points_what_is_missing_is_constant():
     graph = free(*SITES)
     known, missing = Difference(graph), tensor(RNG.normal(size=N))

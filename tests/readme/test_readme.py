@@ -147,7 +147,7 @@ def test_the_cost_of_a_search_is_as_measured():
     (first, *between), (second, _, _), (third, *around) = above
     assert f"{first:.2f} eV on average at 0.1 eV/Å (95 %: {between[0]:.2f} to" in PLAIN
     assert f"to {between[1]:.2f}), {second:.2f} at 0.05 and {third:.2f} at 0.02" in PLAIN
-    assert f"({around[0]:.2f} to {around[1]:.2f}), where the distributions" in PLAIN
+    assert f"({around[0]:.2f} to {around[1]:.2f}), where the two distributions" in PLAIN
     assert search["results"][2]["alone"]["mann_whitney_p"] > 0.05
 
 

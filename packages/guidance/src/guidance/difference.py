@@ -1,15 +1,17 @@
 """What one potential lacks to be another, as a quadratic function learnt where both are known.
 
 At some points R_j the missing forces e_j are known. Near R, where they are e, they are modelled as
-e + D v at R + v. D is the smallest symmetric matrix (in the Frobenius norm) with D s_j = e_j - e
-for all steps s_j = R_j - R: Powell's symmetric form of Broyden's update for several steps at once
-(Schnabel, Quasi-Newton methods using multiple secant equations, CU-CS-247-83). With the steps as
-columns of S, the differences as those of Y, G = (SᵀS)⁻¹ and A the symmetric part of SᵀY,
+e + D v at R + v, with the smallest symmetric matrix D (in the Frobenius norm) that has D s_j =
+e_j - e for all steps s_j = R_j - R, if there is one: Powell's symmetric form of Broyden's update
+for several steps at once (Schnabel, Quasi-Newton methods using multiple secant equations,
+CU-CS-247-83). With the steps as columns of S, the differences as those of Y, G = (SᵀS)⁻¹ and A the
+symmetric part of SᵀY,
 
     D = Y G Sᵀ + S G Yᵀ - S G A G Sᵀ,
 
-which is never written out. The columns have unit steps, and a small ridge on SᵀS keeps G finite
-where steps are nearly parallel.
+which is never written out. Where SᵀY is not symmetric, for D itself changes from point to point,
+SᵀDS = A still holds. Each step and its difference are scaled alike, to 1 Å for the atom that goes
+farthest, and a small ridge on SᵀS keeps G finite where steps are nearly parallel.
 """
 
 from collections import deque
@@ -66,9 +68,9 @@ class Difference:
         steps, changes = [], []
         for point in self.points:
             step = point.positions - positions
-            way = longest(step, self.batch, self.b)
-            usable = point.known & (way > 0) & (way < FAR)
-            scale = torch.where(usable, 1 / way, 0.0)[self.batch, None]
+            length = longest(step, self.batch, self.b)
+            usable = point.known & (length > 0) & (length < FAR)
+            scale = torch.where(usable, 1 / length, 0.0)[self.batch, None]
             told = usable[self.batch, None]
             steps.append((scale * torch.where(told, step, 0.0))[atoms])
             changes.append((scale * torch.where(told, point.missing - missing, 0.0))[atoms])

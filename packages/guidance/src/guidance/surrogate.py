@@ -79,7 +79,7 @@ def refine(
     energy, forces = ask(positions, everything)
     finite = is_finite(energy, forces, batch)
     state = shown()
-    guessed, missing = _missing(guess, positions, everything, forces, graph)
+    expected, missing = _missing(guess, positions, everything, forces, graph)
     if otherwise is not None:
         error = longest(missing, batch, b)
         doubtful = finite & ~state.converged & ~(error <= trust)
@@ -91,7 +91,7 @@ def refine(
             forces = torch.where(doubtful[batch, None], new_forces, forces)
             finite = is_finite(energy, forces, batch)
             state = shown()
-            guessed, missing = _missing(guess, positions, everything, forces, graph)
+            expected, missing = _missing(guess, positions, everything, forces, graph)
     difference = Difference(graph)
     difference.learn(positions, missing, finite)
     radius = energy.new_full((b,), RADIUS)
@@ -100,14 +100,14 @@ def refine(
         part = select(state.graph, running)
         correction = difference.near(positions, missing, running)
         corrected = _Corrected(
-            surrogate, part, guessed[running], correction, radius[running], select
+            surrogate, part, expected[running], correction, radius[running], select
         )
         planned, fall = _plan(part, corrected, forces[atoms], fmax)
         trial = positions.index_put((atoms,), planned)
         predicted = torch.ones_like(energy).index_put((running,), fall)
         steps = steps + running
         new_energy, new_forces = ask(trial, running)
-        new_guessed, new_missing = _missing(guess, trial, running, new_forces, graph)
+        new_expected, new_missing = _missing(guess, trial, running, new_forces, graph)
         sound = running & is_finite(new_energy, new_forces, batch)
         finite = finite & (sound | ~running)
         difference.learn(trial, new_missing, sound)
@@ -120,11 +120,11 @@ def refine(
         narrower = (way / 2).clamp(min=SMALLEST_RADIUS)
         radius = torch.where(running, torch.where(real > POOR, wider, narrower), radius)
         energy = torch.where(taken, new_energy, energy)
-        guessed = torch.where(taken, new_guessed, guessed)
-        everywhere = taken[batch, None]
-        positions = torch.where(everywhere, trial, positions)
-        forces = torch.where(everywhere, new_forces, forces)
-        missing = torch.where(everywhere, new_missing, missing)
+        expected = torch.where(taken, new_expected, expected)
+        taken_atoms = taken[batch, None]
+        positions = torch.where(taken_atoms, trial, positions)
+        forces = torch.where(taken_atoms, new_forces, forces)
+        missing = torch.where(taken_atoms, new_missing, missing)
         state = shown()
     return state
 
