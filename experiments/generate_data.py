@@ -22,7 +22,7 @@ from experiments.checkpoint import Model, load_model
 from experiments.data import load_set
 from experiments.progress import progress, say
 from experiments.runfolder import RunFolder
-from experiments.search import Task, read, search
+from experiments.search import Surrogate, Task, read, search
 from experiments.workers import require_success, workers
 from sdedata import parse_formula, shipped
 from sdedata.dataset import concatenate, counts_table, distinct, inside_window, thin, with_surfaces
@@ -56,11 +56,13 @@ def run(config: DictConfig) -> dict[str, Any]:
     tasks: list[Task] = []
     with Tracker(folder, **_plain(config.tracking), name=config.name) as tracker:
         for start, stop in rounds(done, total, config.surrogate):
-            surrogate = None
+            model = surrogate = None
             if planner is not None:
-                surrogate = config.surrogate.model
+                model = config.surrogate.model
             elif config.surrogate is not None and start >= config.surrogate.first:
-                surrogate = trained(config, base, tasks, folder.path / f"surrogate/{start}")
+                model = trained(config, base, tasks, folder.path / f"surrogate/{start}")
+            if model is not None:
+                surrogate = Surrogate(model, config.surrogate.leap)
             new = plan(config, template, folder.path, range(start, stop), surrogate)
             _search_all(config, new, start, total, tracker)
             tasks += new
@@ -148,7 +150,7 @@ def plan(
     template: Template,
     folder: Path,
     indices: range,
-    surrogate: str | None,
+    surrogate: Surrogate | None,
 ) -> list[Task]:
     """The search for these candidates; an index decides composition and all that is random."""
     compositions = list(config.compositions)
@@ -258,7 +260,11 @@ def _meta(config: DictConfig, planner: Model | None) -> dict[str, Any]:
 
     surrogate = _plain(config.surrogate)
     if planner is not None:  # a path would say nothing elsewhere
-        surrogate = {"model": planner.digest, "trained_on": planner.card["data"]}
+        surrogate = {
+            "model": planner.digest,
+            "trained_on": planner.card["data"],
+            "leap": config.surrogate.leap,
+        }
     return {
         "name": config.name,
         **{key: _plain(config[key]) for key in SAME},

@@ -104,6 +104,7 @@ class Relaxation(Section):
 
 class Surrogate(Section):
     model: str | None
+    leap: Positive | None
     first: Count
     growth: Annotated[float, Gt(1)]
     training: list[str]

@@ -33,6 +33,18 @@ RIDE: dict[str, Any] = {"fmax": 0.05, "max_steps": 100}
 
 
 @dataclass(frozen=True)
+class Surrogate:
+    """A force field that plans relaxations, so that the reference is asked less often."""
+
+    model: str
+    """Its file."""
+    leap: float | None = None
+    """Å, how far an atom may go from call to call of the reference, which is asked from the random
+    start on; None: the reference is asked first where the relaxation on the surrogate has ended.
+    """
+
+
+@dataclass(frozen=True)
 class Task:
     """What a worker needs; all that is random follows from the seed and a candidate's index."""
 
@@ -44,8 +56,8 @@ class Task:
     """The calculator's config as text: calculators themselves rarely survive pickling."""
     min_distances: dict[str, float]
     relaxation: dict[str, Any]
-    surrogate: str | None
-    """File of a force field that plans the relaxation; None: the reference does it alone."""
+    surrogate: Surrogate | None
+    """None: the reference does it alone."""
     folder: str
 
     @property
@@ -153,27 +165,35 @@ def search(task: Task) -> list[dict[str, Any]]:
 
 def _relaxed(images: Sequence[Atoms], task: Task) -> "_Paths":
     """Relax all of them, by the reference alone or as a surrogate plans it."""
-    settings = task.relaxation
+    settings, surrogate = task.relaxation, task.surrogate
     reference = Reference(calculator_of(task.calculator))
-    network = None if task.surrogate is None else surrogate_of(task.surrogate)
-    cutoff = 1.0 if network is None else network.cutoff
+    cutoff = 1.0 if surrogate is None else surrogate_of(surrogate.model).cutoff
     graph = collate([Graph.from_atoms(image, cutoff, dtype=torch.float64) for image in images])
     paths = _Paths(graph, reference)
     common: Any = {"select": Graph.select, "observe": paths}
     common |= {"fmax": settings["fmax"], "max_steps": settings["max_steps"]}
-    if network is None:
+    if surrogate is None:
         paths.last = relax_batch(graph, reference, max_step=settings["max_step"], **common)
-        return paths
+    else:
+        paths.last = _planned(graph, reference, surrogate, **common)
+    return paths
 
-    def surrogate(graph: Graph) -> tuple[Tensor, Tensor]:
+
+def _planned(
+    graph: Graph, reference: Reference, surrogate: Surrogate, **common: Any
+) -> Relaxation[Graph]:
+    network = surrogate_of(surrogate.model)
+
+    def guess(graph: Graph) -> tuple[Tensor, Tensor]:
         energy, forces = network(graph.to(dtype=torch.float32))
         return energy.double(), forces.double()
 
-    ride = relax_batch(graph, surrogate, select=Graph.select, **RIDE)
+    if surrogate.leap is not None:
+        return refine(graph, reference, guess, leap=surrogate.leap, **common)
+    ride = relax_batch(graph, guess, select=Graph.select, **RIDE)
     sound = ride.finite[graph.batch, None]
     begin = graph.at(torch.where(sound, ride.graph.positions, graph.positions))
-    paths.last = refine(begin, reference, surrogate, otherwise=graph.positions, **common)
-    return paths
+    return refine(begin, reference, guess, otherwise=graph.positions, **common)
 
 
 class _Paths:

@@ -1,8 +1,10 @@
 """What a surrogate saves a random structure search, and whether it finds the same minima.
 
-The same random starts are relaxed in three ways, task by task in turns, in one process: planned
-by the search's force field, by the same optimiser on the calculator alone, and by ASE's BFGS. When
-repeated, the command goes on. It ends with a table, and search_cost.json in the search's folder.
+The same random starts are relaxed in five ways, task by task in turns, in one process: planned by
+the search's force field, which relaxes them first or leaps only so far from call to call, and by
+the calculator alone, with the same optimiser and with ASE's BFGS. When repeated, the command goes
+on. It ends with a table that compares each way with ASE's, and search_cost.json in the search's
+folder.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from experiments.generate_data import plan
 from experiments.progress import progress, say
 from experiments.report import markdown
 from experiments.runfolder import RunFolder
-from experiments.search import Task, calculator_of, read, search, write
+from experiments.search import Surrogate, Task, calculator_of, read, search, write
 from experiments.workers import workers
 from sdedata import StructureSet
 from sdedata.dataset import concatenate
@@ -29,10 +31,15 @@ from sdedata.similarity import same, unique
 from sdedata.template import Template
 
 WAYS = {
-    "planned": "planned by the force field",
+    "planned": "planned, on the force field first",
+    "leap_1": "planned, leaps of 1 Å at most",
+    "leap_0.2": "planned, leaps of 0.2 Å at most",
     "alone": "the same optimiser, calculator alone",
     "ase": "ASE's BFGS, calculator alone",
 }
+LEAPS = {"planned": None, "leap_1": 1.0, "leap_0.2": 0.2}  # Å
+PLAIN = "ase"
+"""The way that the others are compared with."""
 RESAMPLES = 2000
 
 
@@ -79,9 +86,9 @@ def compare(
         config.relaxation.fmax, config.relaxation.max_steps = force, max_steps
         template = Template.load(config.template.slab, tuple(config.template.window))
         home = run.path / f"search_cost/fmax_{force:g}_steps_{max_steps}"
+        planners = {way: Surrogate(model, leap) for way, leap in LEAPS.items()}
         tasks = {
-            way: plan(config, template, home / way, indices, model if way == "planned" else None)
-            for way in WAYS
+            way: plan(config, template, home / way, indices, planners.get(way)) for way in WAYS
         }
         _relax_all(tasks, f"fmax={force:g}")
         result = judge({way: found(tasks[way]) for way in WAYS}, known)
@@ -94,12 +101,12 @@ def compare(
 
 
 def _relax_all(tasks: dict[str, list[Task]], label: str) -> None:
-    turns = [(way, tasks[way][k]) for k in range(len(tasks["ase"])) for way in WAYS]
+    turns = [(way, tasks[way][k]) for k in range(len(tasks[PLAIN])) for way in WAYS]
     missing = [(way, task) for way, task in turns if not task.path.is_file()]
     # In a process of its own, as the tasks of a search, for numpy to keep to one thread.
     with workers(cli.load("generate_data", ["executor.max_workers=1"]).executor) as worker:
         for way, task in progress(missing, label, len(turns), len(turns) - len(missing)):
-            worker.submit(one_by_one if way == "ase" else search, task).result()
+            worker.submit(one_by_one if way == PLAIN else search, task).result()
 
 
 def one_by_one(task: Task) -> None:
@@ -140,7 +147,7 @@ def found(tasks: Sequence[Task]) -> Found:
 
 
 def judge(ways: dict[str, Found], known: StructureSet) -> dict[str, Any]:
-    """Cost of each way, how what it finds differs from what planning finds, and whether it was
+    """Cost of each way, how what it finds differs from what the plain way finds, and whether it was
     `known` from the candidates before; of the candidates that came to an end in all ways.
     """
     common = sorted(set.intersection(*(set(one) for one in ways.values())))
@@ -160,7 +167,7 @@ def judge(ways: dict[str, Found], known: StructureSet) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for way in ways:
         seconds = np.array([row["cpu_seconds"] for row in rows[way]])
-        both = converged[way] & converged["planned"]
+        both = converged[way] & converged[PLAIN]
         report[way] = {
             "converged": int(converged[way].sum()),
             "calls_per_minimum": float(calls[way].sum() / converged[way].sum()),
@@ -169,20 +176,16 @@ def judge(ways: dict[str, Found], known: StructureSet) -> dict[str, Any]:
             "distinct": float(np.mean([b == i for i, b in enumerate(unique(images[way]))])),
             "new": float(new[way].mean()),
         }
-        if way != "planned":
-            a, b = energies["planned"][converged["planned"]], energies[way][converged[way]]
+        if way != PLAIN:
+            a, b = energies[way][converged[way]], energies[PLAIN][converged[PLAIN]]
             report[way] |= {
-                "calls_ratio": _interval(np.divide, calls[way], calls["planned"]),
-                "energy_above_planned": _interval(
-                    np.subtract, energies[way][both], energies["planned"][both]
-                ),
+                "calls_saved": _interval(np.divide, calls[PLAIN], calls[way]),
+                "energy_below": _interval(np.subtract, energies[PLAIN][both], energies[way][both]),
                 "kolmogorov_smirnov_p": float(ks_2samp(a, b).pvalue),
                 "mann_whitney_p": float(mannwhitneyu(a, b).pvalue),
-                "new_p": float(fisher_exact([_split(new["planned"]), _split(new[way])]).pvalue),
+                "new_p": float(fisher_exact([_split(new[way]), _split(new[PLAIN])]).pvalue),
                 "same_surface_from_same_start": float(
-                    np.mean(
-                        [same(images["planned"][i], images[way][i]) for i in np.flatnonzero(both)]
-                    )
+                    np.mean([same(images[way][i], images[PLAIN][i]) for i in np.flatnonzero(both)])
                 ),
             }
     return report
@@ -204,23 +207,24 @@ def _interval(compared: np.ufunc, theirs: np.ndarray, ours: np.ndarray) -> list[
 def table(report: dict[str, Any]) -> str:
     """Markdown."""
     header = (
-        "fmax (eV/Å)", "way", "converged", "calls per minimum", "calls of these starts to planned",
-        "minima per CPU-hour", "median energy (eV)", "new", "same energies as planned (KS, MW: p)",
-        "same surface",
+        "fmax (eV/Å)", "way", "converged", "calls per minimum", "fewer calls",
+        "minima per CPU-hour", "median energy (eV)", "lower by (eV)", "same energies (KS, MW: p)",
+        "new", "same surface",
     )  # fmt: skip
     lines: list[Sequence[str]] = [header, ["---"] * len(header)]
     for result in report["results"]:
         for way, name in WAYS.items():
             one = result[way]
-            ratio = p = surface = "–"
-            if "calls_ratio" in one:
-                ratio = "{:.1f}× ({:.1f} to {:.1f})".format(*one["calls_ratio"])
+            saved = below = p = surface = "–"
+            if way != PLAIN:
+                saved = "{:.1f}× ({:.1f} to {:.1f})".format(*one["calls_saved"])
+                below = "{:.2f} ({:.2f} to {:.2f})".format(*one["energy_below"])
                 p = f"{one['kolmogorov_smirnov_p']:.3f}, {one['mann_whitney_p']:.3f}"
                 surface = f"{one['same_surface_from_same_start']:.0%}"
             lines.append([
                 f"{result['fmax']:g}", name, str(one["converged"]),
-                f"{one['calls_per_minimum']:.1f}", ratio, f"{one['minima_per_cpu_hour']:.0f}",
-                f"{one['median_energy']:.2f}", f"{one['new']:.0%}", p, surface,
+                f"{one['calls_per_minimum']:.1f}", saved, f"{one['minima_per_cpu_hour']:.0f}",
+                f"{one['median_energy']:.2f}", below, p, f"{one['new']:.0%}", surface,
             ])  # fmt: skip
     return markdown(lines)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from guidance import refine, relax
-from tests.guidance.physics import graph_of, harmonic, lennard_jones, overlayer, select
+from tests.guidance.physics import free, graph_of, harmonic, lennard_jones, overlayer, select
 
 SEEDS = range(6)
 FMAX = 0.02
@@ -86,6 +86,44 @@ def test_energies_fall_and_no_atom_leaves_the_radius(overlayers):
     assert 0 < first <= 0.3 + 1e-12
 
 
+@pytest.mark.parametrize("leap", [0.1, 0.5])
+def test_no_atom_leaps_farther_than_it_may(overlayers, leap):
+    (graph, *_) = overlayers.split()
+    asked, states = [], []
+
+    def told(graph):
+        asked.append(graph.positions)
+        return lennard_jones(graph)
+
+    refine(graph, told, skewed, select, FMAX, 300, leap=leap, observe=states.append)
+    ways = [
+        (trial - state.graph.positions).norm(dim=1).max()
+        for trial, state in zip(asked[1:], states, strict=False)
+    ]
+    assert max(ways) == pytest.approx(leap, abs=1e-12)
+
+
+@pytest.mark.parametrize("x", [1.18, 1.23, 1.3])
+def test_short_leaps_end_where_the_reference_goes_alone_and_long_ones_lower(x):
+    """One atom on a rippled spring, of which the surrogate knows the spring but no ripple."""
+    spring, height, wave = harmonic(0.5), 0.02, 2 * math.pi / 0.2  # eV, 1/Å
+
+    def rippled(graph):
+        energy, forces = spring(graph)
+        phase = wave * graph.positions[:, 0]
+        ripple = torch.zeros_like(forces)
+        ripple[:, 0] = height * wave * phase.sin()
+        return energy + height * phase.cos(), forces + ripple
+
+    start = free((x, 0.0, 0.0))
+    alone = relax(start, rippled, 1e-4, max_step=0.05)
+    short, long = (refine(start, rippled, spring, select, 1e-4, leap=leap) for leap in (0.05, 1.0))
+    for done in (alone, short, long):
+        assert done.converged.all()
+    torch.testing.assert_close(short.graph.positions, alone.graph.positions, rtol=0, atol=1e-4)
+    assert long.energy < alone.energy - 0.09
+
+
 def test_finished_structures_are_not_asked_about(overlayers):
     asked = []
 
@@ -153,7 +191,7 @@ def test_where_the_surrogate_errs_too_much_it_begins_elsewhere(overlayers):
     assert done.converged.all()
 
 
-@pytest.mark.parametrize("wrong", [{"fmax": 0.0}, {"max_steps": -1}, {"trust": 0.0}])
+@pytest.mark.parametrize("wrong", [{"fmax": 0.0}, {"max_steps": -1}, {"trust": 0.0}, {"leap": 0.0}])
 def test_bad_numbers_are_refused(overlayers, wrong):
     with pytest.raises(ValueError, match="must be positive and max_steps not negative"):
         refine(overlayers, lennard_jones, skewed, select, **wrong)

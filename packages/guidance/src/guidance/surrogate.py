@@ -21,7 +21,7 @@ from guidance.protocols import ForceField, G
 from guidance.relax import FIRST_SCALE, Evaluation, Relaxation, is_finite, longest, relax
 
 RADIUS = 0.3  # Å, how far the first plan may take an atom
-SMALLEST_RADIUS, LARGEST_RADIUS = 0.001, 1.0  # Å
+SMALLEST_RADIUS, LEAP = 0.001, 1.0  # Å
 PLAN_STEPS = 12  # moves on the surrogate for one on the reference
 REAL, POOR, GOOD = 0.05, 0.25, 0.75  # shares of the predicted fall in energy that come true
 TRUST = 2.0  # eV/Å
@@ -37,6 +37,7 @@ def refine(
     select: Select[G],
     fmax: float = 0.05,
     max_steps: int = 200,
+    leap: float = LEAP,
     otherwise: Float[Tensor, "n 3"] | None = None,
     trust: float = TRUST,
     observe: Callable[[Relaxation[G]], None] | None = None,
@@ -46,6 +47,8 @@ def refine(
     Args:
         graph: Where to begin, for instance where `relax` on the surrogate has come to.
         max_steps: Calls of the reference, after the first, before a structure is left unconverged.
+        leap: The farthest (Å) that an atom may go from call to call. Long leaps need fewer calls,
+            and pass over shallow minima of the reference, in which short ones end.
         otherwise: Positions (Å) to begin from where the surrogate is not to be believed: where, at
             those of `graph`, a force of its own misses the reference's by more than `trust` (eV/Å).
         select: Makes the batch of those structures that are True: the others are finished.
@@ -53,12 +56,12 @@ def refine(
             progress, the structure is where it was before.
 
     Raises:
-        ValueError: if `fmax` or `trust` is not positive, or `max_steps` is negative.
+        ValueError: if `fmax`, `leap` or `trust` is not positive, or `max_steps` is negative.
     """
-    if not (fmax > 0 and trust > 0 and max_steps >= 0):
+    if not (fmax > 0 and leap > 0 and trust > 0 and max_steps >= 0):
         raise ValueError(
-            "fmax and trust must be positive and max_steps not negative, not "
-            f"{fmax}, {trust} and {max_steps}."
+            "fmax, leap and trust must be positive and max_steps not negative, not "
+            f"{fmax}, {leap}, {trust} and {max_steps}."
         )
     batch, b = graph.batch, graph.n_structures
     ask, guess = (Evaluation(graph, f, select) for f in (reference, surrogate))
@@ -94,7 +97,7 @@ def refine(
             expected, missing = _missing(guess, positions, everything, forces, graph)
     difference = Difference(graph)
     difference.learn(positions, missing, finite)
-    radius = energy.new_full((b,), RADIUS)
+    radius = energy.new_full((b,), min(RADIUS, leap))
     while bool((running := state.finite & ~state.converged & (steps < max_steps)).any()):
         atoms = running[batch]
         part = select(state.graph, running)
@@ -116,7 +119,7 @@ def refine(
         way = longest(trial - positions, batch, b)
         taken = sound & ((real > REAL) | there)
         far = way > 0.9 * radius
-        wider = torch.where((real > GOOD) & far, (2 * radius).clamp(max=LARGEST_RADIUS), radius)
+        wider = torch.where((real > GOOD) & far, (2 * radius).clamp(max=leap), radius)
         narrower = (way / 2).clamp(min=SMALLEST_RADIUS)
         radius = torch.where(running, torch.where(real > POOR, wider, narrower), radius)
         energy = torch.where(taken, new_energy, energy)
