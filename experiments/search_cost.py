@@ -1,6 +1,6 @@
 """What a surrogate saves a random structure search, and whether it finds the same minima.
 
-The same random starts are relaxed in five ways, task by task in turns, in one process: planned by
+The same random starts are relaxed in four ways, task by task in turns, in one process: planned by
 the search's force field, which relaxes them first or leaps only so far from call to call, and by
 the calculator alone, with the same optimiser and with ASE's BFGS. When repeated, the command goes
 on. It ends with a table that compares each way with ASE's, and search_cost.json in the search's
@@ -32,12 +32,11 @@ from sdedata.template import Template
 
 WAYS = {
     "planned": "planned, on the force field first",
-    "leap_1": "planned, leaps of 1 Å at most",
-    "leap_0.2": "planned, leaps of 0.2 Å at most",
+    "leaps": "planned, in leaps of 0.3 Å",
     "alone": "the same optimiser, calculator alone",
     "ase": "ASE's BFGS, calculator alone",
 }
-LEAPS = {"planned": None, "leap_1": 1.0, "leap_0.2": 0.2}  # Å
+LEAPS = {"planned": None, "leaps": 0.3}  # Å
 PLAIN = "ase"
 """The way that the others are compared with."""
 RESAMPLES = 2000
@@ -93,7 +92,8 @@ def compare(
         _relax_all(tasks, f"fmax={force:g}")
         result = judge({way: found(tasks[way]) for way in WAYS}, known)
         results.append({"fmax": force, "max_steps": max_steps, **result})
-    surrogate = f"trained on {starts[-1]} candidates"
+    training = ", ".join(run.config["surrogate"]["training"])
+    surrogate = f"trained on {starts[-1]} candidates ({training})"
     report = {"candidates": n, "surrogate": surrogate, "results": results}
     run.write_json("search_cost.json", report)
     say(f"written: {run.path}/search_cost.json")
