@@ -143,12 +143,18 @@ def test_the_cost_of_a_search_is_as_measured():
     search = json.loads(SEARCH.read_text(encoding="utf-8"))
     assert report.fill(README, "search", report.search_table(search)) == README
     assert search["candidates"] >= 100
-    above = [result["alone"]["energy_above_planned"] for result in search["results"]]
-    (first, *between), (second, _, _), (third, *around) = above
-    assert f"{first:.2f} eV on average at 0.1 eV/Å (95 %: {between[0]:.2f} to" in PLAIN
-    assert f"to {between[1]:.2f}), {second:.2f} at 0.05 and {third:.2f} at 0.02" in PLAIN
-    assert f"({around[0]:.2f} to {around[1]:.2f}), where the two distributions" in PLAIN
-    assert search["results"][2]["alone"]["mann_whitney_p"] > 0.05
+    results = {result["fmax"]: result for result in search["results"]}
+    (loose, low, high), (tight, _, _) = (
+        results[fmax]["planned"]["energy_below"] for fmax in (0.1, 0.02)
+    )
+    assert f"lower, by {loose:.2f} eV at 0.1 eV/Å (95 %: {low:.2f} to {high:.2f})" in PLAIN
+    assert f"and {tight:.2f} at 0.02: CHGNet" in PLAIN
+    leaps = results[0.02]["leaps"]
+    below, low, high = leaps["energy_below"]
+    assert f"minima from ASE's ({below:.2f} eV lower, {low:.2f} to" in PLAIN
+    assert f"{high:.2f}), with {leaps['calls_saved'][0]:.1f} times fewer calls" in PLAIN
+    assert low < 0
+    assert min(leaps[p] for p in ("kolmogorov_smirnov_p", "mann_whitney_p", "new_p")) > 0.05
 
 
 def test_the_sizes_of_the_shipped_sets_are_true():

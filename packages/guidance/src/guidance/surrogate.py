@@ -5,7 +5,8 @@ Lewis and Torczon, Struct. Optim. 15, 16 (1998); Nocedal & Wright, Numerical Opt
 algorithm 4.1). At R_k the corrected surrogate has the forces of the reference, and around it their
 changes between the last points, as far as these tell (`guidance.difference`). It is minimised near
 R_k, and the reference is asked once, at the end. What comes out is a minimum of the reference,
-whatever the surrogate is worth: that decides only how often the reference is asked.
+whatever the surrogate is worth: that decides how often the reference is asked and, where leaps are
+long, which minimum it is.
 """
 
 from collections.abc import Callable
