@@ -37,10 +37,10 @@ class Surrogate:
     """A force field that plans relaxations, so that the reference is asked less often."""
 
     model: str
-    """Its file."""
+    """Its file or run folder."""
     leap: float | None = None
-    """Å, how far an atom may go from call to call of the reference, which is asked from the random
-    start on; None: the reference is asked first where the relaxation on the surrogate has ended.
+    """Å, how far an atom may go for one call of the reference, which is asked from the random
+    start on; None: it is asked first where a relaxation on the surrogate has ended.
     """
 
 

@@ -1,10 +1,9 @@
 """What a surrogate saves a random structure search, and whether it finds the same minima.
 
 The same random starts are relaxed in four ways, task by task in turns, in one process: planned by
-the search's force field, which relaxes them first or leaps only so far from call to call, and by
-the calculator alone, with the same optimiser and with ASE's BFGS. When repeated, the command goes
-on. It ends with a table that compares each way with ASE's, and search_cost.json in the search's
-folder.
+the search's force field, after a relaxation on it or from the start in short leaps; and by the
+calculator alone, with the same optimiser and with ASE's BFGS. When repeated, the command goes on.
+It ends with a table that compares each way with ASE's, and search_cost.json in the search's folder.
 """
 
 import argparse
@@ -32,11 +31,11 @@ from sdedata.template import Template
 
 WAYS = {
     "planned": "planned, on the force field first",
-    "leaps": "planned, in leaps of 0.3 Å",
+    "leaps": "planned, in leaps of {leap:g} Å",
     "alone": "the same optimiser, calculator alone",
     "ase": "ASE's BFGS, calculator alone",
 }
-LEAPS = {"planned": None, "leaps": 0.3}  # Å
+LEAP = 0.3  # Å
 PLAIN = "ase"
 """The way that the others are compared with."""
 RESAMPLES = 2000
@@ -52,17 +51,26 @@ def main() -> None:
     parser.add_argument(
         "--max-steps", type=int, help="moves of a relaxation (default: as in the search)"
     )
+    parser.add_argument(
+        "--leap", type=float, default=LEAP, help=f"how long leaps may be, Å (default {LEAP})"
+    )
     arguments = parser.parse_args()
     try:
         run = RunFolder.existing(arguments.run)
-        report = compare(run, arguments.candidates, arguments.fmax, arguments.max_steps)
+        report = compare(
+            run, arguments.candidates, arguments.fmax, arguments.max_steps, arguments.leap
+        )
     except (ValueError, OSError) as error:
         cli.refuse("search_cost", error)
     print(table(report))
 
 
 def compare(
-    run: RunFolder, n: int, fmax: Sequence[float] | None = None, max_steps: int | None = None
+    run: RunFolder,
+    n: int,
+    fmax: Sequence[float] | None = None,
+    max_steps: int | None = None,
+    leap: float = LEAP,
 ) -> dict[str, Any]:
     """Relax n starts that the last surrogate has not seen in all ways, to each `fmax` (eV/Å);
     returns the report.
@@ -77,23 +85,25 @@ def compare(
     own = run.config["relaxation"]
     max_steps = own["max_steps"] if max_steps is None else max_steps
     tolerances = [own["fmax"]] if fmax is None else fmax
-    if not (min(tolerances) > 0 and max_steps > 0):
-        raise ValueError("--fmax and --max-steps must be positive")
+    if not (min(tolerances) > 0 and max_steps > 0 and leap > 0):
+        raise ValueError("--fmax, --max-steps and --leap must be positive")
     results = []
     for force in tolerances:
         config = OmegaConf.create(run.config)
         config.relaxation.fmax, config.relaxation.max_steps = force, max_steps
         template = Template.load(config.template.slab, tuple(config.template.window))
         home = run.path / f"search_cost/fmax_{force:g}_steps_{max_steps}"
-        planners = {way: Surrogate(model, leap) for way, leap in LEAPS.items()}
+        planners = {"planned": Surrogate(model), "leaps": Surrogate(model, leap)}
+        folders = {way: f"leap_{leap:g}" if way == "leaps" else way for way in WAYS}
         tasks = {
-            way: plan(config, template, home / way, indices, planners.get(way)) for way in WAYS
+            way: plan(config, template, home / folder, indices, planners.get(way))
+            for way, folder in folders.items()
         }
         _relax_all(tasks, f"fmax={force:g}")
         result = judge({way: found(tasks[way]) for way in WAYS}, known)
-        results.append({"fmax": force, "max_steps": max_steps, **result})
-    training = ", ".join(run.config["surrogate"]["training"])
-    surrogate = f"trained on {starts[-1]} candidates ({training})"
+        results.append({"fmax": force, "max_steps": max_steps, "leap": leap, **result})
+    training = run.config["surrogate"]["training"]
+    surrogate = ", ".join([f"trained on {starts[-1]} candidates", *training])
     report = {"candidates": n, "surrogate": surrogate, "results": results}
     run.write_json("search_cost.json", report)
     say(f"written: {run.path}/search_cost.json")
@@ -222,7 +232,7 @@ def table(report: dict[str, Any]) -> str:
                 p = f"{one['kolmogorov_smirnov_p']:.3f}, {one['mann_whitney_p']:.3f}"
                 surface = f"{one['same_surface_from_same_start']:.0%}"
             lines.append([
-                f"{result['fmax']:g}", name, str(one["converged"]),
+                f"{result['fmax']:g}", name.format(**result), str(one["converged"]),
                 f"{one['calls_per_minimum']:.1f}", saved, f"{one['minima_per_cpu_hour']:.0f}",
                 f"{one['median_energy']:.2f}", below, p, f"{one['new']:.0%}", surface,
             ])  # fmt: skip

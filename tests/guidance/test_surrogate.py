@@ -86,7 +86,7 @@ def test_energies_fall_and_no_atom_leaves_the_radius(overlayers):
     assert 0 < first <= 0.3 + 1e-12
 
 
-@pytest.mark.parametrize("leap", [0.1, 0.5])
+@pytest.mark.parametrize("leap", [5e-4, 0.1, 0.5])
 def test_no_atom_leaps_farther_than_it_may(overlayers, leap):
     (graph, *_) = overlayers.split()
     asked, states = [], []

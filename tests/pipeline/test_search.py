@@ -12,7 +12,7 @@ from ase.calculators.emt import EMT
 from experiments import cli, search_cost
 from experiments.generate_data import plan, rounds
 from experiments.runfolder import RunFolder
-from experiments.search import Reference, Surrogate, labels_of, search
+from experiments.search import Reference, Surrogate, labels_of, read, search
 from sdedata import Graph, StructureSet, Template, collate
 from sdedata.dataset import distinct
 from sdedata.similarity import same
@@ -118,7 +118,7 @@ def test_a_force_field_that_is_there_plans_from_the_first_on(searched, tmp_path)
 
 def test_a_calculator_is_asked_from_the_random_start_on_where_leaps_are_short(searched, tmp_path):
     folder, _ = searched
-    minima = {}
+    minima, ways = {}, {}
     for leap in ("null", "0.2"):
         home = tmp_path / leap
         run(
@@ -126,13 +126,23 @@ def test_a_calculator_is_asked_from_the_random_start_on_where_leaps_are_short(se
             f"surrogate.model={folder}/surrogate/16/train/forcefield",
             f"surrogate.leap={leap}",
         )  # fmt: skip
-        minima[leap] = StructureSet.read(home / "generate_data/rss_c2x8/minima.npz")
+        made = home / "generate_data/rss_c2x8"
+        minima[leap] = StructureSet.read(made / "minima.npz")
+        paths = [read(path)[0] for path in (made / "candidates").glob("*.npz")]
+        ways[leap] = max(
+            np.linalg.norm(after.positions - before.positions, axis=1).max()
+            for frames in paths
+            for before, after in zip(frames.to_atoms(), frames.to_atoms()[1:], strict=False)
+            if before.info["index"] == after.info["index"]
+        )
     plain = StructureSet.read(folder / "minima.npz")
     plain = plain.select(plain.info["index"] < 6)  # of the same starts, by the calculator alone
     start = {way: one.info["energy_initial"] for way, one in minima.items()}
     np.testing.assert_allclose(start["0.2"], plain.info["energy_initial"])
     assert not np.isclose(start["null"], start["0.2"]).any()
     assert minima["0.2"].meta["surrogate"]["leap"] == 0.2
+    assert ways["0.2"] == pytest.approx(0.2)
+    assert ways["null"] > 0.3
     assert (minima["0.2"].info["relax_steps"] != plain.info["relax_steps"]).any()
 
 
@@ -221,7 +231,7 @@ def test_candidates_that_a_calculator_refuses_are_left_out_of_the_cost(searched,
         search_cost.judge(dict.fromkeys(search_cost.WAYS, {}), known)
 
 
-@pytest.mark.parametrize("wrong", [{"fmax": [0.0]}, {"fmax": [0.1], "max_steps": 0}])
+@pytest.mark.parametrize("wrong", [{"fmax": [0.0]}, {"fmax": [0.1], "max_steps": 0}, {"leap": 0.0}])
 def test_a_cost_to_no_end_is_refused(searched, wrong):
     with pytest.raises(ValueError, match="must be positive"):
         search_cost.compare(RunFolder.existing(searched[0]), 4, **wrong)

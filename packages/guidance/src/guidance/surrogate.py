@@ -5,8 +5,8 @@ Lewis and Torczon, Struct. Optim. 15, 16 (1998); Nocedal & Wright, Numerical Opt
 algorithm 4.1). At R_k the corrected surrogate has the forces of the reference, and around it their
 changes between the last points, as far as these tell (`guidance.difference`). It is minimised near
 R_k, and the reference is asked once, at the end. What comes out is a minimum of the reference,
-whatever the surrogate is worth: that decides how often the reference is asked and, where leaps are
-long, which minimum it is.
+whatever the surrogate is worth: that decides how often the reference is asked and, the more the
+longer the leaps, which minimum it is.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from guidance.guide import mobile_only
 from guidance.protocols import ForceField, G
 from guidance.relax import FIRST_SCALE, Evaluation, Relaxation, is_finite, longest, relax
 
-RADIUS = 0.3  # Å, how far the first plan may take an atom
+RADIUS = 0.3  # Å, how far the first plan may take an atom, if it may leap so far
 SMALLEST_RADIUS, LEAP = 0.001, 1.0  # Å
 PLAN_STEPS = 12  # moves on the surrogate for one on the reference
 REAL, POOR, GOOD = 0.05, 0.25, 0.75  # shares of the predicted fall in energy that come true
@@ -48,8 +48,9 @@ def refine(
     Args:
         graph: Where to begin, for instance where `relax` on the surrogate has come to.
         max_steps: Calls of the reference, after the first, before a structure is left unconverged.
-        leap: The farthest (Å) that an atom may go from call to call. Long leaps need fewer calls,
-            and pass over shallow minima of the reference, in which short ones end.
+        leap: The farthest (Å) that an atom may go from where it is, for one call. Long leaps need
+            fewer calls, and pass over shallow minima of the reference, in which short ones end
+            more often.
         otherwise: Positions (Å) to begin from where the surrogate is not to be believed: where, at
             those of `graph`, a force of its own misses the reference's by more than `trust` (eV/Å).
         select: Makes the batch of those structures that are True: the others are finished.
@@ -121,7 +122,7 @@ def refine(
         taken = sound & ((real > REAL) | there)
         far = way > 0.9 * radius
         wider = torch.where((real > GOOD) & far, (2 * radius).clamp(max=leap), radius)
-        narrower = (way / 2).clamp(min=SMALLEST_RADIUS)
+        narrower = (way / 2).clamp(min=min(SMALLEST_RADIUS, leap))
         radius = torch.where(running, torch.where(real > POOR, wider, narrower), radius)
         energy = torch.where(taken, new_energy, energy)
         expected = torch.where(taken, new_expected, expected)
