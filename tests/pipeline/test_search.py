@@ -141,7 +141,7 @@ def test_a_calculator_is_asked_from_the_random_start_on_where_leaps_are_short(se
     np.testing.assert_allclose(start["0.2"], plain.info["energy_initial"])
     assert not np.isclose(start["null"], start["0.2"]).any()
     assert minima["0.2"].meta["surrogate"]["leap"] == 0.2
-    assert ways["0.2"] == pytest.approx(0.2)
+    assert ways["0.2"] == pytest.approx(0.2, abs=1e-4)  # as stored
     assert ways["null"] > 0.3
     assert (minima["0.2"].info["relax_steps"] != plain.info["relax_steps"]).any()
 

@@ -228,6 +228,23 @@ class Failing(Calculator):
                     raise RuntimeError("the calculation did not converge")
 
 
+class Slope(EMT):
+    """The same forces everywhere, from which ASE's BFGS learns a curvature of 0 / 0."""
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        forces = np.zeros((len(self.atoms), 3))
+        forces[-1, 2] = 0.5
+        self.results = {"energy": -1.0, "forces": forces}
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_an_optimizer_that_loses_its_way_ends_the_relaxation():
+    atoms = random_surface(platinum(), "Pt2", np.random.default_rng(3))
+    with pytest.raises(FloatingPointError, match="positions not finite after 2 steps"):
+        relax(atoms, Slope())
+
+
 @pytest.mark.parametrize("after", [0, 3])
 @pytest.mark.parametrize("how", ["energy", "forces"])
 def test_a_calculator_that_gives_nonsense_ends_the_relaxation(how, after):

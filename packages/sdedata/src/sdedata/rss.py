@@ -151,7 +151,7 @@ def relax(
 
     `fmax` in eV/Å on the free atoms, `max_step` in Å per atom and step; `optimizer` makes one of
     ASE's kind. Raises FloatingPointError when the calculator gives an energy or force that is not
-    finite.
+    finite, or the optimizer a position.
     """
     atoms = atoms.copy()
     atoms.calc = calculator
@@ -159,6 +159,8 @@ def relax(
     frames: list[tuple[np.ndarray, float, np.ndarray]] = []
 
     def keep() -> None:
+        if not np.isfinite(atoms.positions).all():  # for which some calculators have an energy
+            raise FloatingPointError(f"positions not finite after {len(frames)} steps")
         energy = float(atoms.get_potential_energy())
         forces = np.array(atoms.get_forces(apply_constraint=False), dtype=float)
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
