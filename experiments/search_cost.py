@@ -87,14 +87,14 @@ def compare(
     tolerances = [own["fmax"]] if fmax is None else fmax
     if not (min(tolerances) > 0 and max_steps > 0 and leap > 0):
         raise ValueError("--fmax, --max-steps and --leap must be positive")
+    config = OmegaConf.create(run.config)
+    template = Template.load(config.template.slab, tuple(config.template.window))
+    planners = {"planned": Surrogate(model), "leaps": Surrogate(model, leap)}
+    folders = {way: f"leap_{leap:g}" if way == "leaps" else way for way in WAYS}
     results = []
     for force in tolerances:
-        config = OmegaConf.create(run.config)
         config.relaxation.fmax, config.relaxation.max_steps = force, max_steps
-        template = Template.load(config.template.slab, tuple(config.template.window))
         home = run.path / f"search_cost/fmax_{force:g}_steps_{max_steps}"
-        planners = {"planned": Surrogate(model), "leaps": Surrogate(model, leap)}
-        folders = {way: f"leap_{leap:g}" if way == "leaps" else way for way in WAYS}
         tasks = {
             way: plan(config, template, home / folder, indices, planners.get(way))
             for way, folder in folders.items()

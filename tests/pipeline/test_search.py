@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_a_calculator_is_asked_from_the_random_start_on_where_leaps_are_short(se
         ways[leap] = max(
             np.linalg.norm(after.positions - before.positions, axis=1).max()
             for frames in paths
-            for before, after in zip(frames.to_atoms(), frames.to_atoms()[1:], strict=False)
+            for before, after in pairwise(frames.to_atoms())
             if before.info["index"] == after.info["index"]
         )
     plain = StructureSet.read(folder / "minima.npz")
