@@ -1,8 +1,8 @@
 """Publish a finished run: its picture, its numbers, and the README's table of them.
 
 A quickstart run is added to docs/results.json under the name of its folder, and docs/overview.png
-drawn (of the first run there); of a benchmark come docs/speed.json and docs/growth.png, of a search
-whose cost was measured docs/search.json. The README is rewritten between its markers: the text says
+drawn (of the first run there); of a benchmark come docs/speed.json and docs/growth.png, of a
+search_cost docs/search.json. The README is rewritten between its markers: the text says
 what the files say.
 """
 
@@ -98,15 +98,17 @@ def speed_table(speed: dict[str, Any]) -> str:
 
 
 def search_table(search: dict[str, Any]) -> str:
-    """Markdown: what docs/search.json compares."""
+    """Markdown: what docs/search.json compares, and how it was measured."""
     from experiments.search_cost import table
 
-    fmax = " ".join(f"{result['fmax']:g}" for result in search["results"])
-    command = (
-        f"python -m experiments.search_cost RUN --candidates {search['candidates']} "
-        f"--fmax {fmax} --max-steps {search['results'][0]['max_steps']}"
+    training, environment = search["training"], search["environment"]
+    told = (
+        f"- `{search['command']}`: {search['record']['candidates']} starts, from candidate "
+        f"{search['record']['first']} on; {environment['platform']}, torch {environment['torch']}, "
+        f"chgnet {environment['chgnet']}; commit {environment['commit'][:7]}; the force field of "
+        f"{training['train']['steps']} steps on {search['trained_on']}"
     )
-    return f"{table(search)}\n\n- `{command}`; the force field {search['surrogate']}"
+    return f"{table(search['record'])}\n\n{told}"
 
 
 def overview(home: Path) -> np.ndarray:
@@ -186,9 +188,22 @@ def _publish_speed(run: Any, docs: Path, readme: Path) -> None:
 
 
 def _publish_search(run: Any, docs: Path, readme: Path) -> None:
-    report = json.loads((run.path / "search_cost.json").read_text(encoding="utf-8"))
-    text = fill(readme.read_text(encoding="utf-8"), "search", search_table(report))
-    _write_json(docs / "search.json", report)
+    from experiments.runfolder import RunFolder
+    from experiments.train import MAY_CHANGE
+
+    config = run.config
+    planner = config.pop("planner")
+    del config["tracking"]
+    training = RunFolder.existing(config["surrogate"]["model"]).config
+    search = {
+        "command": command_of(config, "search_cost"),
+        "training": {k: v for k, v in training.items() if k not in MAY_CHANGE},
+        "trained_on": planner["trained_on"],
+        "environment": json.loads((run.path / "environment.json").read_text(encoding="utf-8")),
+        "record": json.loads((run.path / "search_cost.json").read_text(encoding="utf-8")),
+    }
+    text = fill(readme.read_text(encoding="utf-8"), "search", search_table(search))
+    _write_json(docs / "search.json", search)
     readme.write_text(text, encoding="utf-8")
 
 
@@ -265,7 +280,7 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="experiments.report", description=__doc__)
-    parser.add_argument("run", type=Path, help="of a quickstart, a benchmark or a search")
+    parser.add_argument("run", type=Path, help="of a quickstart, a benchmark or a search_cost")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     arguments = parser.parse_args()

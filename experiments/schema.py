@@ -132,6 +132,25 @@ class GenerateData(Run):
     executor: Workers
 
 
+class Planner(Section):
+    model: str | None
+    leap: Positive
+
+
+class SearchCost(Section):
+    name: str
+    output: str
+    tracking: Tracking
+    extend: str
+    surrogate: Planner
+    candidates: Annotated[int, Ge(2)]
+    skip: Natural
+    fmax: Annotated[list[Positive], Field(min_length=1)]
+    max_steps: Count
+    task_size: Count
+    executor: Workers
+
+
 class Data(Section):
     path: str
     frames: str | None
@@ -275,6 +294,7 @@ class Benchmark(Section):
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "generate_data": GenerateData,
+    "search_cost": SearchCost,
     "train": Train,
     "sample": Sample,
     "evaluate": Evaluate,

@@ -1,30 +1,31 @@
-"""What a surrogate saves a random structure search, and whether it finds the same minima.
+"""What a force field saves a random structure search, and whether it finds the same minima.
 
-The same random starts are relaxed in four ways, task by task in turns, in one process: planned by
-the search's force field, after a relaxation on it or from the start in short leaps; and by the
-calculator alone, with the same optimiser and with ASE's BFGS. When repeated, the command goes on.
-It ends with a table that compares each way with ASE's, and search_cost.json in the search's folder.
+The search that made a set goes on from new random starts, each relaxed in four ways: planned by the
+force field, after a relaxation on it or from the start in short leaps; and by the calculator alone,
+with the same optimiser and with ASE's BFGS. The ways take turns, task by task, on the same workers.
+At the end a table that compares each way with ASE's, energy histograms, and search_cost.json.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from scipy.stats import fisher_exact, ks_2samp, mannwhitneyu
 
 from experiments import cli
-from experiments.generate_data import plan
+from experiments.data import load_set
+from experiments.generate_data import SAME, extended, given, plan
 from experiments.progress import progress, say
 from experiments.report import markdown
 from experiments.runfolder import RunFolder
 from experiments.search import Surrogate, Task, calculator_of, read, search, write
 from experiments.workers import workers
 from sdedata import StructureSet
-from sdedata.dataset import concatenate
+from sdedata.dataset import concatenate, distinct
 from sdedata.rss import random_surface, relax
 from sdedata.similarity import same, unique
 from sdedata.template import Template
@@ -35,88 +36,95 @@ WAYS = {
     "alone": "the same optimiser, calculator alone",
     "ase": "ASE's BFGS, calculator alone",
 }
-LEAP = 0.3  # Å
 PLAIN = "ase"
 """The way that the others are compared with."""
+OWN = "alone"
+"""What a planned search would be without its force field."""
 RESAMPLES = 2000
+MAY_CHANGE = ("candidates", "skip", "fmax", "max_steps", "executor", "tracking", "output")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="experiments.search_cost", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a search with a surrogate")
-    parser.add_argument("--candidates", type=int, default=120, help="starts (default 120)")
-    parser.add_argument(
-        "--fmax", type=float, nargs="+", help="where to stop, eV/Å (default: as the search did)"
-    )
-    parser.add_argument(
-        "--max-steps", type=int, help="moves of a relaxation (default: as in the search)"
-    )
-    parser.add_argument(
-        "--leap", type=float, default=LEAP, help=f"how long leaps may be, Å (default {LEAP})"
-    )
-    arguments = parser.parse_args()
-    try:
-        run = RunFolder.existing(arguments.run)
-        report = compare(
-            run, arguments.candidates, arguments.fmax, arguments.max_steps, arguments.leap
+def run(config: DictConfig) -> dict[str, Any]:
+    """Relax the starts in all ways, compare, write the run folder; returns the report."""
+    from experiments.plots import energy_histogram
+    from experiments.tracking import Tracker
+
+    if config.surrogate.model is None:
+        raise ValueError(
+            "name the force field that plans: surrogate.model=FOLDER, of "
+            "python -m experiments.train task=forcefield"
         )
-    except (ValueError, OSError) as error:
-        cli.refuse("search_cost", error)
-    print(table(report))
-
-
-def compare(
-    run: RunFolder,
-    n: int,
-    fmax: Sequence[float] | None = None,
-    max_steps: int | None = None,
-    leap: float = LEAP,
-) -> dict[str, Any]:
-    """Relax n starts that the last surrogate has not seen in all ways, to each `fmax` (eV/Å);
-    returns the report.
-    """
-    starts = sorted(int(p.parents[2].name) for p in run.path.glob("surrogate/*/train/*/model.pt"))
-    if not starts or n < 2:
-        raise ValueError(f"{run.path} has no surrogate, or --candidates={n} is less than 2")
-    model = str(run.path / f"surrogate/{starts[-1]}/train/forcefield/model.pt")
-    known = StructureSet.read(run.path / "minima.npz")
-    known = known.select(known.info["index"] < starts[-1])
-    indices = range(starts[-1], starts[-1] + n)
-    own = run.config["relaxation"]
-    max_steps = own["max_steps"] if max_steps is None else max_steps
-    tolerances = [own["fmax"]] if fmax is None else fmax
-    if not (min(tolerances) > 0 and max_steps > 0 and leap > 0):
-        raise ValueError("--fmax, --max-steps and --leap must be positive")
-    config = OmegaConf.create(run.config)
-    template = Template.load(config.template.slab, tuple(config.template.window))
+    settings = continued(config)
+    base = extended(settings)
+    assert base is not None
+    template = Template.load(settings.template.slab, tuple(settings.template.window))
+    planner = given(settings, template)
+    assert planner is not None
+    first = 1 + int(base.frames.info["index"].max()) + config.skip
+    indices = range(first, first + config.candidates)
+    model, leap = config.surrogate.model, config.surrogate.leap
     planners = {"planned": Surrogate(model), "leaps": Surrogate(model, leap)}
-    folders = {way: f"leap_{leap:g}" if way == "leaps" else way for way in WAYS}
+    folder = RunFolder(Path(config.output) / "search_cost" / config.name)
+    asked: Any = OmegaConf.to_container(config)
+    planned_by = {"digest": planner.digest, "trained_on": planner.card["data"]}
+    folder.save_config(asked | {"planner": planned_by}, may_change=MAY_CHANGE)
+    folder.save_environment()
+    known = distinct(base.minima)
     results = []
-    for force in tolerances:
-        config.relaxation.fmax, config.relaxation.max_steps = force, max_steps
-        home = run.path / f"search_cost/fmax_{force:g}_steps_{max_steps}"
-        tasks = {
-            way: plan(config, template, home / folder, indices, planners.get(way))
-            for way, folder in folders.items()
-        }
-        _relax_all(tasks, f"fmax={force:g}")
-        result = judge({way: found(tasks[way]) for way in WAYS}, known)
-        results.append({"fmax": force, "max_steps": max_steps, "leap": leap, **result})
-    training = run.config["surrogate"]["training"]
-    surrogate = ", ".join([f"trained on {starts[-1]} candidates", *training])
-    report = {"candidates": n, "surrogate": surrogate, "results": results}
-    run.write_json("search_cost.json", report)
-    say(f"written: {run.path}/search_cost.json")
+    with Tracker(folder, **asked["tracking"], name=config.name) as tracker:
+        for fmax in config.fmax:
+            settings.relaxation.fmax, settings.relaxation.max_steps = fmax, config.max_steps
+            home = folder.path / f"fmax_{fmax:g}_steps_{config.max_steps}"
+            tasks = {
+                way: plan(settings, template, home / way, indices, planners.get(way))
+                for way in WAYS
+            }
+            _relax_all(config, tasks, f"fmax={fmax:g}")
+            result, energies = judge({way: found(tasks[way]) for way in WAYS}, known)
+            tracker.figure(f"energies_fmax_{fmax:g}", energy_histogram(energies))
+            for way, values in energies.items():
+                tracker.energies(f"{way}_fmax_{fmax:g}", values.tolist())
+                tracker.summary({
+                    f"{way}_fmax_{fmax:g}/{key}": value
+                    for key, value in result[way].items()
+                    if not isinstance(value, list)
+                })  # fmt: skip
+            results.append({"fmax": fmax, "leap": leap, **result})
+    report = {"first": first, "candidates": config.candidates, "results": results}
+    folder.write_json("search_cost.json", report)
+    print(table(report))
+    say(f"search_cost: {folder.path}/search_cost.json, energies in {folder.path}/figures")
     return report
 
 
-def _relax_all(tasks: dict[str, list[Task]], label: str) -> None:
+def continued(config: DictConfig) -> DictConfig:
+    """The config of `generate_data` that goes on with the search which made `config.extend`."""
+    settings = cli.load("generate_data")
+    meta = load_set(config.extend).meta
+    unsaid = [key for key in SAME if key not in meta]
+    if unsaid:
+        raise ValueError(
+            f"extend={config.extend} does not say with which {unsaid[0]} it was made: give a set "
+            "of python -m experiments.generate_data"
+        )
+    for key in SAME:
+        settings[key] = meta[key]
+    settings.extend = config.extend
+    settings.surrogate.model = config.surrogate.model
+    settings.task_size = config.task_size
+    return settings
+
+
+def _relax_all(config: DictConfig, tasks: dict[str, list[Task]], label: str) -> None:
     turns = [(way, tasks[way][k]) for k in range(len(tasks[PLAIN])) for way in WAYS]
     missing = [(way, task) for way, task in turns if not task.path.is_file()]
-    # In a process of its own, as the tasks of a search, for numpy to keep to one thread.
-    with workers(cli.load("generate_data", ["executor.max_workers=1"]).executor) as worker:
-        for way, task in progress(missing, label, len(turns), len(turns) - len(missing)):
-            worker.submit(one_by_one if way == PLAIN else search, task).result()
+    with workers(config.executor) as executor:
+        futures = [
+            executor.submit(one_by_one if way == PLAIN else search, task) for way, task in missing
+        ]
+        done = len(turns) - len(missing)
+        for future in progress(as_completed(futures), label, len(turns), done):
+            future.result()
 
 
 def one_by_one(task: Task) -> None:
@@ -156,9 +164,12 @@ def found(tasks: Sequence[Task]) -> Found:
     return ends
 
 
-def judge(ways: dict[str, Found], known: StructureSet) -> dict[str, Any]:
+def judge(
+    ways: dict[str, Found], known: StructureSet
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Cost of each way, how what it finds differs from what the plain way finds, and whether it was
-    `known` from the candidates before; of the candidates that came to an end in all ways.
+    `known` from the candidates before; of the candidates that came to an end in all ways. With it
+    the energies of each way's minima, in eV above the lowest of their stoichiometry in any way.
     """
     common = sorted(set.intersection(*(set(one) for one in ways.values())))
     if not common:
@@ -174,10 +185,14 @@ def judge(ways: dict[str, Found], known: StructureSet) -> dict[str, Any]:
     labels = unique([*before, *(atoms for one in images.values() for atoms in one)])
     found_again = np.array(labels[len(before) :]) < len(before)
     new = dict(zip(ways, np.split(~found_again, len(ways)), strict=True))
-    report: dict[str, Any] = {}
+
+    def below(ours: str, theirs: str) -> list[float]:
+        both = converged[ours] & converged[theirs]
+        return _interval(np.subtract, energies[theirs][both], energies[ours][both])
+
+    report: dict[str, Any] = {"compared": len(common)}
     for way in ways:
         seconds = np.array([row["cpu_seconds"] for row in rows[way]])
-        both = converged[way] & converged[PLAIN]
         report[way] = {
             "converged": int(converged[way].sum()),
             "calls_per_minimum": float(calls[way].sum() / converged[way].sum()),
@@ -187,10 +202,11 @@ def judge(ways: dict[str, Found], known: StructureSet) -> dict[str, Any]:
             "new": float(new[way].mean()),
         }
         if way != PLAIN:
+            both = converged[way] & converged[PLAIN]
             a, b = energies[way][converged[way]], energies[PLAIN][converged[PLAIN]]
             report[way] |= {
                 "calls_saved": _interval(np.divide, calls[PLAIN], calls[way]),
-                "energy_below": _interval(np.subtract, energies[PLAIN][both], energies[way][both]),
+                "energy_below": below(way, PLAIN),
                 "kolmogorov_smirnov_p": float(ks_2samp(a, b).pvalue),
                 "mann_whitney_p": float(mannwhitneyu(a, b).pvalue),
                 "new_p": float(fisher_exact([_split(new[way]), _split(new[PLAIN])]).pvalue),
@@ -198,7 +214,12 @@ def judge(ways: dict[str, Found], known: StructureSet) -> dict[str, Any]:
                     np.mean([same(images[way][i], images[PLAIN][i]) for i in np.flatnonzero(both)])
                 ),
             }
-    return report
+        if way not in (PLAIN, OWN):
+            report[way] |= {
+                "calls_saved_by_planning": _interval(np.divide, calls[OWN], calls[way]),
+                "energy_below_unplanned": below(way, OWN),
+            }
+    return report, {way: energies[way][converged[way]] for way in ways}
 
 
 def _split(mask: np.ndarray) -> list[int]:
@@ -240,4 +261,4 @@ def table(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    cli.main("search_cost", run, __doc__, "surrogate.model=runs/train/forcefield candidates=200")

@@ -16,12 +16,21 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
-from experiments import benchmark, cli, evaluate, generate_data, quickstart, sample, train
+from experiments import (
+    benchmark,
+    cli,
+    evaluate,
+    generate_data,
+    quickstart,
+    sample,
+    search_cost,
+    train,
+)
 
 ROOT = Path(__file__).parents[1]
 RUN = {
     m.__name__.split(".")[-1]: m.run
-    for m in (generate_data, train, sample, evaluate, quickstart, benchmark)
+    for m in (generate_data, train, sample, evaluate, quickstart, benchmark, search_cost)
 }
 SEARCH = ["calculator=emt", "executor=threads", "tracking.mode=disabled"]
 NETWORK = [

@@ -1,5 +1,6 @@
 """Random structure search that is planned by a force field, in rounds, and that may be killed."""
 
+import json
 import random
 import signal
 import time
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.emt import EMT
+from ase.io import write as write_frames
 
 from experiments import cli, search_cost
 from experiments.generate_data import plan, rounds
+from experiments.report import publish
 from experiments.runfolder import RunFolder
 from experiments.search import Reference, Surrogate, labels_of, read, search
 from sdedata import Graph, StructureSet, Template, collate
@@ -184,24 +187,44 @@ def test_ten_interruptions_change_nothing(searched, tmp_path):
         assert ours.digest == StructureSet.read(folder / name).digest
 
 
-def test_the_cost_of_a_search_is_counted_on_the_same_starts(searched):
+COST = ["tracking.mode=disabled", "executor=threads", "task_size=2", "candidates=6"]
+
+
+def cost(folder, *overrides):
+    """Of the search in `folder`, planned by the last force field that was trained there."""
+    model, minima = folder / "surrogate/16/train/forcefield", folder / "minima.npz"
+    return run("search_cost", *COST, f"surrogate.model={model}", f"extend={minima}", *overrides)
+
+
+def test_the_cost_of_a_search_is_counted_on_the_same_new_starts(searched, tmp_path):
     folder, _ = searched
-    asked = RunFolder.existing(folder), 6, [0.1, 0.05]
-    report = search_cost.compare(*asked)
-    assert [result["fmax"] for result in report["results"]] == asked[2]
+    asked = [f"output={tmp_path}", "max_steps=150", "fmax=[0.1,0.05]"]
+    report = cost(folder, *asked)
+    assert report["first"] == 24
+    assert [result["fmax"] for result in report["results"]] == [0.1, 0.05]
     result = report["results"][0]
-    minima = StructureSet.read(folder / "minima.npz")
-    planned = minima.select((minima.info["index"] >= 16) & (minima.info["index"] < 22))
-    calls = (planned.info["relax_steps"] + 1).sum()
-    assert result["planned"]["calls_per_minimum"] == pytest.approx(calls / 6)
+    known = StructureSet.read(folder / "minima.npz").to_atoms()
+    for way, planner in {
+        "planned": ["surrogate.leap=null"], "leaps": ["surrogate.leap=0.3"], "alone": None,
+    }.items():  # they are those of a search that goes on  # fmt: skip
+        model = [f"surrogate.model={folder}/surrogate/16/train/forcefield"]
+        run(
+            "generate_data", *SAME, f"extend={folder}/minima.npz", f"name={way}",
+            f"output={tmp_path}", "n_per_composition=15", "executor=threads",
+            *(["surrogate=null"] if planner is None else model + planner),
+        )  # fmt: skip
+        minima = StructureSet.read(tmp_path / f"generate_data/{way}/minima.npz")
+        minima = minima.select(minima.info["index"] >= 24)
+        assert sorted(minima.info["index"]) == list(range(24, 30))
+        calls = (minima.info["relax_steps"] + 1).sum()
+        assert result[way]["calls_per_minimum"] == pytest.approx(calls / 6)
+        new = [not any(same(atoms, one) for one in known) for atoms in minima.to_atoms()]
+        assert result[way]["new"] == pytest.approx(np.mean(new))
     for way in search_cost.WAYS:
-        assert result[way]["converged"] == 6
+        assert result[way]["converged"] == result["compared"] == 6
         assert 0 < result[way]["distinct"] <= 1
         further = report["results"][1][way]
         assert further["calls_per_minimum"] > result[way]["calls_per_minimum"]
-    before = minima.select(minima.info["index"] < 16).to_atoms()
-    new = [not any(same(atoms, one) for one in before) for atoms in planned.to_atoms()]
-    assert result["planned"]["new"] == pytest.approx(np.mean(new))
     for way in set(search_cost.WAYS) - {search_cost.PLAIN}:
         ratio, low, high = result[way]["calls_saved"]
         plain = result[search_cost.PLAIN]["calls_per_minimum"]
@@ -210,9 +233,37 @@ def test_the_cost_of_a_search_is_counted_on_the_same_starts(searched):
         assert 0 <= result[way]["kolmogorov_smirnov_p"] <= 1
         mean, low, high = result[way]["energy_below"]
         assert low <= mean <= high
+    for way in ("planned", "leaps"):  # all converged, so differences of means add up
+        ours, own = (result[w]["energy_below"][0] for w in (way, search_cost.OWN))
+        assert result[way]["energy_below_unplanned"][0] == pytest.approx(ours - own)
     table = search_cost.table(report).splitlines()
     assert len(table) == 2 + 2 * len(search_cost.WAYS)
-    assert search_cost.compare(*asked) == report  # nothing is done twice
+    home = RunFolder.existing(tmp_path / "search_cost/rss_c2x8")
+    assert home.summary["leaps_fmax_0.1/calls_per_minimum"] == result["leaps"]["calls_per_minimum"]
+    assert (home.path / "figures/energies_fmax_0.05.png").is_file()
+    tasks = {path: path.stat().st_mtime_ns for path in home.path.glob("fmax_*/*/candidates/*")}
+    assert cost(folder, *asked) == report
+    assert len(tasks) == 2 * 4 * 3
+    assert {path: path.stat().st_mtime_ns for path in tasks} == tasks  # nothing is done twice
+
+
+def test_starts_can_be_left_out_of_the_cost(searched, tmp_path):
+    folder, _ = searched
+    report = cost(folder, f"output={tmp_path}", "fmax=[0.1]", "skip=4", "candidates=2")
+    assert report["first"] == 28
+    home = tmp_path / "search_cost/rss_c2x8/fmax_0.1_steps_1000"
+    assert [path.name for path in sorted(home.glob("ase/candidates/*"))] == ["000028-000029.npz"]
+    with pytest.raises(ValueError, match="another configuration .surrogate.leap was 0.3"):
+        cost(folder, f"output={tmp_path}", "surrogate.leap=0.4")
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- search -->\nold\n<!-- /search -->\n")
+    publish(tmp_path / "search_cost/rss_c2x8", tmp_path / "docs", readme)
+    assert search_cost.table(report) in readme.read_text()
+    assert "skip=4" in readme.read_text()
+    published = json.loads((tmp_path / "docs/search.json").read_text())
+    assert published["record"] == report
+    assert published["training"]["train"]["steps"] == 150
+    assert not {"output", "tracking"} & set(published["training"])  # of this machine
 
 
 def test_candidates_that_a_calculator_refuses_are_left_out_of_the_cost(searched, tmp_path):
@@ -227,22 +278,24 @@ def test_candidates_that_a_calculator_refuses_are_left_out_of_the_cost(searched,
             (search_cost.one_by_one if way == "ase" else search)(task)
         ways[way] = search_cost.found(tasks)
         assert sorted(ways[way]) == [0, 2]  # Ag3; the others are Ag2O
-    assert search_cost.judge(ways, known)["ase"]["converged"] == 2
+    report, energies = search_cost.judge(ways, known)
+    assert report["compared"] == report["ase"]["converged"] == len(energies["ase"]) == 2
     with pytest.raises(ValueError, match="no candidate came to an end"):
         search_cost.judge(dict.fromkeys(search_cost.WAYS, {}), known)
 
 
-@pytest.mark.parametrize("wrong", [{"fmax": [0.0]}, {"fmax": [0.1], "max_steps": 0}, {"leap": 0.0}])
-def test_a_cost_to_no_end_is_refused(searched, wrong):
-    with pytest.raises(ValueError, match="must be positive"):
-        search_cost.compare(RunFolder.existing(searched[0]), 4, **wrong)
-
-
-def test_a_search_without_surrogate_has_no_such_cost(tmp_path):
-    command = [*SAME, "executor=threads", "n_per_composition=1", f"output={tmp_path}", "name=plain"]
-    run("generate_data", *command)
-    with pytest.raises(ValueError, match="has no surrogate"):
-        search_cost.compare(RunFolder.existing(tmp_path / "generate_data/plain"), 4)
+def test_a_cost_that_cannot_be_counted_is_refused(searched, tmp_path):
+    with pytest.raises(ValueError, match="surrogate.model=FOLDER"):
+        run("search_cost", *COST, f"output={tmp_path}")
+    with pytest.raises(ValueError, match="surrogate.leap"):
+        cost(searched[0], "surrogate.leap=0")
+    with pytest.raises(ValueError, match="fmax"):
+        cost(searched[0], "fmax=[0.1,0]")
+    other = tmp_path / "other.extxyz"
+    write_frames(other, StructureSet.read(searched[0] / "minima.npz").to_atoms())
+    with pytest.raises(ValueError, match="does not say with which seed it was made"):
+        cost(searched[0], f"extend={other}", f"output={tmp_path}")
+    assert not (tmp_path / "search_cost").exists()
 
 
 def test_what_a_calculator_refuses_is_told_and_costs_nobody_else(searched):
