@@ -42,7 +42,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     from experiments.plots import counts_per_stoichiometry
     from experiments.tracking import Tracker
 
-    template = Template.load(config.template.slab, tuple(config.template.window or (1.0, 4.5)))
+    template = template_of(config)
     for composition in config.compositions:  # what cannot be drawn is told before any worker starts
         random_surface(template, composition, np.random.default_rng(0), config.min_distances)
     build(config.calculator)  # likewise a calculator that cannot be built
@@ -90,6 +90,10 @@ def run(config: DictConfig) -> dict[str, Any]:
         tracker.summary(summary)
     say(f"{len(minima)} minima and {len(frames)} frames in {folder.path}")
     return summary
+
+
+def template_of(config: DictConfig) -> Template:
+    return Template.load(config.template.slab, tuple(config.template.window or (1.0, 4.5)))
 
 
 def given(config: DictConfig, template: Template) -> Model | None:

@@ -91,8 +91,7 @@ def speed_table(speed: dict[str, Any]) -> str:
         f"- `{speed['command']}`; {record['processor']}, threads: {record['threads']}, "
         f"{machine['matrix_rate'] / 1e9:.0f} GFLOP/s in matrix products, "
         f"{machine['bandwidth'] / 1e9:.0f} GB/s; torch {speed['environment']['torch']}{peers}; "
-        f"commit {speed['environment']['commit'][:7]}"
-        f"{' with changes' if '+' in speed['environment']['commit'] else ''}"
+        f"{_commit(speed['environment'])}"
     )
     return "\n".join([markdown(lines), "", told])
 
@@ -101,14 +100,20 @@ def search_table(search: dict[str, Any]) -> str:
     """Markdown: what docs/search.json compares, and how it was measured."""
     from experiments.search_cost import table
 
-    training, environment = search["training"], search["environment"]
+    environment, record = search["environment"], search["record"]
     told = (
-        f"- `{search['command']}`: {search['record']['candidates']} starts, from candidate "
-        f"{search['record']['first']} on; {environment['platform']}, torch {environment['torch']}, "
-        f"chgnet {environment['chgnet']}; commit {environment['commit'][:7]}; the force field of "
-        f"{training['train']['steps']} steps on {search['trained_on']}"
+        f"- `{search['command']}`: {record['candidates']} starts, from candidate {record['first']} "
+        f"on; torch {environment['torch']}, chgnet {environment['chgnet']}; "
+        f"{_commit(environment)}; the force field of {search['training']['train']['steps']} steps"
     )
     return f"{table(search['record'])}\n\n{told}"
+
+
+def _commit(environment: dict[str, Any]) -> str:
+    commit = environment["commit"]
+    if commit is None:
+        return "outside git"
+    return f"commit {commit[:7]}{' with changes' if '+' in commit else ''}"
 
 
 def overview(home: Path) -> np.ndarray:
@@ -188,17 +193,24 @@ def _publish_speed(run: Any, docs: Path, readme: Path) -> None:
 
 
 def _publish_search(run: Any, docs: Path, readme: Path) -> None:
+    from experiments.checkpoint import load_model
     from experiments.runfolder import RunFolder
     from experiments.train import MAY_CHANGE
 
     config = run.config
-    planner = config.pop("planner")
-    del config["tracking"]
-    training = RunFolder.existing(config["surrogate"]["model"]).config
+    if "planner" not in config:
+        raise ValueError(f"{run.path} was measured by an earlier version: measure it again")
+    facts = {key: config.pop(key) for key in ("planner", "search", "known")}
+    for key in ("tracking", "executor"):  # these do not change what is found
+        del config[key]
+    model = config["surrogate"]["model"]
+    if load_model(model).digest != facts["planner"]["digest"]:
+        raise ValueError(f"{model} is not the force field that {run.path} was measured with")
+    training = RunFolder.existing(model).config
     search = {
         "command": command_of(config, "search_cost"),
+        **facts,
         "training": {k: v for k, v in training.items() if k not in MAY_CHANGE},
-        "trained_on": planner["trained_on"],
         "environment": json.loads((run.path / "environment.json").read_text(encoding="utf-8")),
         "record": json.loads((run.path / "search_cost.json").read_text(encoding="utf-8")),
     }

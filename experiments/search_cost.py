@@ -3,10 +3,10 @@
 The search that made a set goes on from new random starts, each relaxed in four ways: planned by the
 force field, after a relaxation on it or from the start in short leaps; and by the calculator alone,
 with the same optimiser and with ASE's BFGS. The ways take turns, task by task, on the same workers.
-At the end a table that compares each way with ASE's, energy histograms, and search_cost.json.
+At the end a table that compares each way with ASE's, energy histograms, and search_cost.json. CPU
+time is that of a worker's process: of executor=threads take one worker.
 """
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
@@ -14,21 +14,20 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
-from scipy.stats import fisher_exact, ks_2samp, mannwhitneyu
+from scipy.stats import binomtest, ks_2samp, mannwhitneyu, wilcoxon
 
 from experiments import cli
 from experiments.data import load_set
-from experiments.generate_data import SAME, extended, given, plan
+from experiments.generate_data import SAME, extended, given, plan, template_of
 from experiments.progress import progress, say
 from experiments.report import markdown
 from experiments.runfolder import RunFolder
-from experiments.search import Surrogate, Task, calculator_of, read, search, write
-from experiments.workers import workers
+from experiments.search import Surrogate, Task, calculator_of, cpu_seconds, read, search, write
+from experiments.workers import require_success, workers
 from sdedata import StructureSet
 from sdedata.dataset import concatenate, distinct
 from sdedata.rss import random_surface, relax
 from sdedata.similarity import same, unique
-from sdedata.template import Template
 
 WAYS = {
     "planned": "planned, on the force field first",
@@ -41,6 +40,7 @@ PLAIN = "ase"
 OWN = "alone"
 """What a planned search would be without its force field."""
 RESAMPLES = 2000
+REPORT = "search_cost.json"
 MAY_CHANGE = ("candidates", "skip", "fmax", "max_steps", "executor", "tracking", "output")
 
 
@@ -55,20 +55,28 @@ def run(config: DictConfig) -> dict[str, Any]:
             "python -m experiments.train task=forcefield"
         )
     settings = continued(config)
-    base = extended(settings)
-    assert base is not None
-    template = Template.load(settings.template.slab, tuple(settings.template.window))
+    base, template = extended(settings), template_of(settings)
     planner = given(settings, template)
+    assert base is not None  # both are named
     assert planner is not None
+    if planner.card["digest"] != base.frames.digest:
+        say(
+            f"search_cost: {config.surrogate.model} was trained on other frames than those of "
+            f"{config.extend}: make sure that it knows none of the starts"
+        )
     first = 1 + int(base.frames.info["index"].max()) + config.skip
     indices = range(first, first + config.candidates)
     model, leap = config.surrogate.model, config.surrogate.leap
     planners = {"planned": Surrogate(model), "leaps": Surrogate(model, leap)}
     folder = RunFolder(Path(config.output) / "search_cost" / config.name)
     asked: Any = OmegaConf.to_container(config)
-    planned_by = {"digest": planner.digest, "trained_on": planner.card["data"]}
-    folder.save_config(asked | {"planner": planned_by}, may_change=MAY_CHANGE)
-    folder.save_environment()
+    facts = {
+        "planner": {"digest": planner.digest, "trained_on": planner.card["data"]},
+        "search": {key: base.minima.meta[key] for key in SAME},
+        "known": base.minima.digest,
+    }
+    folder.save_config(asked | facts, may_change=MAY_CHANGE)
+    (folder.path / REPORT).unlink(missing_ok=True)  # it may be of other starts
     known = distinct(base.minima)
     results = []
     with Tracker(folder, **asked["tracking"], name=config.name) as tracker:
@@ -79,7 +87,9 @@ def run(config: DictConfig) -> dict[str, Any]:
                 way: plan(settings, template, home / way, indices, planners.get(way))
                 for way in WAYS
             }
-            _relax_all(config, tasks, f"fmax={fmax:g}")
+            if any(not task.path.is_file() for way in WAYS for task in tasks[way]):
+                folder.save_environment()  # of who relaxes, not of who only counts again
+                _relax_all(config, tasks, f"fmax={fmax:g}")
             result, energies = judge({way: found(tasks[way]) for way in WAYS}, known)
             tracker.figure(f"energies_fmax_{fmax:g}", energy_histogram(energies))
             for way, values in energies.items():
@@ -91,9 +101,9 @@ def run(config: DictConfig) -> dict[str, Any]:
                 })  # fmt: skip
             results.append({"fmax": fmax, "leap": leap, **result})
     report = {"first": first, "candidates": config.candidates, "results": results}
-    folder.write_json("search_cost.json", report)
+    folder.write_json(REPORT, report)
     print(table(report))
-    say(f"search_cost: {folder.path}/search_cost.json, energies in {folder.path}/figures")
+    say(f"search_cost: {folder.path}/{REPORT}, energies in {folder.path}/figures")
     return report
 
 
@@ -123,11 +133,16 @@ def _relax_all(config: DictConfig, tasks: dict[str, list[Task]], label: str) -> 
             executor.submit(one_by_one if way == PLAIN else search, task) for way, task in missing
         ]
         done = len(turns) - len(missing)
+        failed, n, reason = 0, 0, ""
         for future in progress(as_completed(futures), label, len(turns), done):
-            future.result()
+            rows = future.result()
+            reasons = [row["failed"] for row in rows if "failed" in row]
+            failed, n, reason = failed + len(reasons), n + len(rows), (reasons or [reason])[-1]
+            require_success(failed, n, reason)
+    require_success(failed, n, reason, last=True)
 
 
-def one_by_one(task: Task) -> None:
+def one_by_one(task: Task) -> list[dict[str, Any]]:
     """What `search` does, as a plain loop over ASE."""
     calculator = calculator_of(task.calculator)
     ends, rows = [], []
@@ -135,7 +150,7 @@ def one_by_one(task: Task) -> None:
         rng = np.random.default_rng([task.seed, index])
         row: dict[str, Any] = {"index": index, "converged": False}
         rows.append(row)
-        started = time.process_time()
+        started = cpu_seconds()
         try:
             atoms = random_surface(task.template, composition, rng, task.min_distances)
             path = relax(atoms, calculator, **task.relaxation)
@@ -144,8 +159,9 @@ def one_by_one(task: Task) -> None:
             ends.append(path.frame(-1, atoms))
         except Exception as error:  # calculators raise anything
             row["failed"] = f"{type(error).__name__}: {error}"
-        row["cpu_seconds"] = time.process_time() - started
+        row["cpu_seconds"] = cpu_seconds() - started
     write(task.path, [StructureSet.from_atoms(ends)] if ends else [], rows)
+    return rows
 
 
 Found = dict[int, tuple[StructureSet, dict[str, Any]]]
@@ -153,7 +169,7 @@ Found = dict[int, tuple[StructureSet, dict[str, Any]]]
 
 
 def found(tasks: Sequence[Task]) -> Found:
-    """Of the candidates that came to an end, converged or not: none that the calculator refused."""
+    """Of the candidates that came to an end, converged or not: none that raised an error."""
     ends = {}
     for task in tasks:
         frames, rows = read(task.path)
@@ -181,6 +197,9 @@ def judge(
     before = known.to_atoms()
     images = {way: one.to_atoms() for way, one in ends.items()}
     converged = {way: np.array([row["converged"] for row in rows[way]]) for way in ways}
+    everywhere = np.logical_and.reduce(list(converged.values()))
+    if not everywhere.any():
+        raise ValueError(f"none of {len(common)} candidates converged in all ways: raise max_steps")
     calls = {way: np.array([row["relax_steps"] + 1 for row in rows[way]]) for way in ways}
     labels = unique([*before, *(atoms for one in images.values() for atoms in one)])
     found_again = np.array(labels[len(before) :]) < len(before)
@@ -193,23 +212,25 @@ def judge(
     report: dict[str, Any] = {"compared": len(common)}
     for way in ways:
         seconds = np.array([row["cpu_seconds"] for row in rows[way]])
+        minima = [images[way][i] for i in np.flatnonzero(converged[way])]
         report[way] = {
-            "converged": int(converged[way].sum()),
-            "calls_per_minimum": float(calls[way].sum() / converged[way].sum()),
-            "minima_per_cpu_hour": float(3600 * converged[way].sum() / seconds.sum()),
+            "converged": len(minima),
+            "calls_per_minimum": float(calls[way].sum() / len(minima)),
+            "minima_per_cpu_hour": float(3600 * len(minima) / seconds.sum()),
             "median_energy": float(np.median(energies[way][converged[way]])),
-            "distinct": float(np.mean([b == i for i, b in enumerate(unique(images[way]))])),
-            "new": float(new[way].mean()),
+            "distinct": float(np.mean([b == i for i, b in enumerate(unique(minima))])),
+            "new": float(new[way][converged[way]].mean()),
         }
         if way != PLAIN:
             both = converged[way] & converged[PLAIN]
-            a, b = energies[way][converged[way]], energies[PLAIN][converged[PLAIN]]
+            a, b = energies[way][both], energies[PLAIN][both]
             report[way] |= {
                 "calls_saved": _interval(np.divide, calls[PLAIN], calls[way]),
                 "energy_below": below(way, PLAIN),
                 "kolmogorov_smirnov_p": float(ks_2samp(a, b).pvalue),
                 "mann_whitney_p": float(mannwhitneyu(a, b).pvalue),
-                "new_p": float(fisher_exact([_split(new[way]), _split(new[PLAIN])]).pvalue),
+                "wilcoxon_p": float(wilcoxon(a, b, zero_method="zsplit").pvalue),
+                "new_p": _mcnemar(new[way][both], new[PLAIN][both]),
                 "same_surface_from_same_start": float(
                     np.mean([same(images[way][i], images[PLAIN][i]) for i in np.flatnonzero(both)])
                 ),
@@ -222,8 +243,10 @@ def judge(
     return report, {way: energies[way][converged[way]] for way in ways}
 
 
-def _split(mask: np.ndarray) -> list[int]:
-    return [int(mask.sum()), int((~mask).sum())]
+def _mcnemar(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Of two properties of the same starts: the exact p of their being equally common."""
+    gained, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
 def _interval(compared: np.ufunc, theirs: np.ndarray, ours: np.ndarray) -> list[float]:
@@ -239,8 +262,8 @@ def table(report: dict[str, Any]) -> str:
     """Markdown."""
     header = (
         "fmax (eV/Å)", "way", "converged", "calls per minimum", "fewer calls",
-        "minima per CPU-hour", "median energy (eV)", "lower by (eV)", "same energies (KS, MW: p)",
-        "new", "same surface",
+        "minima per CPU-hour", "median energy (eV)", "lower by (eV)", "p (KS, MW, paired)", "new",
+        "same surface",
     )  # fmt: skip
     lines: list[Sequence[str]] = [header, ["---"] * len(header)]
     for result in report["results"]:
@@ -250,10 +273,12 @@ def table(report: dict[str, Any]) -> str:
             if way != PLAIN:
                 saved = "{:.1f}× ({:.1f} to {:.1f})".format(*one["calls_saved"])
                 below = "{:.2f} ({:.2f} to {:.2f})".format(*one["energy_below"])
-                p = f"{one['kolmogorov_smirnov_p']:.3f}, {one['mann_whitney_p']:.3f}"
+                keys = ("kolmogorov_smirnov_p", "mann_whitney_p", "wilcoxon_p")
+                p = ", ".join(f"{one[key]:.3f}" for key in keys)
                 surface = f"{one['same_surface_from_same_start']:.0%}"
             lines.append([
-                f"{result['fmax']:g}", name.format(**result), str(one["converged"]),
+                f"{result['fmax']:g}", name.format(**result),
+                f"{one['converged']} of {result['compared']}",
                 f"{one['calls_per_minimum']:.1f}", saved, f"{one['minima_per_cpu_hour']:.0f}",
                 f"{one['median_energy']:.2f}", below, p, f"{one['new']:.0%}", surface,
             ])  # fmt: skip

@@ -247,10 +247,11 @@ def test_the_cost_of_a_search_is_counted_on_the_same_new_starts(searched, tmp_pa
     assert {path: path.stat().st_mtime_ns for path in tasks} == tasks  # nothing is done twice
 
 
-def test_starts_can_be_left_out_of_the_cost(searched, tmp_path):
+def test_starts_can_be_left_out_of_the_cost(searched, tmp_path, capsys):
     folder, _ = searched
     report = cost(folder, f"output={tmp_path}", "fmax=[0.1]", "skip=4", "candidates=2")
     assert report["first"] == 28
+    assert "was trained on other frames than those of" in capsys.readouterr().err
     home = tmp_path / "search_cost/rss_c2x8/fmax_0.1_steps_1000"
     assert [path.name for path in sorted(home.glob("ase/candidates/*"))] == ["000028-000029.npz"]
     with pytest.raises(ValueError, match="another configuration .surrogate.leap was 0.3"):
@@ -296,6 +297,17 @@ def test_a_cost_that_cannot_be_counted_is_refused(searched, tmp_path):
     with pytest.raises(ValueError, match="does not say with which seed it was made"):
         cost(searched[0], f"extend={other}", f"output={tmp_path}")
     assert not (tmp_path / "search_cost").exists()
+    with pytest.raises(ValueError, match="structures failed, the last with not converged"):
+        cost(searched[0], f"output={tmp_path}", "max_steps=1")
+    with pytest.raises(ValueError, match="none of 6 candidates converged in all ways"):
+        cost(searched[0], f"output={tmp_path}", "max_steps=1")  # nothing is left to relax
+
+
+def test_what_is_gained_and_lost_from_the_same_starts_is_weighed():
+    gained = np.array([True, True, True, False, True]), np.array([False, False, False, False, True])
+    assert search_cost._mcnemar(*gained) == search_cost._mcnemar(*gained[::-1])
+    assert search_cost._mcnemar(*gained) == pytest.approx(2 * 0.5**3)
+    assert search_cost._mcnemar(gained[0], gained[0]) == 1.0
 
 
 def test_what_a_calculator_refuses_is_told_and_costs_nobody_else(searched):
