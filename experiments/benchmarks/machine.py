@@ -4,7 +4,8 @@ Two rates bound a network's speed, both measured here with the threads of the be
 operations per second of a large float32 matrix product, and the bytes per second of a large copy.
 A task asks for matrix operations (a multiplication and an addition count as two) and for bytes:
 every tensor that one of its operations reads or writes, at full size, as if nothing stayed in a
-cache between two operations; operations that only look at a tensor anew (views) move nothing.
+cache between two operations; operations that only look at a tensor anew (views) move nothing. Both
+are those of the definition, torch's operation by operation, whatever the kernels spare of it.
 
     share of the matrix rate    operations / seconds / matrix rate
     share of the bandwidth      bytes / seconds / bandwidth
@@ -22,12 +23,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from painnx.fused import FusedMessages
 
 MATRIX_SIZES = {"cpu": (512, 1024, 1536), "cuda": (4096, 8192)}
 COPIED = {"cpu": 2**26, "cuda": 2**28}  # float32 numbers: far more than caches hold
@@ -86,10 +90,11 @@ def clock(device: torch.device) -> float:
 def cost(work: Callable[[], float]) -> Cost:
     """Count what `work` asks for, per unit; it returns how many units it did.
 
-    Compiled code is run as written: counters do not see into it.
+    Counters do not see into compiled code, so messages are summed as they are defined: along
+    edges, with every radial function, and with a matrix product for the filters.
     """
     operations, traffic = FlopCounterMode(display=False), Traffic()
-    with torch.compiler.set_stance("force_eager"), operations, traffic:
+    with patch.object(FusedMessages, "can", lambda graph: False), operations, traffic:
         amount = work()
     return Cost(operations.get_total_flops() / amount, traffic.bytes / amount)
 

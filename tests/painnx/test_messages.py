@@ -6,11 +6,11 @@ import pytest
 import torch
 from ase import Atoms
 
-from painnx.messages import DenseMessages, EdgeMessages, Layout, dense_messages
+from painnx.fused import FusedMessages
+from painnx.messages import EdgeMessages
 from painnx.radial import cosine_cutoff, radial_basis
 from sdedata import collate
 from tests.painnx.systems import (
-    ELEMENTS,
     assert_close,
     cluster,
     force_field,
@@ -26,11 +26,6 @@ def mixed():
     return collate([graph(slab(0, 0)), graph(cluster()), graph(slab(1, 4)), graph(slab(2, 2))])
 
 
-@pytest.fixture(params=[2**20, 1], ids=["one chunk", "a chunk per structure"])
-def _chunk(request, monkeypatch) -> None:
-    monkeypatch.setattr("painnx.messages.CHUNK", request.param)
-
-
 def outputs_and_gradients(network, out) -> tuple[list, list]:
     """Of a loss that is uneven in all outputs, for every parameter."""
     loss = sum((torch.sin(x + k) ** 2).sum() for k, x in enumerate(out))
@@ -39,31 +34,28 @@ def outputs_and_gradients(network, out) -> tuple[list, list]:
     )
 
 
-@pytest.mark.usefixtures("_chunk")
 def test_score_and_its_gradients_agree() -> None:
     results = []
-    for messages in ("edges", "dense"):
+    for messages in ("edges", "fused"):
         network = score_network(messages).train()
         results.append(outputs_and_gradients(network, [network(mixed(), time(4))]))
-    for edges, dense in zip(*results, strict=True):
-        for a, b in zip(edges, dense, strict=True):
+    for edges, fused in zip(*results, strict=True):
+        for a, b in zip(edges, fused, strict=True):
             assert_close(a, b, 1e-10)
 
 
-@pytest.mark.usefixtures("_chunk")
 def test_energy_forces_and_their_gradients_agree() -> None:
     results = []
-    for messages in ("edges", "dense"):
+    for messages in ("edges", "fused"):
         network = force_field(messages).train()
         results.append(outputs_and_gradients(network, network(mixed())))
-    for edges, dense in zip(*results, strict=True):
-        for a, b in zip(edges, dense, strict=True):
+    for edges, fused in zip(*results, strict=True):
+        for a, b in zip(edges, fused, strict=True):
             assert_close(a, b, 1e-10)
 
 
-@pytest.mark.usefixtures("_chunk")
 @pytest.mark.parametrize("blocks", [1, 3])
-@pytest.mark.parametrize("messages", ["edges", "dense"])
+@pytest.mark.parametrize("messages", ["edges", "fused"])
 def test_a_last_block_for_some_atoms_gives_what_all_would_give(messages, blocks) -> None:
     painn, atoms = score_network(messages, blocks=blocks).painn, mixed()
     for some in (atoms.mobile, atoms.numbers == 8, torch.rand(len(atoms.numbers)) < 0.5):
@@ -71,32 +63,12 @@ def test_a_last_block_for_some_atoms_gives_what_all_would_give(messages, blocks)
             assert_close(part, whole[some], 1e-12)
 
 
-def test_what_is_kept_of_frozen_atoms_is_theirs() -> None:
-    """From step to step, with other frozen atoms in between, as if each graph were the first."""
-    networks = [(score_network(m), force_field(m)) for m in ("dense", "edges")]
-    generator = torch.Generator().manual_seed(0)
-    first = mixed()
-    step = 0.1 * torch.randn(*first.positions.shape, dtype=torch.float64, generator=generator)
-    step_of_mobile = step * first.mobile[:, None]
-    path = [first, first.at(first.positions + step_of_mobile)]
-    path += [path[1].at(path[1].positions + step), path[1], collate([first, first]), first]
-    for atoms in path:
-        t = time(atoms.n_structures)
-        dense, edges = ((s(atoms, t), *f.on_mobile(atoms), *f(atoms)) for s, f in networks)
-        for a, b in zip(dense, edges, strict=True):
-            assert_close(a, b, 1e-10)
-
-
-@pytest.mark.parametrize("messages", ["edges", "dense"])
+@pytest.mark.parametrize("messages", ["edges", "fused"])
 def test_sum_is_what_one_writes_by_hand(messages) -> None:
     """Two atoms 2 Å apart on x; one radial function, one feature, all numbers chosen."""
     atoms = graph(Atoms("Ag2", [[0, 0, 0], [2.0, 0, 0]]))
     n_radial = 2  # Gaussians at 0 and 6 Å, 6 Å wide
-    if messages == "edges":
-        aggregate = EdgeMessages.of(atoms, n_radial)
-    else:
-        both = Layout.of(atoms.batch, 1)
-        (aggregate,) = dense_messages(atoms, n_radial, 1, both, [(both, both.slots)])
+    aggregate = {"edges": EdgeMessages, "fused": FusedMessages}[messages].of(atoms, n_radial)
     cut = 0.5 * (math.cos(math.pi / 3) + 1)
     basis = [math.exp(-1 / 18) * cut, math.exp(-4 / 18) * cut, cut]
     contexts = torch.tensor([[1.0, 2, 3], [4, 5, 6]]).double()[..., None]
@@ -110,15 +82,7 @@ def test_sum_is_what_one_writes_by_hand(messages) -> None:
     assert_close(aggregate(contexts, None, filters)[1][..., 0], along)
 
 
-def test_auto_takes_matrices_for_small_cells_only() -> None:
-    painn = score_network("auto").painn
-    for atoms, kind in ((slab(), DenseMessages), (slab().repeat((3, 3, 1)), EdgeMessages)):
-        g = graph(atoms)
-        _, others = painn.aggregates(g, painn.species(g.numbers), len(ELEMENTS))
-        assert isinstance(others, kind)
-
-
-@pytest.mark.parametrize("messages", ["edges", "dense"])
+@pytest.mark.parametrize("messages", ["edges", "fused"])
 def test_one_atom_that_speaks_for_its_kind_says_what_each_would_say(messages) -> None:
     painn, atoms = score_network(messages).painn, mixed()
     n, film = len(atoms.numbers), torch.randn(3, 4, 2, 8, dtype=torch.float64).unbind()
@@ -130,7 +94,7 @@ def test_one_atom_that_speaks_for_its_kind_says_what_each_would_say(messages) ->
         assert_close(a, b, 1e-10)
 
 
-@pytest.mark.parametrize("messages", ["edges", "dense"])
+@pytest.mark.parametrize("messages", ["edges", "fused"])
 def test_lonely_atoms_have_no_messages(messages) -> None:
     lonely = graph(Atoms("AgO", [[0, 0, 0], [7.0, 0, 0]]))
     energy, forces = force_field(messages)(lonely)

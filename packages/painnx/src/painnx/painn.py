@@ -1,30 +1,29 @@
 """PaiNN: polarizable atom interaction neural network (Schuett et al. 2021, arXiv 2102.03150)."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from painnx.blocks import Message, Update
-from painnx.messages import DenseMessages, EdgeMessages, Layout, dense_messages
+from painnx.messages import EdgeMessages
 from painnx.protocols import Graph
-from painnx.sums import LastSums
 
-Messages = Literal["auto", "edges", "dense"]
+if TYPE_CHECKING:
+    from painnx.fused import FusedMessages
 
-# Dense messages cost atoms squared, edges only atoms. On one core, for 64 features and 4 blocks,
-# dense ones took 0.7 of the edges' time at 27 atoms a structure, 0.8 at 50 and 1.4 at 108.
-DENSE_UP_TO = 64
+Messages = Literal["auto", "edges", "fused"]
 
 
 class PaiNN(nn.Module):
     """The representation: each atom's scalars (n f) and vectors (n 3 f) from its neighbourhood.
 
     elements: atomic numbers that the network knows. features: f. blocks: message and update
-    pairs. n_radial: Gaussians per filter. cutoff: Å. messages: how neighbours are summed; both
-    ways give the same numbers, "auto" takes the faster.
+    pairs. n_radial: Gaussians per filter. cutoff: Å. messages: how neighbours are summed, by
+    torch along "edges" on any device or by the "fused" kernels for CPUs; both ways give the same
+    numbers, "auto" takes the kernels where they are.
     """
 
     index: Tensor
@@ -39,8 +38,8 @@ class PaiNN(nn.Module):
         messages: Messages,
     ):
         super().__init__()
-        if messages not in ("auto", "edges", "dense"):
-            raise ValueError(f'messages must be "auto", "edges" or "dense", not "{messages}"')
+        if messages not in ("auto", "edges", "fused"):
+            raise ValueError(f'messages must be "auto", "edges" or "fused", not "{messages}"')
         if not elements or len(set(elements)) != len(elements):
             raise ValueError(f"elements must be distinct atomic numbers, not {list(elements)}")
         self.elements = tuple(int(z) for z in elements)
@@ -54,7 +53,6 @@ class PaiNN(nn.Module):
         self.embedding = nn.Embedding(len(self.elements), features)
         self.message = nn.ModuleList(Message(features, n_radial) for _ in range(blocks))
         self.update = nn.ModuleList(Update(features) for _ in range(blocks))
-        self.frozen = LastSums()
 
     def config(self) -> dict[str, object]:
         """The constructor's arguments, as plain values."""
@@ -92,15 +90,15 @@ class PaiNN(nn.Module):
         added to the embedding for each. Raises ValueError for an unknown element and for a graph
         made with another cutoff.
         """
-        kind, scalars = self._kinds(graph, marks)
-        first, others = self.aggregates(graph, kind, len(scalars))
+        others = self.messages_on(graph)
         # Before the first block, atoms of a kind are the same: one speaks for all of its structure.
-        kinds = first.senders
-        scalars = scalars.repeat(kinds.b, 1)
-        receivers: Any = graph.batch * kinds.m + kind  # rows of `scalars`
-        structure = kinds.slots // kinds.m
-        aggregate: Any = first
-        vectors: Any = None  # zero, which spares the first block half of its products
+        kind, scalars = self._kinds(graph, marks)
+        kinds = len(scalars)
+        scalars = scalars.repeat(graph.n_structures, 1)
+        receivers: Any = graph.batch * kinds + kind  # rows of `scalars`
+        structure = torch.arange(len(scalars), device=kind.device) // kinds
+        aggregate = others.said_by(receivers)
+        vectors: Any = None  # zero, which spares the first block some of its work
         for k, (message, update) in enumerate(zip(self.message, self.update, strict=True)):
             if k == 1:
                 receivers, structure, aggregate = None, graph.batch, others
@@ -126,12 +124,8 @@ class PaiNN(nn.Module):
         present, kind = torch.unique(kind, return_inverse=True)
         return kind, scalars[present]
 
-    def aggregates(
-        self, graph: Graph, kind: Int[Tensor, " n"], kinds: int
-    ) -> tuple[DenseMessages, DenseMessages | EdgeMessages]:
-        """The sums over neighbours on this graph: the first block's, whose senders are the kinds of
-        atoms in each structure, and that of the other blocks.
-        """
+    def messages_on(self, graph: Graph) -> "EdgeMessages | FusedMessages":
+        """The sums over neighbours on this graph; ValueError where it does not fit the network."""
         if abs(graph.cutoff - self.cutoff) > 1e-6:
             raise ValueError(
                 f"the graph's neighbours reach {graph.cutoff} Å, the network's cutoff is "
@@ -142,12 +136,12 @@ class PaiNN(nn.Module):
             raise ValueError(
                 f"the graph is in {graph.vectors.dtype}, the network {precision}: convert one"
             )
-        atoms = Layout.of(graph.batch, graph.n_structures)
-        senders = [(Layout.filled(atoms.b, kinds, kind.device), kind)]
-        dense = self.messages == "dense" or (self.messages == "auto" and atoms.m <= DENSE_UP_TO)
-        if dense:
-            senders.append((atoms, atoms.slots))
-        # In training every graph is another; and where all atoms move, nothing is constant.
-        frozen = None if self.training or bool(graph.mobile.all()) else self.frozen
-        first, *others = dense_messages(graph, self.n_radial, self.features, atoms, senders, frozen)
-        return first, others[0] if dense else EdgeMessages.of(graph, self.n_radial)
+        if self.messages != "edges":
+            from painnx.fused import FusedMessages  # Numba takes half a second to import
+
+            if FusedMessages.can(graph):
+                return FusedMessages.of(graph, self.n_radial)
+            if self.messages == "fused":
+                where = f"{graph.vectors.dtype} on {graph.vectors.device}"
+                raise ValueError(f'fused messages are for CPUs, not for {where}: use "auto"')
+        return EdgeMessages.of(graph, self.n_radial)

@@ -1,0 +1,236 @@
+"""The sum over neighbours of `EdgeMessages` by the compiled kernels: the quickest way on a CPU.
+
+Differentiable twice in all of its arguments, in float32 and float64. Each of torch's threads takes
+some of the structures.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from painnx import kernels
+from painnx.protocols import Graph
+
+PRECISIONS = (torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Edges in the order of their receivers, and all that depends on their vectors alone."""
+
+    start: Int[Tensor, " k"]
+    """Where each receiver's edges begin."""
+    unit: Float[Tensor, "e 3"]
+    length: Float[Tensor, " e"]
+    basis: Float[Tensor, "e r"]
+    slope: Float[Tensor, "e r"]
+    window: Int[Tensor, "e 2"]
+    """The first Gaussian that counts, and the one after the last."""
+    moving: Bool[Tensor, " e"]
+    """False between frozen atoms: nothing is differentiated by these."""
+    cutoff: float
+
+    def curvature(self) -> Float[Tensor, "e r"]:
+        """The slopes of `slope`."""
+        out = torch.empty_like(self.slope)
+        n = out.shape[1] - 1
+        kernels.curvature(*_arrays(self.length), self.cutoff, n, *_arrays(self.window, out))
+        return out
+
+
+@dataclass(frozen=True)
+class FusedMessages:
+    """One message per edge, summed at its receiver, of which nothing is stored."""
+
+    geometry: Geometry
+    vectors: Float[Tensor, "e 3"]
+    senders: Int[Tensor, " e"]
+    receivers: Int[Tensor, " m"]
+    structure: Int[Tensor, " m"]
+    """That of each receiver; in ascending order."""
+
+    @staticmethod
+    def can(graph: Graph) -> bool:
+        """Are there kernels for this device and precision?"""
+        return graph.vectors.device.type == "cpu" and graph.vectors.dtype in PRECISIONS
+
+    @classmethod
+    def of(cls, graph: Graph, n_radial: int) -> "FusedMessages":
+        """The messages between the atoms of this graph, with `n_radial` Gaussians."""
+        n, e = len(graph.numbers), len(graph.senders)
+        order = torch.argsort(graph.receivers, stable=True)
+        counts = torch.bincount(graph.receivers, minlength=n)
+        vectors = graph.vectors.detach()
+        geometry = Geometry(
+            start=torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
+            unit=vectors.new_empty(e, 3),
+            length=vectors.new_empty(e),
+            basis=vectors.new_empty(e, n_radial + 1),
+            slope=vectors.new_empty(e, n_radial + 1),
+            window=order.new_empty(e, 2),
+            moving=(graph.mobile[graph.senders] | graph.mobile[graph.receivers])[order],
+            cutoff=graph.cutoff,
+        )
+        g = geometry
+        written = (g.unit, g.length, g.basis, g.slope, g.window)
+        kernels.radial(*_arrays(vectors, order), g.cutoff, n_radial, *_arrays(*written))
+        return cls(
+            geometry,
+            graph.vectors.index_select(0, order),
+            graph.senders[order],
+            torch.arange(n),
+            graph.batch,
+        )
+
+    def said_by(self, speakers: Int[Tensor, " n"]) -> "FusedMessages":
+        """The same, with another speaker for each atom (of its own structure alone)."""
+        return replace(self, senders=speakers[self.senders])
+
+    def only(self, receivers: Int[Tensor, " m"]) -> "FusedMessages":
+        """The same, heard by some atoms alone (ascending), numbered anew in this order."""
+        structure = self.structure[receivers]
+        return replace(self, receivers=self.receivers[receivers], structure=structure)
+
+    def __call__(
+        self,
+        contexts: Float[Tensor, "s 3 f"],
+        vectors: Float[Tensor, "s 3 f"] | None,
+        filters: Float[Tensor, "r 3 f"],
+    ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
+        """Sum the messages of all neighbours; arguments as for `EdgeMessages`."""
+        if vectors is None:
+            vectors = contexts.new_empty(0, 3, contexts.shape[2])
+        w, x, v = (a.flatten(1).contiguous() for a in (filters, contexts, vectors))
+        to_scalars, to_vectors = _Sum.apply(self.vectors, w, x, v, self)
+        return to_scalars, to_vectors.unflatten(1, (3, -1))
+
+    def run(
+        self, kernel: Callable[..., None], *tensors: Tensor, each: Sequence[Tensor] = ()
+    ) -> None:
+        """The kernel for all receivers: each of torch's threads for those of some structures.
+
+        each: what all edges write to, one for each thread.
+        """
+        m, threads = len(self.receivers), torch.get_num_threads()
+        near = [k * m // threads for k in range(1, threads)]
+        cuts = torch.searchsorted(self.structure, self.structure[near]).tolist() if m else []
+        parts = [(a, b) for a, b in pairwise([0, *cuts, m]) if b > a]
+        given = _arrays(self.receivers, self.geometry.start, self.senders, *tensors)
+
+        def do(k: int) -> None:
+            kernel(*parts[k], *given, *_arrays(*(x[k] for x in each)))
+
+        if len(parts) < 2:
+            list(map(do, range(len(parts))))
+        else:
+            list(_pool(threads, os.getpid()).map(do, range(len(parts))))
+
+
+@cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, f"painnx-{process}")  # a fork has none of its threads
+
+
+def _arrays(*tensors: Tensor) -> list[Any]:
+    return [x.detach().numpy() for x in tensors]
+
+
+class _Sum(torch.autograd.Function):
+    """s and t by r (the edges' vectors), w, x and v (see `painnx.kernels`)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, r: Tensor, w: Tensor, x: Tensor, v: Tensor, messages: FusedMessages
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(r, w, x, v)
+        ctx.messages = messages
+        g, m, f = messages.geometry, len(messages.receivers), x.shape[1] // 3
+        s, t = x.new_empty(m, f), x.new_empty(m, 3 * f)
+        messages.run(kernels.forward, g.unit, g.basis, g.window, w, x, v, s, t)
+        return s, t
+
+    @staticmethod
+    def backward(ctx: Any, ds: Tensor, dt: Tensor) -> tuple[Tensor | None, ...]:
+        given = *ctx.saved_tensors, ds.contiguous(), dt.contiguous()
+        return *_Gradients.apply(*given, ctx.messages, _awaited(ctx)), None
+
+
+class _Gradients(torch.autograd.Function):
+    """Of r, w, x and v, by those and by ds and dt."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        r: Tensor,
+        w: Tensor,
+        x: Tensor,
+        v: Tensor,
+        ds: Tensor,
+        dt: Tensor,
+        messages: FusedMessages,
+        needs: Sequence[bool],
+    ) -> tuple[Tensor | None, ...]:
+        ctx.save_for_backward(r, w, x, v, ds, dt)
+        ctx.messages = messages
+        ctx.set_materialize_grads(False)
+        g, (dr, dw, dx, dv) = messages.geometry, _zeros((r, w, x, v), needs)
+        given = g.unit, g.length, g.basis, g.slope, g.window, g.moving, w, x, v, ds, dt
+        messages.run(kernels.backward, *given, dx, dv, dr, each=[dw])
+        found = dr, dw.sum(0), dx, dv
+        return tuple(a if need else None for a, need in zip(found, needs, strict=True))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *at: Tensor | None) -> tuple[Tensor | None, ...]:
+        r, w, x, v, ds, dt = ctx.saved_tensors
+        needs, messages, g = _awaited(ctx), ctx.messages, ctx.messages.geometry
+        at_r, at_w, at_x, at_v = (
+            like.new_empty(0, *like.shape[1:]) if a is None else a.contiguous()
+            for a, like in zip(at, (r, w, x, v), strict=True)
+        )
+        at_x = torch.zeros_like(x) if at[2] is None else at_x
+        to_s, to_t = torch.empty_like(ds), torch.empty_like(dt)
+        curvature = g.curvature() if needs[0] else g.slope[:0]
+        to_r, to_w, to_x, to_v = _zeros((r, w, x, v), needs)
+        messages.run(
+            kernels.backward_of_backward,
+            *(g.unit, g.length, g.basis, g.slope, g.window, g.moving, w, x, v, ds, dt),
+            *(curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v),
+            each=[to_w],
+        )
+        found = to_r, to_w.sum(0), to_x, to_v, to_s, to_t
+        return *(a if need else None for a, need in zip(found, needs, strict=False)), None, None
+
+
+def _awaited(ctx: Any) -> list[bool]:
+    """Which gradients this pass is after: `needs_input_grad` tells those that any pass may want.
+
+    Forces want that of r but not of w, and training on them w's but not r's second.
+    """
+    awaited = []
+    for node, _ in ctx.next_functions:
+        try:
+            awaited.append(node is not None and torch._C._will_engine_execute_node(node))
+        except RuntimeError:  # torch cannot tell of a leaf in `torch.autograd.grad`
+            awaited.append(True)
+    return awaited
+
+
+def _zeros(
+    like: tuple[Tensor, Tensor, Tensor, Tensor], needs: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For the gradients of r, w, x and v; empty where not needed; w's for each thread."""
+    r, w, x, v = (
+        torch.zeros_like(a) if need else a.new_empty(0, *a.shape[1:])
+        for a, need in zip(like, needs, strict=False)
+    )
+    return r, w.repeat(torch.get_num_threads(), 1, 1), x, v

@@ -1,0 +1,452 @@
+"""PaiNN's message sums in one pass over the edges, with derivatives, compiled by Numba for CPUs.
+
+An edge's filter, its message and their derivatives live in a core's cache and are gone with the
+edge; nothing as long as the list of edges is written. `painnx.fused` makes of this something that
+torch differentiates; what is summed is defined by `painnx.messages.EdgeMessages`.
+
+Notation, for an edge from j to i and every feature c: x (3 f) what j says, v (3 f) its vectors,
+u the direction and d the length of the edge, b (r) the radial basis, g = b w (3 f) the gates;
+
+    s_i += x_0 g_0,      t_i += u x_1 g_1 + v x_2 g_2.
+
+`ds` and `dt` are the gradients of s and t; h = dt . u and l = dt . v. What has three parts, of x, g
+or a vector, is one row of 3 f numbers, whose parts begin at 0, f and 2 f.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+
+USUAL = 64
+"""Features for which the kernels are made once more, a fifth faster."""
+
+
+class _NoAlias(CompilerBase):
+    """Promises LLVM that no two array arguments overlap: without this it does not vectorise."""
+
+    def define_pipelines(self) -> list[Any]:
+        self.state.flags.noalias = True
+        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+
+
+def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    # Sums may change their order; infinities and NaN stay what they are.
+    options |= {"fastmath": {"reassoc", "contract", "nsz"}, "nogil": True, "error_model": "numpy"}
+    # Tests wrap every function in a check of its types, which Numba cannot compile.
+    return lambda function: njit(**options)(inspect.unwrap(function))
+
+
+_inner = _jit(pipeline_class=_NoAlias, forceinline=True)
+_kernel = _jit(cache=True)
+
+
+@_kernel
+def radial(vectors, order, cutoff, n, unit, length, basis, slope, window):  # type: ignore
+    """The radial basis of `painnx.radial` for the edges in this order, and its slopes by length.
+
+    window (e, 2): the first Gaussian that counts and the one after the last. Others are under an
+    eighth of the rounding error and not written, except the constant at the end.
+    """
+    h = cutoff / (n - 1)
+    tiny = np.finfo(basis.dtype).eps / 8
+    shrink = math.exp(-1.0)
+    for e in range(len(order)):
+        x, y, z = vectors[order[e]]
+        d = math.sqrt(x * x + y * y + z * z)
+        length[e] = d
+        unit[e, 0], unit[e, 1], unit[e, 2] = x / d, y / d, z / d
+        c, dc, t, middle = 0.0, 0.0, d / h, 0
+        if d < cutoff:
+            c = 0.5 * (math.cos(math.pi * d / cutoff) + 1)
+            dc = -0.5 * math.pi / cutoff * math.sin(math.pi * d / cutoff)
+            middle = min(int(t + 0.5), n - 1)
+        # One Gaussian is exp(k - t + 1/2) times the next, a factor that grows by e each time.
+        largest = math.exp(-0.5 * (t - middle) ** 2) if d < cutoff else 0.0
+        first, gaussian, ratio = middle, largest, math.exp(min(middle - t, 0.5) - 0.5)
+        while True:
+            basis[e, first] = c * gaussian
+            slope[e, first] = gaussian * (dc + c * (first - t) / h)
+            gaussian *= ratio
+            ratio *= shrink
+            if first == 0 or gaussian < tiny:
+                break
+            first -= 1
+        last, gaussian, ratio = middle + 1, largest, math.exp(min(t - middle, 0.5) - 0.5)
+        while last < n:
+            gaussian *= ratio
+            ratio *= shrink
+            if gaussian < tiny:
+                break
+            basis[e, last] = c * gaussian
+            slope[e, last] = gaussian * (dc + c * (last - t) / h)
+            last += 1
+        basis[e, n], slope[e, n] = c, dc
+        window[e, 0], window[e, 1] = first, last
+
+
+@_kernel
+def curvature(length, cutoff, n, window, out):  # type: ignore
+    """The second derivatives of the radial basis by the length."""
+    h, k = cutoff / (n - 1), math.pi / cutoff
+    for e in range(len(length)):
+        d = length[e]
+        c, dc, ddc = 0.0, 0.0, 0.0
+        if d < cutoff:
+            c, dc = 0.5 * (math.cos(k * d) + 1), -0.5 * k * math.sin(k * d)
+            ddc = -0.5 * k * k * math.cos(k * d)
+        for r in range(window[e, 0], window[e, 1]):
+            y = r - d / h
+            out[e, r] = math.exp(-0.5 * y * y) * (ddc + 2 * dc * y / h + c * (y * y - 1) / (h * h))
+        out[e, n] = ddc
+
+
+@_inner
+def _set(f, out, a, x):  # type: ignore
+    for c in range(f):
+        out[c] = a * x[c]
+
+
+@_inner
+def _add(f, out, a, x):  # type: ignore
+    for c in range(f):
+        out[c] += a * x[c]
+
+
+@_inner
+def _dot(f, x, y):  # type: ignore
+    out = x[0] * 0
+    for c in range(f):
+        out += x[c] * y[c]
+    return out
+
+
+@_inner
+def _add4(f, out, a0, a1, a2, a3, x0, x1, x2, x3):  # type: ignore
+    for c in range(f):
+        out[c] += a0 * x0[c] + a1 * x1[c] + a2 * x2[c] + a3 * x3[c]
+
+
+@_inner
+def _gates(f, out, b, window, w):  # type: ignore
+    """out = sum over r of b_r w_r"""
+    last = len(b) - 1
+    _set(3 * f, out, b[last], w[last])
+    r = window[0]
+    while r + 4 <= window[1]:
+        _add4(3 * f, out, b[r], b[r + 1], b[r + 2], b[r + 3], w[r], w[r + 1], w[r + 2], w[r + 3])
+        r += 4
+    while r < window[1]:
+        _add(3 * f, out, b[r], w[r])
+        r += 1
+
+
+@_inner
+def _add_to_both(f, out, a, other, b, x):  # type: ignore
+    for c in range(f):
+        out[c] += a * x[c]
+        other[c] += b * x[c]
+
+
+@_inner
+def _add2_to_both(f, out, a0, a1, other, b0, b1, x0, x1):  # type: ignore
+    for c in range(f):
+        out[c] += a0 * x0[c] + a1 * x1[c]
+        other[c] += b0 * x0[c] + b1 * x1[c]
+
+
+@_inner
+def _gates_and_slopes(f, g, m, b, slope, window, w):  # type: ignore
+    """g = b w and m = slope w, which reads w once."""
+    last = len(b) - 1
+    _set(3 * f, g, b[last], w[last])
+    _set(3 * f, m, slope[last], w[last])
+    r = window[0]
+    while r + 2 <= window[1]:
+        _add2_to_both(3 * f, g, b[r], b[r + 1], m, slope[r], slope[r + 1], w[r], w[r + 1])
+        r += 2
+    if r < window[1]:
+        _add_to_both(3 * f, g, b[r], m, slope[r], w[r])
+
+
+@_inner
+def _outer(f, out, b, window, a):  # type: ignore
+    """out_r += b_r a"""
+    for r in range(window[0], window[1]):
+        _add(3 * f, out[r], b[r], a)
+    last = len(b) - 1
+    _add(3 * f, out[last], b[last], a)
+
+
+@_inner
+def _hear(f, s, t, x, g, u0, u1, u2):  # type: ignore
+    for c in range(f):
+        s[c] += x[c] * g[c]
+        a = x[f + c] * g[f + c]
+        t[c] += a * u0
+        t[f + c] += a * u1
+        t[2 * f + c] += a * u2
+
+
+@_inner
+def _hear_all(f, s, t, x, g, v, u0, u1, u2):  # type: ignore
+    for c in range(f):
+        s[c] += x[c] * g[c]
+        a, b = x[f + c] * g[f + c], x[2 * f + c] * g[2 * f + c]
+        t[c] += a * u0 + b * v[c]
+        t[f + c] += a * u1 + b * v[f + c]
+        t[2 * f + c] += a * u2 + b * v[2 * f + c]
+
+
+@_inner
+def _forward(  # type: ignore
+    f, begin, end, receivers, start, senders, unit, basis, window, w, x, v, s, t
+):
+    g = np.empty(3 * f, s.dtype)
+    for k in range(begin, end):
+        s[k] = 0
+        t[k] = 0
+        for e in range(start[receivers[k]], start[receivers[k] + 1]):
+            j, u = senders[e], unit[e]
+            _gates(f, g, basis[e], window[e], w)
+            if len(v) == 0:
+                _hear(f, s[k], t[k], x[j], g, u[0], u[1], u[2])
+            else:
+                _hear_all(f, s[k], t[k], x[j], g, v[j], u[0], u[1], u[2])
+
+
+@_inner
+def _to_contexts(f, dx, ds, dt, g, v, u0, u1, u2):  # type: ignore
+    """The gradient of x."""
+    for c in range(f):
+        t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
+        dx[c] += ds[c] * g[c]
+        dx[f + c] += (t0 * u0 + t1 * u1 + t2 * u2) * g[f + c]
+        dx[2 * f + c] += (t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]) * g[2 * f + c]
+
+
+@_inner
+def _to_vectors(f, dv, dt, x, g):  # type: ignore
+    """The gradient of v."""
+    for c in range(f):
+        a = x[2 * f + c] * g[2 * f + c]
+        dv[c] += a * dt[c]
+        dv[f + c] += a * dt[f + c]
+        dv[2 * f + c] += a * dt[2 * f + c]
+
+
+@_inner
+def _to_gates(f, q, ds, dt, x, v, u0, u1, u2):  # type: ignore
+    """The gradient of g."""
+    for c in range(f):
+        t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
+        q[c] = ds[c] * x[c]
+        q[f + c] = (t0 * u0 + t1 * u1 + t2 * u2) * x[f + c]
+        q[2 * f + c] = (t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]) * x[2 * f + c]
+
+
+@_inner
+def _to_direction(f, dt, x, g):  # type: ignore
+    """The gradient of u."""
+    a0 = a1 = a2 = dt[0] * 0
+    for c in range(f):
+        a = x[f + c] * g[f + c]
+        a0 += dt[c] * a
+        a1 += dt[f + c] * a
+        a2 += dt[2 * f + c] * a
+    return a0, a1, a2
+
+
+@_inner
+def _backward(  # type: ignore
+    f, begin, end, receivers, start, senders, unit, length, basis, slope, window, moving, w, x, v,
+    ds, dt, dx, dv, dr, dw
+):  # fmt: skip
+    g, m, q = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
+    none = np.zeros(3 * f, ds.dtype)
+    for k in range(begin, end):
+        for e in range(start[receivers[k]], start[receivers[k] + 1]):
+            j, u0, u1, u2 = senders[e], unit[e, 0], unit[e, 1], unit[e, 2]
+            vj = v[j] if len(v) > 0 else none
+            geometry = len(dr) > 0 and moving[e]
+            if geometry:
+                _gates_and_slopes(f, g, m, basis[e], slope[e], window[e], w)
+            else:
+                _gates(f, g, basis[e], window[e], w)
+            if len(dx) > 0:
+                _to_contexts(f, dx[j], ds[k], dt[k], g, vj, u0, u1, u2)
+            if len(dv) > 0:
+                _to_vectors(f, dv[j], dt[k], x[j], g)
+            if geometry or len(dw) > 0:
+                _to_gates(f, q, ds[k], dt[k], x[j], vj, u0, u1, u2)
+            if geometry:
+                a0, a1, a2 = _to_direction(f, dt[k], x[j], g)
+                d, along = length[e], _dot(3 * f, q, m) - (a0 * u0 + a1 * u1 + a2 * u2) / length[e]
+                dr[e, 0] += u0 * along + a0 / d
+                dr[e, 1] += u1 * along + a1 / d
+                dr[e, 2] += u2 * along + a2 / d
+            if len(dw) > 0:
+                _outer(f, dw, basis[e], window[e], q)
+
+
+# What changes along a direction. y is that of x, z of v, p of g and o of u; as each sum above is
+# linear in each of these, it becomes the sum of itself with one replaced by its change, in turn.
+
+
+@_inner
+def _hear_change(f, s, t, x, y, g, p, v, z, u0, u1, u2, o0, o1, o2):  # type: ignore
+    for c in range(f):
+        s[c] += y[c] * g[c] + x[c] * p[c]
+        a, aa = y[f + c] * g[f + c] + x[f + c] * p[f + c], x[f + c] * g[f + c]
+        b = y[2 * f + c] * g[2 * f + c] + x[2 * f + c] * p[2 * f + c]
+        bb = x[2 * f + c] * g[2 * f + c]
+        t[c] += a * u0 + aa * o0 + b * v[c] + bb * z[c]
+        t[f + c] += a * u1 + aa * o1 + b * v[f + c] + bb * z[f + c]
+        t[2 * f + c] += a * u2 + aa * o2 + b * v[2 * f + c] + bb * z[2 * f + c]
+
+
+@_inner
+def _to_vectors_change(f, dv, dt, x, y, g, p):  # type: ignore
+    for c in range(f):
+        b = y[2 * f + c] * g[2 * f + c] + x[2 * f + c] * p[2 * f + c]
+        dv[c] += b * dt[c]
+        dv[f + c] += b * dt[f + c]
+        dv[2 * f + c] += b * dt[2 * f + c]
+
+
+@_inner
+def _to_contexts_change(f, dx, ds, dt, g, p, v, z, u0, u1, u2, o0, o1, o2):  # type: ignore
+    for c in range(f):
+        t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
+        h, hh = t0 * u0 + t1 * u1 + t2 * u2, t0 * o0 + t1 * o1 + t2 * o2
+        k = t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]
+        kk = t0 * z[c] + t1 * z[f + c] + t2 * z[2 * f + c]
+        dx[c] += ds[c] * p[c]
+        dx[f + c] += h * p[f + c] + hh * g[f + c]
+        dx[2 * f + c] += k * p[2 * f + c] + kk * g[2 * f + c]
+
+
+@_inner
+def _to_gates_change(f, a, q, ds, dt, x, y, v, z, u0, u1, u2, o0, o1, o2):  # type: ignore
+    """a is the gradient of g, and q that of p."""
+    for c in range(f):
+        t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
+        h, hh = t0 * u0 + t1 * u1 + t2 * u2, t0 * o0 + t1 * o1 + t2 * o2
+        k = t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]
+        kk = t0 * z[c] + t1 * z[f + c] + t2 * z[2 * f + c]
+        q[c], a[c] = ds[c] * x[c], ds[c] * y[c]
+        q[f + c], a[f + c] = h * x[f + c], h * y[f + c] + hh * x[f + c]
+        q[2 * f + c] = k * x[2 * f + c]
+        a[2 * f + c] = k * y[2 * f + c] + kk * x[2 * f + c]
+
+
+@_inner
+def _backward_of_backward(  # type: ignore
+    f, begin, end, receivers, start, senders, unit, length, basis, slope, window, moving, w, x, v,
+    ds, dt, curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v, to_w
+):  # fmt: skip
+    g, m, p = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
+    a, q, none = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
+    for k in range(begin, end):
+        to_s[k] = 0
+        to_t[k] = 0
+        for e in range(start[receivers[k]], start[receivers[k] + 1]):
+            j, d, u0, u1, u2 = senders[e], length[e], unit[e, 0], unit[e, 1], unit[e, 2]
+            xj, y, t = x[j], at_x[j], dt[k]
+            vj, z = v[j] if len(v) > 0 else none, at_v[j] if len(at_v) > 0 else none
+            rate = o0 = o1 = o2 = u0 * 0  # how the edge's length and direction change
+            if len(at_r) > 0 and moving[e]:
+                r0, r1, r2 = at_r[e, 0], at_r[e, 1], at_r[e, 2]
+                rate = u0 * r0 + u1 * r1 + u2 * r2
+                o0, o1, o2 = (r0 - u0 * rate) / d, (r1 - u1 * rate) / d, (r2 - u2 * rate) / d
+            _gates_and_slopes(f, g, m, basis[e], slope[e], window[e], w)
+            _set(3 * f, p, rate, m)
+            if len(at_w) > 0:
+                _gates(f, a, basis[e], window[e], at_w)
+                _add(3 * f, p, 1, a)
+            _hear_change(f, to_s[k], to_t[k], xj, y, g, p, vj, z, u0, u1, u2, o0, o1, o2)
+            if len(to_x) > 0:
+                _to_contexts_change(f, to_x[j], ds[k], t, g, p, vj, z, u0, u1, u2, o0, o1, o2)
+            if len(to_v) > 0:
+                _to_vectors_change(f, to_v[j], t, xj, y, g, p)
+            if len(to_w) > 0 or len(to_r) > 0:
+                _to_gates_change(f, a, q, ds[k], t, xj, y, vj, z, u0, u1, u2, o0, o1, o2)
+            if len(to_r) > 0 and moving[e]:
+                of_d, of_rate = _dot(3 * f, a, m), _dot(3 * f, q, m)
+                b, c, of_o = (
+                    _to_direction(f, t, y, g),
+                    _to_direction(f, t, xj, p),
+                    _to_direction(f, t, xj, g),
+                )
+                _gates(f, m, curvature[e], window[e], w)
+                of_d += rate * _dot(3 * f, q, m)
+                if len(at_w) > 0:
+                    _gates(f, m, slope[e], window[e], at_w)
+                    of_d += _dot(3 * f, q, m)
+                of_u = (b[0] + c[0], b[1] + c[1], b[2] + c[2])
+                o_u = of_o[0] * u0 + of_o[1] * u1 + of_o[2] * u2
+                u_u = of_u[0] * u0 + of_u[1] * u1 + of_u[2] * u2
+                of_d -= (of_o[0] * o0 + of_o[1] * o1 + of_o[2] * o2) / d
+                for i, ui, oi in ((0, u0, o0), (1, u1, o1), (2, u2, o2)):
+                    side = (of_u[i] - u_u * ui) / d - rate * (of_o[i] - o_u * ui) / (d * d)
+                    to_r[e, i] += ui * of_d + side + (of_rate - o_u / d) * oi
+            if len(to_w) > 0:
+                _outer(f, to_w, basis[e], window[e], a)
+                _set(3 * f, p, rate, q)
+                _outer(f, to_w, slope[e], window[e], p)
+
+
+# The kernels proper. Numba compiles each for the usual number of features and for any other.
+
+
+@_kernel
+def forward(begin, end, receivers, start, senders, unit, basis, window, w, x, v, s, t):  # type: ignore
+    """s and t of the receivers from `begin` to `end`; v is empty where vectors are zero."""
+    given = (receivers, start, senders, unit, basis, window, w, x, v, s, t)
+    if s.shape[1] == USUAL:
+        _forward(USUAL, begin, end, *given)
+    else:
+        _forward(s.shape[1], begin, end, *given)
+
+
+@_kernel
+def backward(  # type: ignore
+    begin, end, receivers, start, senders, unit, length, basis, slope, window, moving, w, x, v,
+    ds, dt, dx, dv, dr, dw
+):  # fmt: skip
+    """Gradients, added to those of x and v, and to those of the edges' vectors (dr) and of w.
+
+    An empty one is not wanted, and dr only where the edge is moving.
+    """
+    given = (receivers, start, senders, unit, length, basis, slope, window, moving, w, x, v)
+    if ds.shape[1] == USUAL:
+        _backward(USUAL, begin, end, *given, ds, dt, dx, dv, dr, dw)
+    else:
+        _backward(ds.shape[1], begin, end, *given, ds, dt, dx, dv, dr, dw)
+
+
+@_kernel
+def backward_of_backward(  # type: ignore
+    begin, end, receivers, start, senders, unit, length, basis, slope, window, moving, w, x, v,
+    ds, dt, curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v, to_w
+):  # fmt: skip
+    """Gradients of the sum of at_r dr + at_w dw + at_x dx + at_v dv, dr and others of `backward`.
+
+    That sum is how  ds s + dt t  changes along at_r, at_w, at_x and at_v. to_s and to_t, by ds and
+    dt, are set; others are added to, unless they are empty: not wanted. at_r, at_w and at_v may be
+    empty: zero. curvature is read for to_r alone.
+    """
+    given = (receivers, start, senders, unit, length, basis, slope, window, moving, w, x, v)
+    out = (to_s, to_t, to_r, to_x, to_v, to_w)
+    if ds.shape[1] == USUAL:
+        _backward_of_backward(
+            USUAL, begin, end, *given, ds, dt, curvature, at_r, at_w, at_x, at_v, *out
+        )
+    else:
+        _backward_of_backward(
+            ds.shape[1], begin, end, *given, ds, dt, curvature, at_r, at_w, at_x, at_v, *out
+        )

@@ -1,0 +1,192 @@
+"""The compiled kernels: their derivatives, their threads, and what they leave out."""
+
+import pytest
+import torch
+from ase import Atoms
+
+from painnx import kernels
+from painnx.fused import FusedMessages
+from painnx.messages import EdgeMessages
+from painnx.radial import radial_basis
+from sdedata import collate
+from tests.painnx.systems import CUTOFF, assert_close, cluster, force_field, graph, slab
+
+N_RADIAL = 7
+
+
+class Movable:
+    """A graph of which tests may differentiate by the edges' vectors."""
+
+    def __init__(self, g, vectors=None):
+        self.numbers, self.batch, self.mobile = g.numbers, g.batch, torch.ones_like(g.mobile)
+        self.senders, self.receivers, self.cutoff = g.senders, g.receivers, g.cutoff
+        self.n_structures = g.n_structures
+        self.vectors = g.vectors.clone().requires_grad_() if vectors is None else vectors
+
+
+def triangle() -> Movable:
+    """Three atoms with two periods: small enough for finite differences of everything."""
+    atoms = Atoms("AgO2", [[0, 0, 0], [1.9, 0.3, 0.8], [0.4, 2.2, 1.1]], cell=[4.1, 5.3, 9])
+    atoms.pbc = (True, False, False)
+    return Movable(graph(atoms))
+
+
+def arguments(n, features=2, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(3)
+    shapes = (n, 3, features), (n, 3, features), (N_RADIAL + 1, 3, features)
+    return [
+        torch.randn(s, dtype=torch.float64, generator=generator).to(dtype).requires_grad_()
+        for s in shapes
+    ]
+
+
+def along(kind, g, which=None):
+    """The sums as a function of vectors, contexts, own vectors and filters."""
+
+    def function(r, x, v, w):
+        messages = kind.of(Movable(g, r), N_RADIAL)
+        return (messages if which is None else messages.only(which))(x, v, w)
+
+    return function
+
+
+@pytest.mark.parametrize("which", [None, [0, 2]])
+def test_first_and_second_derivatives_are_finite_differences(which) -> None:
+    g = triangle()
+    function = along(FusedMessages, g, None if which is None else torch.tensor(which))
+    given = (g.vectors, *arguments(3))
+    assert torch.autograd.gradcheck(function, given)
+    assert torch.autograd.gradgradcheck(function, given)
+
+
+def test_derivatives_where_vectors_are_zero_are_finite_differences() -> None:
+    g, (x, _, w) = triangle(), arguments(3)
+    function = along(FusedMessages, g)
+    given = (g.vectors, x, w)
+    assert torch.autograd.gradcheck(lambda r, x, w: function(r, x, None, w), given)
+    assert torch.autograd.gradgradcheck(lambda r, x, w: function(r, x, None, w), given)
+
+
+@pytest.mark.parametrize("features", [5, kernels.USUAL])
+@pytest.mark.parametrize("wanted", [[0], [1], [2], [3], [0, 1, 2, 3]], ids=str)
+def test_derivatives_that_are_asked_for_are_those_of_the_definition(features, wanted) -> None:
+    """First ones of some arguments, then second ones of others: each pass skips what none wants."""
+    g = Movable(collate([graph(slab(0, 0)), graph(cluster()), graph(slab(1, 4))]))
+    for then in ([0], [1], [2], [3], [0, 1, 2, 3]):
+        results = []
+        for kind in (EdgeMessages, FusedMessages):
+            given = [g.vectors, *arguments(len(g.numbers), features)]
+            out = along(kind, g)(*given)
+            loss = sum(((k + 1) * a).sin().sum() for k, a in enumerate(out))
+            first = torch.autograd.grad(loss, [given[k] for k in wanted], create_graph=True)
+            loss = sum(((k + 1) * a).cos().sum() for k, a in enumerate(first))
+            second = torch.autograd.grad(loss, [given[k] for k in then])
+            results.append((*out, *first, *second))
+        for definition, fused in zip(*results, strict=True):
+            assert_close(fused, definition, 1e-9)
+
+
+def test_second_derivatives_reach_all_leaves_of_a_plain_backward() -> None:
+    """Without `inputs=`, which `torch.autograd.grad` has."""
+    g = triangle()
+    hessians = []
+    for kind in (EdgeMessages, FusedMessages):
+        given = [a.detach().requires_grad_() for a in (g.vectors, *arguments(3))]
+        loss = sum(a.sin().sum() for a in along(kind, g)(*given))
+        (first,) = torch.autograd.grad(loss, given[:1], create_graph=True)
+        first.pow(2).sum().backward()
+        hessians.append([a.grad for a in given])
+    for definition, fused in zip(*hessians, strict=True):
+        assert fused.abs().max() > 1e-3
+        assert_close(fused, definition, 1e-10)
+
+
+def test_edges_between_frozen_atoms_are_no_variables() -> None:
+    """Their lengths are constants of a sampling; whoever wants them too says that atoms move."""
+    atoms = graph(slab())
+    g = Movable(atoms)
+    g.mobile = atoms.mobile
+    moving = atoms.mobile[g.senders] | atoms.mobile[g.receivers]
+    results = []
+    for kind in (EdgeMessages, FusedMessages):
+        out = kind.of(g, N_RADIAL)(*arguments(len(g.numbers)))
+        results.append(torch.autograd.grad(sum(a.sin().sum() for a in out), g.vectors)[0])
+    assert (~moving).any()
+    assert (results[1][~moving] == 0).all()
+    assert_close(results[1][moving], results[0][moving], 1e-10)
+
+
+def test_threads_share_the_structures_and_change_nothing() -> None:
+    structures = [graph(slab(k, k % 3)) for k in range(5)] + [graph(cluster())]
+
+    def everything():
+        field = force_field("fused").train()
+        energy, forces = field(collate(structures))
+        loss = (energy**2).sum() + (forces**2).sum()
+        return (
+            energy,
+            forces,
+            *torch.autograd.grad(loss, list(field.parameters()), materialize_grads=True),
+        )
+
+    alone = everything()
+    try:
+        torch.set_num_threads(4)
+        shared = everything()
+    finally:
+        torch.set_num_threads(1)
+    for a, b in zip(alone, shared, strict=True):
+        assert_close(a, b, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 1e-6)], ids=str
+)
+def test_radial_functions_and_their_slopes_are_those_of_the_definition(dtype, tolerance) -> None:
+    """From the nearest atoms to beyond the cutoff, on centres and between them."""
+    n = 20
+    d = torch.cat([torch.linspace(0.3, 6.2, 500), torch.arange(1, n) * 6.0 / (n - 1)]).to(dtype)
+    pair = graph(Atoms("Ag2", [[0, 0, 0], [2.0, 0, 0]]))
+    atoms = Movable(pair, torch.nn.functional.pad(d[:, None], (1, 1)))
+    atoms.senders, atoms.receivers = (torch.full((len(d),), k) for k in (1, 0))
+    g = FusedMessages.of(atoms, n).geometry
+    inside = torch.zeros(len(d), n + 1, dtype=torch.bool)
+    for e, (first, last) in enumerate(g.window.tolist()):
+        inside[e, first:last] = True
+    inside[:, -1] = True
+    x = d.double().requires_grad_()
+    value = radial_basis(x, n, CUTOFF)
+    for found in (g.basis, g.slope, g.curvature()):
+        found = torch.where(inside, found.double(), 0.0)
+        assert_close(found, value.detach(), 50 * tolerance)
+        value = torch.stack(
+            [torch.autograd.grad(c.sum(), x, create_graph=True)[0] for c in value.unbind(1)], 1
+        )
+    assert inside.double().mean() < 0.9
+
+
+def test_precision_is_that_of_the_numbers() -> None:
+    g = graph(slab(1, 4))
+    g32 = g.to(dtype=torch.float32)
+    exact = EdgeMessages.of(g, N_RADIAL)(*arguments(len(g.numbers), 8))
+    rough = FusedMessages.of(g32, N_RADIAL)(*arguments(len(g.numbers), 8, torch.float32))
+    for a, b in zip(exact, rough, strict=True):
+        assert b.dtype == torch.float32
+        assert (b.double() - a).abs().max() < 1e-6 * a.abs().max()
+
+
+def test_positions_that_are_no_numbers_are_not_hidden() -> None:
+    g = graph(slab())
+    vectors = g.vectors.clone()
+    vectors[0] = float("nan")
+    for out in FusedMessages.of(Movable(g, vectors), N_RADIAL)(*arguments(len(g.numbers))):
+        assert out[g.receivers[0]].isnan().any()
+
+
+def test_other_devices_and_precisions_take_the_definition() -> None:
+    double = graph(slab())
+    g = Movable(double, double.vectors.bfloat16())
+    assert isinstance(force_field().to(torch.bfloat16).painn.messages_on(g), EdgeMessages)
+    assert isinstance(force_field().painn.messages_on(graph(slab())), FusedMessages)
+    with pytest.raises(ValueError, match=r"not for torch.bfloat16 on cpu: use \"auto\""):
+        force_field("fused").to(torch.bfloat16)(g)
