@@ -19,7 +19,7 @@ class Movable:
 
     def __init__(self, g, vectors=None):
         self.numbers, self.batch, self.mobile = g.numbers, g.batch, torch.ones_like(g.mobile)
-        self.senders, self.receivers, self.cutoff = g.senders, g.receivers, g.cutoff
+        self.senders, self.receivers, self.cutoff = g.senders.clone(), g.receivers.clone(), g.cutoff
         self.n_structures = g.n_structures
         self.vectors = g.vectors.clone().requires_grad_() if vectors is None else vectors
 
@@ -190,3 +190,11 @@ def test_other_devices_and_precisions_take_the_definition() -> None:
     assert isinstance(force_field().painn.messages_on(graph(slab())), FusedMessages)
     with pytest.raises(ValueError, match=r"not for torch.bfloat16 on cpu: use \"auto\""):
         force_field("fused").to(torch.bfloat16)(g)
+
+
+@pytest.mark.parametrize("name", ["senders", "receivers"])
+def test_an_edge_to_nowhere_is_refused(name) -> None:
+    g = Movable(graph(slab()))
+    getattr(g, name)[3] = len(g.numbers)
+    with pytest.raises(IndexError, match="an atom that the graph does not have"):
+        FusedMessages.of(g, N_RADIAL)

@@ -29,14 +29,14 @@ class Geometry:
 
     start: Int[Tensor, " k"]
     """Where each receiver's edges begin."""
+    moving: Bool[Tensor, " e"]
+    """False between frozen atoms: nothing is differentiated by these."""
     unit: Float[Tensor, "e 3"]
     length: Float[Tensor, " e"]
     basis: Float[Tensor, "e r"]
     slope: Float[Tensor, "e r"]
     window: Int[Tensor, "e 2"]
     """The first Gaussian that counts, and the one after the last."""
-    moving: Bool[Tensor, " e"]
-    """False between frozen atoms: nothing is differentiated by these."""
     cutoff: float
 
     def curvature(self) -> Float[Tensor, "e r"]:
@@ -67,29 +67,23 @@ class FusedMessages:
     def of(cls, graph: Graph, n_radial: int) -> "FusedMessages":
         """The messages between the atoms of this graph, with `n_radial` Gaussians."""
         n, e = len(graph.numbers), len(graph.senders)
-        order = torch.argsort(graph.receivers, stable=True)
-        counts = torch.bincount(graph.receivers, minlength=n)
-        vectors = graph.vectors.detach()
-        geometry = Geometry(
-            start=torch.nn.functional.pad(counts.cumsum(0), (1, 0)),
+        vectors = graph.vectors
+        order, senders = torch.empty_like(graph.senders), torch.empty_like(graph.senders)
+        g = Geometry(
+            start=order.new_zeros(n + 1),
+            moving=graph.mobile.new_empty(e),
             unit=vectors.new_empty(e, 3),
             length=vectors.new_empty(e),
             basis=vectors.new_empty(e, n_radial + 1),
             slope=vectors.new_empty(e, n_radial + 1),
             window=order.new_empty(e, 2),
-            moving=(graph.mobile[graph.senders] | graph.mobile[graph.receivers])[order],
             cutoff=graph.cutoff,
         )
-        g = geometry
-        written = (g.unit, g.length, g.basis, g.slope, g.window)
+        given = graph.senders, graph.receivers, graph.mobile
+        kernels.by_receiver(*_arrays(*given, g.start, order, senders, g.moving))
+        written = g.unit, g.length, g.basis, g.slope, g.window
         kernels.radial(*_arrays(vectors, order), g.cutoff, n_radial, *_arrays(*written))
-        return cls(
-            geometry,
-            graph.vectors.index_select(0, order),
-            graph.senders[order],
-            torch.arange(n),
-            graph.batch,
-        )
+        return cls(g, vectors.index_select(0, order), senders, torch.arange(n), graph.batch)
 
     def said_by(self, speakers: Int[Tensor, " n"]) -> "FusedMessages":
         """The same, with another speaker for each atom (of its own structure alone)."""

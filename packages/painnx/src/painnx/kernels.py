@@ -46,6 +46,27 @@ _kernel = _jit(cache=True)
 
 
 @_kernel
+def by_receiver(senders, receivers, mobile, start, order, sorted_senders, moving):  # type: ignore
+    """The order of edges by their receivers, where each receiver's begin, and who is at their ends.
+
+    start (n + 1) must be zero. Kernels trust these numbers: IndexError for one beyond the atoms.
+    """
+    n = len(start) - 1
+    for e in range(len(receivers)):
+        if not (0 <= receivers[e] < n and 0 <= senders[e] < n):
+            raise IndexError("an edge ends on an atom that the graph does not have")
+        start[receivers[e] + 1] += 1
+    for i in range(n):
+        start[i + 1] += start[i]
+    place = start.copy()
+    for e in range(len(receivers)):
+        i, j = receivers[e], senders[e]
+        k = place[i]
+        place[i] += 1
+        order[k], sorted_senders[k], moving[k] = e, j, mobile[i] or mobile[j]
+
+
+@_kernel
 def radial(vectors, order, cutoff, n, unit, length, basis, slope, window):  # type: ignore
     """The radial basis of `painnx.radial` for the edges in this order, and its slopes by length.
 
