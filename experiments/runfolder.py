@@ -30,7 +30,9 @@ from experiments.files import alone, last_whole_frame, last_whole_line, naming, 
 
 Observe = Callable[[Mapping[str, Any]], None]
 """Is told of every row of a run as it is written; what it raises ends the run."""
-PACKAGES = ("torch", "numpy", "ase", "sdedata", "painnx", "vpsde", "guidance", "chgnet", "wandb")
+PACKAGES = (
+    "torch", "numpy", "numba", "ase", "sdedata", "painnx", "vpsde", "guidance", "chgnet", "wandb"
+)  # fmt: skip
 
 
 class RunFolder:

@@ -1,4 +1,4 @@
-"""Messages as matrix products are the messages along edges; radial functions."""
+"""The compiled kernels give what messages along edges are defined to; radial functions."""
 
 import math
 
