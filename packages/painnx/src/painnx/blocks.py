@@ -50,7 +50,7 @@ class Message(nn.Module):
         aggregate: Aggregate,
         receivers: Int[Tensor, " m"] | None = None,
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
-        """aggregate: the sum over neighbours, `EdgeMessages` or `DenseMessages`.
+        """aggregate: the sum over neighbours, `EdgeMessages` or `FusedMessages`.
 
         receivers: the atoms that hear (None: all), as `aggregate` knows them.
         """

@@ -1,7 +1,6 @@
 """The sum over neighbours of `EdgeMessages` by the compiled kernels: the quickest way on a CPU.
 
-Differentiable twice in all of its arguments, in float32 and float64. Each of torch's threads takes
-some of the structures.
+Differentiable twice in all of its arguments, in float32 and float64, on all of torch's threads.
 """
 
 import os
@@ -54,6 +53,8 @@ class FusedMessages:
     geometry: Geometry
     vectors: Float[Tensor, "e 3"]
     senders: Int[Tensor, " e"]
+    speakers: int
+    """All senders are below this."""
     receivers: Int[Tensor, " m"]
     structure: Int[Tensor, " m"]
     """That of each receiver; in ascending order."""
@@ -66,12 +67,16 @@ class FusedMessages:
     @classmethod
     def of(cls, graph: Graph, n_radial: int) -> "FusedMessages":
         """The messages between the atoms of this graph, with `n_radial` Gaussians."""
+        vectors, batch, mobile = graph.vectors, graph.batch, graph.mobile
         n, e = len(graph.numbers), len(graph.senders)
-        vectors = graph.vectors
+        if not (len(batch) == len(mobile) == n and len(graph.receivers) == len(vectors) == e):
+            raise ValueError("the graph's lists of atoms, or those of its edges, differ in length")
+        if bool((batch[1:] < batch[:-1]).any()):
+            raise ValueError("the graph's atoms must come structure by structure")
         order, senders = torch.empty_like(graph.senders), torch.empty_like(graph.senders)
         g = Geometry(
             start=order.new_zeros(n + 1),
-            moving=graph.mobile.new_empty(e),
+            moving=mobile.new_empty(e),
             unit=vectors.new_empty(e, 3),
             length=vectors.new_empty(e),
             basis=vectors.new_empty(e, n_radial + 1),
@@ -79,15 +84,17 @@ class FusedMessages:
             window=order.new_empty(e, 2),
             cutoff=graph.cutoff,
         )
-        given = graph.senders, graph.receivers, graph.mobile
+        given = graph.senders, graph.receivers, mobile, batch
         kernels.by_receiver(*_arrays(*given, g.start, order, senders, g.moving))
         written = g.unit, g.length, g.basis, g.slope, g.window
         kernels.radial(*_arrays(vectors, order), g.cutoff, n_radial, *_arrays(*written))
-        return cls(g, vectors.index_select(0, order), senders, torch.arange(n), graph.batch)
+        receivers = torch.arange(n, device=batch.device)
+        return cls(g, vectors.index_select(0, order), senders, n, receivers, batch)
 
     def said_by(self, speakers: Int[Tensor, " n"]) -> "FusedMessages":
         """The same, with another speaker for each atom (of its own structure alone)."""
-        return replace(self, senders=speakers[self.senders])
+        last = int(speakers.max()) if len(speakers) else -1
+        return replace(self, senders=speakers[self.senders], speakers=last + 1)
 
     def only(self, receivers: Int[Tensor, " m"]) -> "FusedMessages":
         """The same, heard by some atoms alone (ascending), numbered anew in this order."""
@@ -101,23 +108,41 @@ class FusedMessages:
         filters: Float[Tensor, "r 3 f"],
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
         """Sum the messages of all neighbours; arguments as for `EdgeMessages`."""
+        radial, n = self.geometry.basis.shape[1], len(contexts)
+        if n < self.speakers or len(filters) != radial:  # kernels trust their arguments
+            raise IndexError(
+                f"{n} contexts for {self.speakers} speakers, {len(filters)} filters for {radial} "
+                "radial functions"
+            )
         if vectors is None:
             vectors = contexts.new_empty(0, 3, contexts.shape[2])
         w, x, v = (a.flatten(1).contiguous() for a in (filters, contexts, vectors))
         to_scalars, to_vectors = _Sum.apply(self.vectors, w, x, v, self)
         return to_scalars, to_vectors.unflatten(1, (3, -1))
 
-    def run(
-        self, kernel: Callable[..., None], *tensors: Tensor, each: Sequence[Tensor] = ()
-    ) -> None:
-        """The kernel for all receivers: each of torch's threads for those of some structures.
+    def parts(self, whole: bool) -> list[tuple[int, int]]:
+        """Where the receivers of each of torch's threads begin and end.
 
-        each: what all edges write to, one for each thread.
+        whole: no two share a structure, so that each may write to its senders.
         """
         m, threads = len(self.receivers), torch.get_num_threads()
-        near = [k * m // threads for k in range(1, threads)]
-        cuts = torch.searchsorted(self.structure, self.structure[near]).tolist() if m else []
-        parts = [(a, b) for a, b in pairwise([0, *cuts, m]) if b > a]
+        cuts = [k * m // threads for k in range(1, threads)]
+        if whole and m and cuts:
+            cut = self.structure[cuts]
+            begin = torch.searchsorted(self.structure, cut).tolist()
+            end = torch.searchsorted(self.structure, cut, right=True).tolist()
+            near = zip(cuts, begin, end, strict=True)
+            cuts = [a if k - a <= b - k else b for k, a, b in near]
+        return [(a, b) for a, b in pairwise([0, *cuts, m]) if b > a]
+
+    def run(
+        self,
+        kernel: Callable[..., None],
+        parts: Sequence[tuple[int, int]],
+        *tensors: Tensor,
+        each: Sequence[Tensor] = (),
+    ) -> None:
+        """The kernel for all receivers, by part; each: what all edges write to, for each part."""
         given = _arrays(self.receivers, self.geometry.start, self.senders, *tensors)
 
         def do(k: int) -> None:
@@ -126,12 +151,16 @@ class FusedMessages:
         if len(parts) < 2:
             list(map(do, range(len(parts))))
         else:
-            list(_pool(threads, os.getpid()).map(do, range(len(parts))))
+            list(_pool(len(parts)).map(do, range(len(parts))))
 
 
 @cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, f"painnx-{process}")  # a fork has none of its threads
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "painnx")
+
+
+if hasattr(os, "register_at_fork"):  # a fork has none of the pool's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _arrays(*tensors: Tensor) -> list[Any]:
@@ -149,7 +178,8 @@ class _Sum(torch.autograd.Function):
         ctx.messages = messages
         g, m, f = messages.geometry, len(messages.receivers), x.shape[1] // 3
         s, t = x.new_empty(m, f), x.new_empty(m, 3 * f)
-        messages.run(kernels.forward, g.unit, g.basis, g.window, w, x, v, s, t)
+        parts = messages.parts(whole=False)
+        messages.run(kernels.forward, parts, g.unit, g.basis, g.window, w, x, v, s, t)
         return s, t
 
     @staticmethod
@@ -176,9 +206,10 @@ class _Gradients(torch.autograd.Function):
         ctx.save_for_backward(r, w, x, v, ds, dt)
         ctx.messages = messages
         ctx.set_materialize_grads(False)
-        g, (dr, dw, dx, dv) = messages.geometry, _zeros((r, w, x, v), needs)
+        g, parts = messages.geometry, messages.parts(whole=True)
+        dr, dw, dx, dv = _zeros((r, w, x, v), needs, len(parts))
         given = g.unit, g.length, g.basis, g.slope, g.window, g.moving, w, x, v, ds, dt
-        messages.run(kernels.backward, *given, dx, dv, dr, each=[dw])
+        messages.run(kernels.backward, parts, *given, dx, dv, dr, each=[dw])
         found = dr, dw.sum(0), dx, dv
         return tuple(a if need else None for a, need in zip(found, needs, strict=True))
 
@@ -194,15 +225,17 @@ class _Gradients(torch.autograd.Function):
         at_x = torch.zeros_like(x) if at[2] is None else at_x
         to_s, to_t = torch.empty_like(ds), torch.empty_like(dt)
         curvature = g.curvature() if needs[0] else g.slope[:0]
-        to_r, to_w, to_x, to_v = _zeros((r, w, x, v), needs)
+        parts = messages.parts(whole=True)
+        to_r, to_w, to_x, to_v = _zeros((r, w, x, v), needs, len(parts))
         messages.run(
             kernels.backward_of_backward,
+            parts,
             *(g.unit, g.length, g.basis, g.slope, g.window, g.moving, w, x, v, ds, dt),
             *(curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v),
             each=[to_w],
         )
         found = to_r, to_w.sum(0), to_x, to_v, to_s, to_t
-        return *(a if need else None for a, need in zip(found, needs, strict=False)), None, None
+        return *(a if need else None for a, need in zip(found, needs, strict=True)), None, None
 
 
 def _awaited(ctx: Any) -> list[bool]:
@@ -214,17 +247,17 @@ def _awaited(ctx: Any) -> list[bool]:
     for node, _ in ctx.next_functions:
         try:
             awaited.append(node is not None and torch._C._will_engine_execute_node(node))
-        except RuntimeError:  # torch cannot tell of a leaf in `torch.autograd.grad`
+        except (RuntimeError, AttributeError):  # it cannot tell of a leaf; nor is it public
             awaited.append(True)
     return awaited
 
 
 def _zeros(
-    like: tuple[Tensor, Tensor, Tensor, Tensor], needs: Sequence[bool]
+    like: tuple[Tensor, Tensor, Tensor, Tensor], needs: Sequence[bool], parts: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """For the gradients of r, w, x and v; empty where not needed; w's for each thread."""
+    """For the gradients of r, w, x and v; empty where not needed; w's for each part."""
     r, w, x, v = (
         torch.zeros_like(a) if need else a.new_empty(0, *a.shape[1:])
         for a, need in zip(like, needs, strict=False)
     )
-    return r, w.repeat(torch.get_num_threads(), 1, 1), x, v
+    return r, w.repeat(parts, 1, 1), x, v

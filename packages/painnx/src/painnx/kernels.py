@@ -1,7 +1,7 @@
 """PaiNN's message sums in one pass over the edges, with derivatives, compiled by Numba for CPUs.
 
 An edge's filter, its message and their derivatives live in a core's cache and are gone with the
-edge; nothing as long as the list of edges is written. `painnx.fused` makes of this something that
+edge; nothing with features for every edge is written. `painnx.fused` makes of this something that
 torch differentiates; what is summed is defined by `painnx.messages.EdgeMessages`.
 
 Notation, for an edge from j to i and every feature c: x (3 f) what j says, v (3 f) its vectors,
@@ -9,7 +9,8 @@ u the direction and d the length of the edge, b (r) the radial basis, g = b w (3
 
     s_i += x_0 g_0,      t_i += u x_1 g_1 + v x_2 g_2.
 
-`ds` and `dt` are the gradients of s and t; h = dt . u and l = dt . v. What has three parts, of x, g
+`ds` and `dt` are the gradients of s and t, h = dt . u and k = dt . v; q is the gradient of g, and m
+the slope of g by d. What has three parts, of x, g
 or a vector, is one row of 3 f numbers, whose parts begin at 0, f and 2 f.
 """
 
@@ -42,20 +43,28 @@ def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 _inner = _jit(pipeline_class=_NoAlias, forceinline=True)
-_kernel = _jit(cache=True)
+
+
+def _kernel(function: Callable[..., Any]) -> Any:
+    try:
+        return _jit(cache=True)(function)
+    except RuntimeError:  # Numba may write nowhere: compile anew in each process
+        return _jit()(function)
 
 
 @_kernel
-def by_receiver(senders, receivers, mobile, start, order, sorted_senders, moving):  # type: ignore
+def by_receiver(senders, receivers, mobile, batch, start, order, sorted_senders, moving):  # type: ignore
     """The order of edges by their receivers, where each receiver's begin, and who is at their ends.
 
-    start (n + 1) must be zero. Kernels trust these numbers: IndexError for one beyond the atoms.
+    start (n + 1) must be zero. The other kernels trust these numbers: IndexError for an edge beyond
+    the atoms, or between two structures.
     """
     n = len(start) - 1
     for e in range(len(receivers)):
-        if not (0 <= receivers[e] < n and 0 <= senders[e] < n):
-            raise IndexError("an edge ends on an atom that the graph does not have")
-        start[receivers[e] + 1] += 1
+        i, j = receivers[e], senders[e]
+        if not (0 <= i < n and 0 <= j < n and batch[i] == batch[j]):
+            raise IndexError("an edge does not join two atoms of one structure of the graph")
+        start[i + 1] += 1
     for i in range(n):
         start[i + 1] += start[i]
     place = start.copy()
@@ -67,13 +76,13 @@ def by_receiver(senders, receivers, mobile, start, order, sorted_senders, moving
 
 
 @_kernel
-def radial(vectors, order, cutoff, n, unit, length, basis, slope, window):  # type: ignore
+def radial(vectors, order, cutoff, n_radial, unit, length, basis, slope, window):  # type: ignore
     """The radial basis of `painnx.radial` for the edges in this order, and its slopes by length.
 
     window (e, 2): the first Gaussian that counts and the one after the last. Others are under an
     eighth of the rounding error and not written, except the constant at the end.
     """
-    h = cutoff / (n - 1)
+    h = cutoff / (n_radial - 1)
     tiny = np.finfo(basis.dtype).eps / 8
     shrink = math.exp(-1.0)
     for e in range(len(order)):
@@ -81,11 +90,11 @@ def radial(vectors, order, cutoff, n, unit, length, basis, slope, window):  # ty
         d = math.sqrt(x * x + y * y + z * z)
         length[e] = d
         unit[e, 0], unit[e, 1], unit[e, 2] = x / d, y / d, z / d
-        c, dc, t, middle = 0.0, 0.0, d / h, 0
+        c, dc, t, middle = 0.0 * d, 0.0 * d, d / h, 0  # of NaN, NaN
         if d < cutoff:
             c = 0.5 * (math.cos(math.pi * d / cutoff) + 1)
             dc = -0.5 * math.pi / cutoff * math.sin(math.pi * d / cutoff)
-            middle = min(int(t + 0.5), n - 1)
+            middle = min(int(t + 0.5), n_radial - 1)
         # One Gaussian is exp(k - t + 1/2) times the next, a factor that grows by e each time.
         largest = math.exp(-0.5 * (t - middle) ** 2) if d < cutoff else 0.0
         first, gaussian, ratio = middle, largest, math.exp(min(middle - t, 0.5) - 0.5)
@@ -98,7 +107,7 @@ def radial(vectors, order, cutoff, n, unit, length, basis, slope, window):  # ty
                 break
             first -= 1
         last, gaussian, ratio = middle + 1, largest, math.exp(min(t - middle, 0.5) - 0.5)
-        while last < n:
+        while last < n_radial:
             gaussian *= ratio
             ratio *= shrink
             if gaussian < tiny:
@@ -106,14 +115,14 @@ def radial(vectors, order, cutoff, n, unit, length, basis, slope, window):  # ty
             basis[e, last] = c * gaussian
             slope[e, last] = gaussian * (dc + c * (last - t) / h)
             last += 1
-        basis[e, n], slope[e, n] = c, dc
+        basis[e, n_radial], slope[e, n_radial] = c, dc
         window[e, 0], window[e, 1] = first, last
 
 
 @_kernel
-def curvature(length, cutoff, n, window, out):  # type: ignore
+def curvature(length, cutoff, n_radial, window, out):  # type: ignore
     """The second derivatives of the radial basis by the length."""
-    h, k = cutoff / (n - 1), math.pi / cutoff
+    h, k = cutoff / (n_radial - 1), math.pi / cutoff
     for e in range(len(length)):
         d = length[e]
         c, dc, ddc = 0.0, 0.0, 0.0
@@ -123,7 +132,7 @@ def curvature(length, cutoff, n, window, out):  # type: ignore
         for r in range(window[e, 0], window[e, 1]):
             y = r - d / h
             out[e, r] = math.exp(-0.5 * y * y) * (ddc + 2 * dc * y / h + c * (y * y - 1) / (h * h))
-        out[e, n] = ddc
+        out[e, n_radial] = ddc
 
 
 @_inner
@@ -140,7 +149,7 @@ def _add(f, out, a, x):  # type: ignore
 
 @_inner
 def _dot(f, x, y):  # type: ignore
-    out = x[0] * 0
+    out = x.dtype.type(0)
     for c in range(f):
         out += x[c] * y[c]
     return out
@@ -201,6 +210,21 @@ def _outer(f, out, b, window, a):  # type: ignore
         _add(3 * f, out[r], b[r], a)
     last = len(b) - 1
     _add(3 * f, out[last], b[last], a)
+
+
+@_inner
+def _add_both(f, out, a, x, b, y):  # type: ignore
+    for c in range(f):
+        out[c] += a * x[c] + b * y[c]
+
+
+@_inner
+def _outer_both(f, out, b, x, slope, rate, y, window):  # type: ignore
+    """out_r += b_r x + rate slope_r y"""
+    for r in range(window[0], window[1]):
+        _add_both(3 * f, out[r], b[r], x, rate * slope[r], y)
+    last = len(b) - 1
+    _add_both(3 * f, out[last], b[last], x, rate * slope[last], y)
 
 
 @_inner
@@ -273,7 +297,7 @@ def _to_gates(f, q, ds, dt, x, v, u0, u1, u2):  # type: ignore
 @_inner
 def _to_direction(f, dt, x, g):  # type: ignore
     """The gradient of u."""
-    a0 = a1 = a2 = dt[0] * 0
+    a0 = a1 = a2 = dt.dtype.type(0)  # a plain 0 would make it a sum in float64
     for c in range(f):
         a = x[f + c] * g[f + c]
         a0 += dt[c] * a
@@ -379,7 +403,7 @@ def _backward_of_backward(  # type: ignore
             j, d, u0, u1, u2 = senders[e], length[e], unit[e, 0], unit[e, 1], unit[e, 2]
             xj, y, t = x[j], at_x[j], dt[k]
             vj, z = v[j] if len(v) > 0 else none, at_v[j] if len(at_v) > 0 else none
-            rate = o0 = o1 = o2 = u0 * 0  # how the edge's length and direction change
+            rate = o0 = o1 = o2 = unit.dtype.type(0)  # how the edge's length and direction change
             if len(at_r) > 0 and moving[e]:
                 r0, r1, r2 = at_r[e, 0], at_r[e, 1], at_r[e, 2]
                 rate = u0 * r0 + u1 * r1 + u2 * r2
@@ -388,7 +412,7 @@ def _backward_of_backward(  # type: ignore
             _set(3 * f, p, rate, m)
             if len(at_w) > 0:
                 _gates(f, a, basis[e], window[e], at_w)
-                _add(3 * f, p, 1, a)
+                _add(3 * f, p, unit.dtype.type(1), a)
             _hear_change(f, to_s[k], to_t[k], xj, y, g, p, vj, z, u0, u1, u2, o0, o1, o2)
             if len(to_x) > 0:
                 _to_contexts_change(f, to_x[j], ds[k], t, g, p, vj, z, u0, u1, u2, o0, o1, o2)
@@ -416,9 +440,7 @@ def _backward_of_backward(  # type: ignore
                     side = (of_u[i] - u_u * ui) / d - rate * (of_o[i] - o_u * ui) / (d * d)
                     to_r[e, i] += ui * of_d + side + (of_rate - o_u / d) * oi
             if len(to_w) > 0:
-                _outer(f, to_w, basis[e], window[e], a)
-                _set(3 * f, p, rate, q)
-                _outer(f, to_w, slope[e], window[e], p)
+                _outer_both(f, to_w, basis[e], a, slope[e], rate, q, window[e])
 
 
 # The kernels proper. Numba compiles each for the usual number of features and for any other.

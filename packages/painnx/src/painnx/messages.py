@@ -31,7 +31,9 @@ class EdgeMessages:
     @classmethod
     def of(cls, graph: Graph, n_radial: int) -> "EdgeMessages":
         """The messages between the atoms of this graph, with `n_radial` Gaussians."""
-        vectors = graph.vectors
+        moving = graph.mobile[graph.senders] | graph.mobile[graph.receivers]
+        vectors = graph.vectors  # constants between frozen atoms, as for the kernels
+        vectors = torch.where(moving[:, None], vectors, vectors.detach())
         d = torch.linalg.norm(vectors, dim=-1)
         basis = radial_basis(d, n_radial, graph.cutoff)
         n = len(graph.numbers)

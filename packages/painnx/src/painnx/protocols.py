@@ -8,7 +8,11 @@ from torch import Tensor
 
 @runtime_checkable
 class Graph(Protocol):
-    """A batch of structures with their neighbour list (Å; b structures, n atoms, e edges)."""
+    """A batch of structures with their neighbour list (Å; b structures, n atoms, e edges).
+
+    Atoms come structure by structure. What has no `mobile` atom at either end is constant: networks
+    have no gradients by these edges.
+    """
 
     @property
     def numbers(self) -> Int[Tensor, " n"]: ...

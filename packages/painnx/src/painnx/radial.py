@@ -17,8 +17,7 @@ def radial_basis(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor,
 
     The Gaussians are centred evenly on [0, cutoff], as wide (standard deviation) as their spacing.
     A filter (PaiNN's Eq. 7 and 8: a linear map of the Gaussians plus a bias, then the cutoff) is
-    linear in these n + 1 functions, which is what lets messages be summed over periodic images
-    before any filter is applied.
+    linear in these n + 1 functions.
     """
     return gaussians(d, n, cutoff) * cosine_cutoff(d, cutoff)[:, None]
 
