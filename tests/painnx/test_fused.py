@@ -79,7 +79,7 @@ def test_derivatives_that_are_asked_for_are_those_of_the_definition(features, wa
             out = along(kind, g)(*given)
             loss = sum(((k + 1) * a).sin().sum() for k, a in enumerate(out))
             first = torch.autograd.grad(loss, [given[k] for k in wanted], create_graph=True)
-            loss = sum(((k + 1) * a).cos().sum() for k, a in enumerate(first))
+            loss = sum(((k + 1) * a / a.detach().norm()).sin().sum() for k, a in enumerate(first))
             second = torch.autograd.grad(loss, [given[k] for k in then])
             results.append((*out, *first, *second))
         for definition, fused in zip(*results, strict=True):
@@ -197,21 +197,48 @@ def test_other_devices_and_precisions_take_the_definition() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
-def test_each_receiver_is_in_one_part(n, threads) -> None:
+def test_each_structure_is_in_one_part(n, threads) -> None:
     messages = FusedMessages.of(graph(slab()) if n == 1 else mixed(n), N_RADIAL)
-    some = torch.arange(0, len(messages.receivers), 3)
     try:
         torch.set_num_threads(threads)
-        for one in (messages, messages.only(some), messages.only(some[:0])):
-            for whole in (False, True):
-                parts = one.parts(whole)
-                assert [k for a, b in parts for k in range(a, b)] == list(range(len(one.receivers)))
-                owners = [set(one.structure[a:b].tolist()) for a, b in parts]
-                assert not whole or sum(map(len, owners)) == len(set().union(*owners))
+        parts = messages.parts()
+        assert [k for a, b in parts for k in range(a, b)] == list(range(len(messages.structure)))
+        owners = [set(messages.structure[a:b].tolist()) for a, b in parts]
+        assert sum(map(len, owners)) == len(set().union(*owners)) == n
         if n > 1 and threads == 2:
-            assert len(messages.parts(whole=True)) == 2
+            assert len(parts) == 2
     finally:
         torch.set_num_threads(1)
+
+
+def test_every_edge_is_in_one_pair_and_those_of_a_graph_all_have_a_way_back() -> None:
+    """Of images of an atom itself, too; and an edge may be there twice, or without a way back."""
+    g = mixed(4)
+    whole = FusedMessages.of(g, N_RADIAL).geometry
+    assert torch.cat([whole.there, whole.back]).sort().values.equal(torch.arange(len(g.senders)))
+    assert (g.receivers[whole.there] == g.senders[whole.back]).all()
+    assert_close(g.vectors[whole.there], -g.vectors[whole.back], 0)
+    assert (whole.other == g.senders[whole.there]).all()
+    assert (g.senders == g.receivers).any()
+
+    some = Movable(g)
+    keep = torch.randperm(len(g.senders), generator=torch.Generator().manual_seed(0))[::2]
+    keep = torch.cat([keep, keep[:5]])
+    some.senders, some.receivers = g.senders[keep], g.receivers[keep]
+    some.vectors = g.vectors[keep].requires_grad_()
+    geometry = FusedMessages.of(some, N_RADIAL).geometry
+    edges = torch.cat([geometry.there, geometry.back[geometry.back >= 0]])
+    assert edges.sort().values.equal(torch.arange(len(keep)))
+    assert 0 < (geometry.back < 0).sum() < len(geometry.back)
+    results = []
+    for kind in (EdgeMessages, FusedMessages):
+        given = [some.vectors, *arguments(len(g.numbers))]
+        out = kind.of(some, N_RADIAL)(*given[1:])
+        first = torch.autograd.grad(sum(a.sin().sum() for a in out), given, create_graph=True)
+        second = torch.autograd.grad(sum(a.pow(2).sum() for a in first), given)
+        results.append((*out, *first, *second))
+    for definition, fused in zip(*results, strict=True):
+        assert_close(fused, definition, 1e-9)
 
 
 def mixed(n):

@@ -24,21 +24,26 @@ PRECISIONS = (torch.float32, torch.float64)
 
 @dataclass(frozen=True)
 class Geometry:
-    """Edges in the order of their receivers, and all that depends on their vectors alone."""
+    """Pairs of edges, there and back, and all that depends on their vectors alone."""
 
     start: Int[Tensor, " k"]
-    """Where each receiver's edges begin."""
-    moving: Bool[Tensor, " e"]
+    """Where each atom's pairs begin; the other atom is not before it, if it hears and is heard."""
+    other: Int[Tensor, " p"]
+    there: Int[Tensor, " p"]
+    """The edge by which the atom hears the other."""
+    back: Int[Tensor, " p"]
+    """The one by which the other hears it; -1: there is none."""
+    moving: Bool[Tensor, " p"]
     """False between frozen atoms: nothing is differentiated by these."""
-    unit: Float[Tensor, "e 3"]
-    length: Float[Tensor, " e"]
-    basis: Float[Tensor, "e r"]
-    slope: Float[Tensor, "e r"]
-    window: Int[Tensor, "e 2"]
+    unit: Float[Tensor, "p 3"]
+    length: Float[Tensor, " p"]
+    basis: Float[Tensor, "p r"]
+    slope: Float[Tensor, "p r"]
+    window: Int[Tensor, "p 2"]
     """The first Gaussian that counts, and the one after the last."""
     cutoff: float
 
-    def curvature(self) -> Float[Tensor, "e r"]:
+    def curvature(self) -> Float[Tensor, "p r"]:
         """The slopes of `slope`."""
         out = torch.empty_like(self.slope)
         n = out.shape[1] - 1
@@ -52,12 +57,15 @@ class FusedMessages:
 
     geometry: Geometry
     vectors: Float[Tensor, "e 3"]
-    senders: Int[Tensor, " e"]
+    speaker: Int[Tensor, " n"]
+    """Who speaks for each atom."""
     speakers: int
-    """All senders are below this."""
-    receivers: Int[Tensor, " m"]
-    structure: Int[Tensor, " m"]
-    """That of each receiver; in ascending order."""
+    """All of them are below this."""
+    row: Int[Tensor, " n"]
+    """The place of each atom among those that hear, or -1."""
+    hearers: int
+    structure: Int[Tensor, " n"]
+    """That of each atom; in ascending order."""
 
     @staticmethod
     def can(graph: Graph) -> bool:
@@ -73,33 +81,35 @@ class FusedMessages:
             raise ValueError("the graph's lists of atoms, or those of its edges, differ in length")
         if bool((batch[1:] < batch[:-1]).any()):
             raise ValueError("the graph's atoms must come structure by structure")
-        order, senders = torch.empty_like(graph.senders), torch.empty_like(graph.senders)
+        index = graph.senders.new_empty(3, e)
+        start, moving = index.new_zeros(n + 1), mobile.new_empty(e)
+        given = graph.senders, graph.receivers, vectors, mobile, batch
+        found = kernels.pairs(*_arrays(*given, start, *index, moving))
+        other, there, back = index[:, :found]
         g = Geometry(
-            start=order.new_zeros(n + 1),
-            moving=mobile.new_empty(e),
-            unit=vectors.new_empty(e, 3),
-            length=vectors.new_empty(e),
-            basis=vectors.new_empty(e, n_radial + 1),
-            slope=vectors.new_empty(e, n_radial + 1),
-            window=order.new_empty(e, 2),
+            start, other, there, back, moving[:found],
+            unit=vectors.new_empty(found, 3),
+            length=vectors.new_empty(found),
+            basis=vectors.new_empty(found, n_radial + 1),
+            slope=vectors.new_empty(found, n_radial + 1),
+            window=index.new_empty(found, 2),
             cutoff=graph.cutoff,
-        )
-        given = graph.senders, graph.receivers, mobile, batch
-        kernels.by_receiver(*_arrays(*given, g.start, order, senders, g.moving))
+        )  # fmt: skip
         written = g.unit, g.length, g.basis, g.slope, g.window
-        kernels.radial(*_arrays(vectors, order), g.cutoff, n_radial, *_arrays(*written))
-        receivers = torch.arange(n, device=batch.device)
-        return cls(g, vectors.index_select(0, order), senders, n, receivers, batch)
+        kernels.radial(*_arrays(vectors, there), g.cutoff, n_radial, *_arrays(*written))
+        atoms = torch.arange(n, device=batch.device)
+        return cls(g, vectors, atoms, n, atoms, n, batch)
 
     def said_by(self, speakers: Int[Tensor, " n"]) -> "FusedMessages":
         """The same, with another speaker for each atom (of its own structure alone)."""
         last = int(speakers.max()) if len(speakers) else -1
-        return replace(self, senders=speakers[self.senders], speakers=last + 1)
+        return replace(self, speaker=speakers, speakers=last + 1)
 
     def only(self, receivers: Int[Tensor, " m"]) -> "FusedMessages":
-        """The same, heard by some atoms alone (ascending), numbered anew in this order."""
-        structure = self.structure[receivers]
-        return replace(self, receivers=self.receivers[receivers], structure=structure)
+        """The same, heard by some atoms alone, which are numbered anew in this order."""
+        number = receivers.new_full((self.hearers + 1,), -1)  # and -1 for row -1
+        number[receivers] = torch.arange(len(receivers), device=number.device)
+        return replace(self, row=number[self.row], hearers=len(receivers))
 
     def __call__(
         self,
@@ -120,20 +130,27 @@ class FusedMessages:
         to_scalars, to_vectors = _Sum.apply(self.vectors, w, x, v, self)
         return to_scalars, to_vectors.unflatten(1, (3, -1))
 
-    def parts(self, whole: bool) -> list[tuple[int, int]]:
-        """Where the receivers of each of torch's threads begin and end.
+    def parts(self) -> list[tuple[int, int]]:
+        """Where the atoms of each of torch's threads begin and end.
 
-        whole: no two share a structure, so that each may write to its senders.
+        No two threads share a structure, so that each may write to both atoms of a pair.
         """
-        m, threads = len(self.receivers), torch.get_num_threads()
-        cuts = [k * m // threads for k in range(1, threads)]
-        if whole and m and cuts:
+        n, threads = len(self.structure), torch.get_num_threads()
+        cuts = [k * n // threads for k in range(1, threads)]
+        if n and cuts:
             cut = self.structure[cuts]
             begin = torch.searchsorted(self.structure, cut).tolist()
             end = torch.searchsorted(self.structure, cut, right=True).tolist()
             near = zip(cuts, begin, end, strict=True)
             cuts = [a if k - a <= b - k else b for k, a, b in near]
-        return [(a, b) for a, b in pairwise([0, *cuts, m]) if b > a]
+        return [(a, b) for a, b in pairwise([0, *cuts, n]) if b > a]
+
+    @property
+    def pairs(self) -> tuple[Tensor, ...]:
+        """What derivatives ask for, in the kernels' order."""
+        g = self.geometry
+        who = g.start, g.other, g.there, g.back, g.moving, self.speaker, self.row
+        return *who, g.unit, g.length, g.basis, g.slope, g.window
 
     def run(
         self,
@@ -142,8 +159,8 @@ class FusedMessages:
         *tensors: Tensor,
         each: Sequence[Tensor] = (),
     ) -> None:
-        """The kernel for all receivers, by part; each: what all edges write to, for each part."""
-        given = _arrays(self.receivers, self.geometry.start, self.senders, *tensors)
+        """The kernel for all pairs, by part; each: what all pairs write to, for each part."""
+        given = _arrays(*tensors)
 
         def do(k: int) -> None:
             kernel(*parts[k], *given, *_arrays(*(x[k] for x in each)))
@@ -176,10 +193,11 @@ class _Sum(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(r, w, x, v)
         ctx.messages = messages
-        g, m, f = messages.geometry, len(messages.receivers), x.shape[1] // 3
-        s, t = x.new_empty(m, f), x.new_empty(m, 3 * f)
-        parts = messages.parts(whole=False)
-        messages.run(kernels.forward, parts, g.unit, g.basis, g.window, w, x, v, s, t)
+        g, m, f = messages.geometry, messages.hearers, x.shape[1] // 3
+        s, t = x.new_zeros(m, f), x.new_zeros(m, 3 * f)
+        pairs = g.start, g.other, g.back, messages.speaker, messages.row
+        given = *pairs, g.unit, g.basis, g.window, w, x, v
+        messages.run(kernels.forward, messages.parts(), *given, s, t)
         return s, t
 
     @staticmethod
@@ -206,9 +224,9 @@ class _Gradients(torch.autograd.Function):
         ctx.save_for_backward(r, w, x, v, ds, dt)
         ctx.messages = messages
         ctx.set_materialize_grads(False)
-        g, parts = messages.geometry, messages.parts(whole=True)
+        parts = messages.parts()
         dr, dw, dx, dv = _zeros((r, w, x, v), needs, len(parts))
-        given = g.unit, g.length, g.basis, g.slope, g.window, g.moving, w, x, v, ds, dt
+        given = *messages.pairs, w, x, v, ds, dt
         messages.run(kernels.backward, parts, *given, dx, dv, dr, each=[dw])
         found = dr, dw.sum(0), dx, dv
         return tuple(a if need else None for a, need in zip(found, needs, strict=True))
@@ -217,20 +235,20 @@ class _Gradients(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *at: Tensor | None) -> tuple[Tensor | None, ...]:
         r, w, x, v, ds, dt = ctx.saved_tensors
-        needs, messages, g = _awaited(ctx), ctx.messages, ctx.messages.geometry
+        needs, messages = _awaited(ctx), ctx.messages
         at_r, at_w, at_x, at_v = (
             like.new_empty(0, *like.shape[1:]) if a is None else a.contiguous()
             for a, like in zip(at, (r, w, x, v), strict=True)
         )
         at_x = torch.zeros_like(x) if at[2] is None else at_x
-        to_s, to_t = torch.empty_like(ds), torch.empty_like(dt)
+        to_s, to_t = torch.zeros_like(ds), torch.zeros_like(dt)
+        g, parts = messages.geometry, messages.parts()
         curvature = g.curvature() if needs[0] else g.slope[:0]
-        parts = messages.parts(whole=True)
         to_r, to_w, to_x, to_v = _zeros((r, w, x, v), needs, len(parts))
         messages.run(
             kernels.backward_of_backward,
             parts,
-            *(g.unit, g.length, g.basis, g.slope, g.window, g.moving, w, x, v, ds, dt),
+            *(*messages.pairs, w, x, v, ds, dt),
             *(curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v),
             each=[to_w],
         )

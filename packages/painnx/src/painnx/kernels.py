@@ -1,7 +1,7 @@
-"""PaiNN's message sums in one pass over the edges, with derivatives, compiled by Numba for CPUs.
+"""PaiNN's message sums in one pass over the neighbours, with derivatives, compiled by Numba for CPUs.
 
-An edge's filter, its message and their derivatives live in a core's cache and are gone with the
-edge; nothing with features for every edge is written. `painnx.fused` makes of this something that
+A pair's filter, its two messages and their derivatives live in a core's cache and are gone with the
+pair; nothing with features for every edge is written. `painnx.fused` makes of this something that
 torch differentiates; what is summed is defined by `painnx.messages.EdgeMessages`.
 
 Notation, for an edge from j to i and every feature c: x (3 f) what j says, v (3 f) its vectors,
@@ -12,6 +12,12 @@ u the direction and d the length of the edge, b (r) the radial basis, g = b w (3
 `ds` and `dt` are the gradients of s and t, h = dt . u and k = dt . v; q is the gradient of g, and m
 the slope of g by d. What has three parts, of x, g
 or a vector, is one row of 3 f numbers, whose parts begin at 0, f and 2 f.
+
+Most of the work is in sums over the radial basis, like g, which depend on the length alone. Edges
+therefore come in pairs, there and back: atom a hears `other`, by the edge `there`, and is heard by
+it, by the edge `back` with the same length and the opposite direction. Where no such edge exists
+`back` is -1. `row` is the place of an atom's sums, or -1 where none are wanted; `speaker` that of
+what it says.
 """
 
 import inspect
@@ -53,31 +59,53 @@ def _kernel(function: Callable[..., Any]) -> Any:
 
 
 @_kernel
-def by_receiver(senders, receivers, mobile, batch, start, order, sorted_senders, moving):  # type: ignore
-    """The order of edges by their receivers, where each receiver's begin, and who is at their ends.
+def pairs(  # type: ignore
+    senders, receivers, vectors, mobile, batch, start, other, there, back, moving
+):
+    """Find the edges' pairs, a's from start[a] to start[a + 1]; returns how many there are.
 
-    start (n + 1) must be zero. The other kernels trust these numbers: IndexError for an edge beyond
-    the atoms, or between two structures.
+    start (n + 1) must be zero. moving: is one of the two atoms mobile? The other kernels trust
+    these numbers: IndexError for an edge beyond the atoms, or between two structures.
     """
-    n = len(start) - 1
-    for e in range(len(receivers)):
+    n, m = len(start) - 1, len(receivers)
+    first = np.zeros(n + 1, np.int64)
+    for e in range(m):
         i, j = receivers[e], senders[e]
         if not (0 <= i < n and 0 <= j < n and batch[i] == batch[j]):
             raise IndexError("an edge does not join two atoms of one structure of the graph")
-        start[i + 1] += 1
+        first[i + 1] += 1
     for i in range(n):
-        start[i + 1] += start[i]
-    place = start.copy()
-    for e in range(len(receivers)):
-        i, j = receivers[e], senders[e]
-        k = place[i]
-        place[i] += 1
-        order[k], sorted_senders[k], moving[k] = e, j, mobile[i] or mobile[j]
+        first[i + 1] += first[i]
+    place = first.copy()
+    order, sender, free = np.empty(m, np.int64), np.empty(m, np.int64), np.ones(m, np.bool_)
+    for e in range(m):
+        k = place[receivers[e]]
+        place[receivers[e]] += 1
+        order[k], sender[k] = e, senders[e]
+    found = 0
+    for a in range(n):
+        for k in range(first[a], first[a + 1]):
+            if not free[k]:
+                continue
+            free[k] = False
+            e, b = order[k], sender[k]
+            other[found], there[found], back[found] = b, e, -1
+            moving[found] = mobile[a] or mobile[b]
+            x, y, z = vectors[e]
+            for l in range(first[b] if b >= a else first[b + 1], first[b + 1]):
+                if sender[l] == a and free[l]:
+                    r = vectors[order[l]]
+                    if r[0] == -x and r[1] == -y and r[2] == -z:
+                        free[l], back[found] = False, order[l]
+                        break
+            found += 1
+        start[a + 1] = found
+    return found
 
 
 @_kernel
-def radial(vectors, order, cutoff, n_radial, unit, length, basis, slope, window):  # type: ignore
-    """The radial basis of `painnx.radial` for the edges in this order, and its slopes by length.
+def radial(vectors, edges, cutoff, n_radial, unit, length, basis, slope, window):  # type: ignore
+    """The radial basis of `painnx.radial` for these edges, and its slopes by length.
 
     window (e, 2): the first Gaussian that counts and the one after the last. Others are under an
     eighth of the rounding error and not written, except the constant at the end.
@@ -85,8 +113,8 @@ def radial(vectors, order, cutoff, n_radial, unit, length, basis, slope, window)
     h = cutoff / (n_radial - 1)
     tiny = np.finfo(basis.dtype).eps / 8
     shrink = math.exp(-1.0)
-    for e in range(len(order)):
-        x, y, z = vectors[order[e]]
+    for e in range(len(edges)):
+        x, y, z = vectors[edges[e]]
         d = math.sqrt(x * x + y * y + z * z)
         length[e] = d
         unit[e, 0], unit[e, 1], unit[e, 2] = x / d, y / d, z / d
@@ -145,6 +173,12 @@ def _set(f, out, a, x):  # type: ignore
 def _add(f, out, a, x):  # type: ignore
     for c in range(f):
         out[c] += a * x[c]
+
+
+@_inner
+def _set_sum(f, out, a, x, y):  # type: ignore
+    for c in range(f):
+        out[c] = a * x[c] + y[c]
 
 
 @_inner
@@ -219,12 +253,12 @@ def _add_both(f, out, a, x, b, y):  # type: ignore
 
 
 @_inner
-def _outer_both(f, out, b, x, slope, rate, y, window):  # type: ignore
-    """out_r += b_r x + rate slope_r y"""
+def _outer_both(f, out, b, x, slope, y, window):  # type: ignore
+    """out_r += b_r x + slope_r y"""
     for r in range(window[0], window[1]):
-        _add_both(3 * f, out[r], b[r], x, rate * slope[r], y)
+        _add_both(3 * f, out[r], b[r], x, slope[r], y)
     last = len(b) - 1
-    _add_both(3 * f, out[last], b[last], x, rate * slope[last], y)
+    _add_both(3 * f, out[last], b[last], x, slope[last], y)
 
 
 @_inner
@@ -249,19 +283,26 @@ def _hear_all(f, s, t, x, g, v, u0, u1, u2):  # type: ignore
 
 @_inner
 def _forward(  # type: ignore
-    f, begin, end, receivers, start, senders, unit, basis, window, w, x, v, s, t
+    f, begin, end, start, other, back, speaker, row, unit, basis, window, w, x, v, s, t
 ):
-    g = np.empty(3 * f, s.dtype)
-    for k in range(begin, end):
-        s[k] = 0
-        t[k] = 0
-        for e in range(start[receivers[k]], start[receivers[k] + 1]):
-            j, u = senders[e], unit[e]
-            _gates(f, g, basis[e], window[e], w)
-            if len(v) == 0:
-                _hear(f, s[k], t[k], x[j], g, u[0], u[1], u[2])
-            else:
-                _hear_all(f, s[k], t[k], x[j], g, v[j], u[0], u[1], u[2])
+    g, none = np.empty(3 * f, s.dtype), len(v) == 0
+    for a in range(begin, end):
+        for k in range(start[a], start[a + 1]):
+            b, u = other[k], unit[k]
+            i, j = row[a], row[b] if back[k] >= 0 else -1
+            if i < 0 and j < 0:
+                continue
+            _gates(f, g, basis[k], window[k], w)
+            for hears, says, u0, u1, u2 in (
+                (i, speaker[b], u[0], u[1], u[2]),
+                (j, speaker[a], -u[0], -u[1], -u[2]),
+            ):
+                if hears < 0:
+                    continue
+                if none:
+                    _hear(f, s[hears], t[hears], x[says], g, u0, u1, u2)
+                else:
+                    _hear_all(f, s[hears], t[hears], x[says], g, v[says], u0, u1, u2)
 
 
 @_inner
@@ -308,34 +349,48 @@ def _to_direction(f, dt, x, g):  # type: ignore
 
 @_inner
 def _backward(  # type: ignore
-    f, begin, end, receivers, start, senders, unit, length, basis, slope, window, moving, w, x, v,
-    ds, dt, dx, dv, dr, dw
+    f, begin, end, start, other, there, back, moving, speaker, row,
+    unit, length, basis, slope, window, w, x, v, ds, dt, dx, dv, dr, dw
 ):  # fmt: skip
     g, m, q = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
-    none = np.zeros(3 * f, ds.dtype)
-    for k in range(begin, end):
-        for e in range(start[receivers[k]], start[receivers[k] + 1]):
-            j, u0, u1, u2 = senders[e], unit[e, 0], unit[e, 1], unit[e, 2]
-            vj = v[j] if len(v) > 0 else none
-            geometry = len(dr) > 0 and moving[e]
+    sum_q, none = np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
+    one = ds.dtype.type(1)
+    for a in range(begin, end):
+        for k in range(start[a], start[a + 1]):
+            b, u, d = other[k], unit[k], length[k]
+            i, j = row[a], row[b] if back[k] >= 0 else -1
+            if i < 0 and j < 0:
+                continue
+            geometry = len(dr) > 0 and moving[k]
             if geometry:
-                _gates_and_slopes(f, g, m, basis[e], slope[e], window[e], w)
+                _gates_and_slopes(f, g, m, basis[k], slope[k], window[k], w)
             else:
-                _gates(f, g, basis[e], window[e], w)
-            if len(dx) > 0:
-                _to_contexts(f, dx[j], ds[k], dt[k], g, vj, u0, u1, u2)
-            if len(dv) > 0:
-                _to_vectors(f, dv[j], dt[k], x[j], g)
-            if geometry or len(dw) > 0:
-                _to_gates(f, q, ds[k], dt[k], x[j], vj, u0, u1, u2)
-            if geometry:
-                a0, a1, a2 = _to_direction(f, dt[k], x[j], g)
-                d, along = length[e], _dot(3 * f, q, m) - (a0 * u0 + a1 * u1 + a2 * u2) / length[e]
-                dr[e, 0] += u0 * along + a0 / d
-                dr[e, 1] += u1 * along + a1 / d
-                dr[e, 2] += u2 * along + a2 / d
+                _gates(f, g, basis[k], window[k], w)
             if len(dw) > 0:
-                _outer(f, dw, basis[e], window[e], q)
+                sum_q[:] = 0
+            for hears, says, e, u0, u1, u2 in (
+                (i, speaker[b], there[k], u[0], u[1], u[2]),
+                (j, speaker[a], back[k], -u[0], -u[1], -u[2]),
+            ):
+                if hears < 0:
+                    continue
+                vj = v[says] if len(v) > 0 else none
+                if len(dx) > 0:
+                    _to_contexts(f, dx[says], ds[hears], dt[hears], g, vj, u0, u1, u2)
+                if len(dv) > 0:
+                    _to_vectors(f, dv[says], dt[hears], x[says], g)
+                if geometry or len(dw) > 0:
+                    _to_gates(f, q, ds[hears], dt[hears], x[says], vj, u0, u1, u2)
+                if geometry:
+                    a0, a1, a2 = _to_direction(f, dt[hears], x[says], g)
+                    along = _dot(3 * f, q, m) - (a0 * u0 + a1 * u1 + a2 * u2) / d
+                    dr[e, 0] = u0 * along + a0 / d
+                    dr[e, 1] = u1 * along + a1 / d
+                    dr[e, 2] = u2 * along + a2 / d
+                if len(dw) > 0:
+                    _add(3 * f, sum_q, one, q)
+            if len(dw) > 0:
+                _outer(f, dw, basis[k], window[k], sum_q)
 
 
 # What changes along a direction. y is that of x, z of v, p of g and o of u; as each sum above is
@@ -391,65 +446,90 @@ def _to_gates_change(f, a, q, ds, dt, x, y, v, z, u0, u1, u2, o0, o1, o2):  # ty
 
 @_inner
 def _backward_of_backward(  # type: ignore
-    f, begin, end, receivers, start, senders, unit, length, basis, slope, window, moving, w, x, v,
+    f, begin, end, start, other, there, back, moving, speaker, row,
+    unit, length, basis, slope, window, w, x, v,
     ds, dt, curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v, to_w
 ):  # fmt: skip
     g, m, p = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
-    a, q, none = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
-    for k in range(begin, end):
-        to_s[k] = 0
-        to_t[k] = 0
-        for e in range(start[receivers[k]], start[receivers[k] + 1]):
-            j, d, u0, u1, u2 = senders[e], length[e], unit[e, 0], unit[e, 1], unit[e, 2]
-            xj, y, t = x[j], at_x[j], dt[k]
-            vj, z = v[j] if len(v) > 0 else none, at_v[j] if len(at_v) > 0 else none
-            rate = o0 = o1 = o2 = unit.dtype.type(0)  # how the edge's length and direction change
-            if len(at_r) > 0 and moving[e]:
-                r0, r1, r2 = at_r[e, 0], at_r[e, 1], at_r[e, 2]
-                rate = u0 * r0 + u1 * r1 + u2 * r2
-                o0, o1, o2 = (r0 - u0 * rate) / d, (r1 - u1 * rate) / d, (r2 - u2 * rate) / d
-            _gates_and_slopes(f, g, m, basis[e], slope[e], window[e], w)
-            _set(3 * f, p, rate, m)
-            if len(at_w) > 0:
-                _gates(f, a, basis[e], window[e], at_w)
-                _add(3 * f, p, unit.dtype.type(1), a)
-            _hear_change(f, to_s[k], to_t[k], xj, y, g, p, vj, z, u0, u1, u2, o0, o1, o2)
-            if len(to_x) > 0:
-                _to_contexts_change(f, to_x[j], ds[k], t, g, p, vj, z, u0, u1, u2, o0, o1, o2)
-            if len(to_v) > 0:
-                _to_vectors_change(f, to_v[j], t, xj, y, g, p)
-            if len(to_w) > 0 or len(to_r) > 0:
-                _to_gates_change(f, a, q, ds[k], t, xj, y, vj, z, u0, u1, u2, o0, o1, o2)
-            if len(to_r) > 0 and moving[e]:
-                of_d, of_rate = _dot(3 * f, a, m), _dot(3 * f, q, m)
-                b, c, of_o = (
-                    _to_direction(f, t, y, g),
-                    _to_direction(f, t, xj, p),
-                    _to_direction(f, t, xj, g),
-                )
-                _gates(f, m, curvature[e], window[e], w)
-                of_d += rate * _dot(3 * f, q, m)
+    # the gates' change with w, the slope of that, and the slope of m
+    gw, mw, mm = np.zeros(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
+    q, qq, none = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
+    sum_qq, sum_q = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
+    zero, one = ds.dtype.type(0), ds.dtype.type(1)
+    for a in range(begin, end):
+        for k in range(start[a], start[a + 1]):
+            b, u, d = other[k], unit[k], length[k]
+            i, j = row[a], row[b] if back[k] >= 0 else -1
+            if i < 0 and j < 0:
+                continue
+            _gates_and_slopes(f, g, m, basis[k], slope[k], window[k], w)
+            geometry = len(to_r) > 0 and moving[k]
+            if geometry:
+                _gates(f, mm, curvature[k], window[k], w)
                 if len(at_w) > 0:
-                    _gates(f, m, slope[e], window[e], at_w)
-                    of_d += _dot(3 * f, q, m)
-                of_u = (b[0] + c[0], b[1] + c[1], b[2] + c[2])
-                o_u = of_o[0] * u0 + of_o[1] * u1 + of_o[2] * u2
-                u_u = of_u[0] * u0 + of_u[1] * u1 + of_u[2] * u2
-                of_d -= (of_o[0] * o0 + of_o[1] * o1 + of_o[2] * o2) / d
-                for i, ui, oi in ((0, u0, o0), (1, u1, o1), (2, u2, o2)):
-                    side = (of_u[i] - u_u * ui) / d - rate * (of_o[i] - o_u * ui) / (d * d)
-                    to_r[e, i] += ui * of_d + side + (of_rate - o_u / d) * oi
+                    _gates_and_slopes(f, gw, mw, basis[k], slope[k], window[k], at_w)
+            elif len(at_w) > 0:
+                _gates(f, gw, basis[k], window[k], at_w)
             if len(to_w) > 0:
-                _outer_both(f, to_w, basis[e], a, slope[e], rate, q, window[e])
+                sum_qq[:] = 0
+                sum_q[:] = 0
+            for hears, says, e, u0, u1, u2 in (
+                (i, speaker[b], there[k], u[0], u[1], u[2]),
+                (j, speaker[a], back[k], -u[0], -u[1], -u[2]),
+            ):
+                if hears < 0:
+                    continue
+                xj, y, s, t = x[says], at_x[says], ds[hears], dt[hears]
+                vj, z = v[says] if len(v) > 0 else none, at_v[says] if len(at_v) > 0 else none
+                rate = o0 = o1 = o2 = zero  # how the edge's length and direction change
+                if len(at_r) > 0 and moving[k]:
+                    r0, r1, r2 = at_r[e, 0], at_r[e, 1], at_r[e, 2]
+                    rate = u0 * r0 + u1 * r1 + u2 * r2
+                    o0, o1, o2 = (r0 - u0 * rate) / d, (r1 - u1 * rate) / d, (r2 - u2 * rate) / d
+                _set_sum(3 * f, p, rate, m, gw)
+                _hear_change(
+                    f, to_s[hears], to_t[hears], xj, y, g, p, vj, z, u0, u1, u2, o0, o1, o2
+                )
+                if len(to_x) > 0:
+                    _to_contexts_change(f, to_x[says], s, t, g, p, vj, z, u0, u1, u2, o0, o1, o2)
+                if len(to_v) > 0:
+                    _to_vectors_change(f, to_v[says], t, xj, y, g, p)
+                if len(to_w) > 0 or geometry:
+                    _to_gates_change(f, qq, q, s, t, xj, y, vj, z, u0, u1, u2, o0, o1, o2)
+                if geometry:
+                    of_rate = _dot(3 * f, q, m)
+                    of_d = _dot(3 * f, qq, m) + rate * _dot(3 * f, q, mm) + _dot(3 * f, q, mw)
+                    ya, xp, of_o = (
+                        _to_direction(f, t, y, g),
+                        _to_direction(f, t, xj, p),
+                        _to_direction(f, t, xj, g),
+                    )
+                    of_u = (ya[0] + xp[0], ya[1] + xp[1], ya[2] + xp[2])
+                    o_u = of_o[0] * u0 + of_o[1] * u1 + of_o[2] * u2
+                    u_u = of_u[0] * u0 + of_u[1] * u1 + of_u[2] * u2
+                    of_d -= (of_o[0] * o0 + of_o[1] * o1 + of_o[2] * o2) / d
+                    for h, uh, oh in ((0, u0, o0), (1, u1, o1), (2, u2, o2)):
+                        side = (of_u[h] - u_u * uh) / d - rate * (of_o[h] - o_u * uh) / (d * d)
+                        to_r[e, h] = uh * of_d + side + (of_rate - o_u / d) * oh
+                if len(to_w) > 0:
+                    _add(3 * f, sum_qq, one, qq)
+                    _add(3 * f, sum_q, rate, q)
+            if len(to_w) > 0:
+                _outer_both(f, to_w, basis[k], sum_qq, slope[k], sum_q, window[k])
 
 
 # The kernels proper. Numba compiles each for the usual number of features and for any other.
 
 
 @_kernel
-def forward(begin, end, receivers, start, senders, unit, basis, window, w, x, v, s, t):  # type: ignore
-    """s and t of the receivers from `begin` to `end`; v is empty where vectors are zero."""
-    given = (receivers, start, senders, unit, basis, window, w, x, v, s, t)
+def forward(  # type: ignore
+    begin, end, start, other, back, speaker, row, unit, basis, window, w, x, v, s, t
+):
+    """Adds to s and t, for the pairs of atoms from `begin` to `end`.
+
+    v is empty where vectors are zero.
+    """
+    given = (start, other, back, speaker, row, unit, basis, window, w, x, v, s, t)
     if s.shape[1] == USUAL:
         _forward(USUAL, begin, end, *given)
     else:
@@ -458,38 +538,36 @@ def forward(begin, end, receivers, start, senders, unit, basis, window, w, x, v,
 
 @_kernel
 def backward(  # type: ignore
-    begin, end, receivers, start, senders, unit, length, basis, slope, window, moving, w, x, v,
-    ds, dt, dx, dv, dr, dw
+    begin, end, start, other, there, back, moving, speaker, row,
+    unit, length, basis, slope, window, w, x, v, ds, dt, dx, dv, dr, dw
 ):  # fmt: skip
-    """Gradients, added to those of x and v, and to those of the edges' vectors (dr) and of w.
+    """Gradients, added to those of x, v and w, and set for the edges' vectors (dr).
 
-    An empty one is not wanted, and dr only where the edge is moving.
+    An empty one is not wanted. dr stays what it is where an edge is not moving or not heard.
     """
-    given = (receivers, start, senders, unit, length, basis, slope, window, moving, w, x, v)
+    pairs = (start, other, there, back, moving, speaker, row, unit, length, basis, slope, window)
     if ds.shape[1] == USUAL:
-        _backward(USUAL, begin, end, *given, ds, dt, dx, dv, dr, dw)
+        _backward(USUAL, begin, end, *pairs, w, x, v, ds, dt, dx, dv, dr, dw)
     else:
-        _backward(ds.shape[1], begin, end, *given, ds, dt, dx, dv, dr, dw)
+        _backward(ds.shape[1], begin, end, *pairs, w, x, v, ds, dt, dx, dv, dr, dw)
 
 
 @_kernel
 def backward_of_backward(  # type: ignore
-    begin, end, receivers, start, senders, unit, length, basis, slope, window, moving, w, x, v,
+    begin, end, start, other, there, back, moving, speaker, row,
+    unit, length, basis, slope, window, w, x, v,
     ds, dt, curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v, to_w
 ):  # fmt: skip
     """Gradients of the sum of at_r dr + at_w dw + at_x dx + at_v dv, dr and others of `backward`.
 
-    That sum is how  ds s + dt t  changes along at_r, at_w, at_x and at_v. to_s and to_t, by ds and
-    dt, are set; others are added to, unless they are empty: not wanted. at_r, at_w and at_v may be
-    empty: zero. curvature is read for to_r alone.
+    That sum is how  ds s + dt t  changes along at_r, at_w, at_x and at_v. to_r is set and the
+    others (to_s and to_t are by ds and dt) are added to; an empty one is not wanted. at_r, at_w and
+    at_v may be empty: zero. curvature is read for to_r alone.
     """
-    given = (receivers, start, senders, unit, length, basis, slope, window, moving, w, x, v)
+    pairs = (start, other, there, back, moving, speaker, row, unit, length, basis, slope, window)
+    given = (w, x, v, ds, dt, curvature, at_r, at_w, at_x, at_v)
     out = (to_s, to_t, to_r, to_x, to_v, to_w)
     if ds.shape[1] == USUAL:
-        _backward_of_backward(
-            USUAL, begin, end, *given, ds, dt, curvature, at_r, at_w, at_x, at_v, *out
-        )
+        _backward_of_backward(USUAL, begin, end, *pairs, *given, *out)
     else:
-        _backward_of_backward(
-            ds.shape[1], begin, end, *given, ds, dt, curvature, at_r, at_w, at_x, at_v, *out
-        )
+        _backward_of_backward(ds.shape[1], begin, end, *pairs, *given, *out)
