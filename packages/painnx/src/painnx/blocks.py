@@ -71,8 +71,15 @@ class Update(nn.Module):
         self.context = mlp(2 * features, features, 3 * features)
 
     def forward(
-        self, scalars: Float[Tensor, "n f"], vectors: Float[Tensor, "n 3 f"]
+        self, scalars: Float[Tensor, "n f"], vectors: Float[Tensor, "n 3 f"], fused: bool = False
     ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
+        """fused: by the kernels for CPUs."""
+        if fused:
+            from painnx import fused_update  # Numba takes half a second to import
+
+            x, products, u = fused_update.invariants(scalars, self.mix(vectors))
+            context = self.context(x).unflatten(1, (3, -1))
+            return fused_update.update(scalars, vectors, context, products, u)
         v, u = self.mix(vectors).chunk(2, dim=-1)
         context = self.context(torch.cat([scalars, norm(v)], dim=-1))
         to_scalars, to_vectors, of_product = context.chunk(3, dim=-1)

@@ -3,13 +3,10 @@
 Differentiable twice in all of its arguments, in float32 and float64, on all of torch's threads.
 """
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from painnx import kernels
+from painnx.compiled import arrays, run
 from painnx.protocols import Graph
 
 PRECISIONS = (torch.float32, torch.float64)
@@ -47,7 +45,7 @@ class Geometry:
         """The slopes of `slope`."""
         out = torch.empty_like(self.slope)
         n = out.shape[1] - 1
-        kernels.curvature(*_arrays(self.length), self.cutoff, n, *_arrays(self.window, out))
+        kernels.curvature(*arrays(self.length), self.cutoff, n, *arrays(self.window, out))
         return out
 
 
@@ -55,6 +53,7 @@ class Geometry:
 class FusedMessages:
     """One message per edge, summed at its receiver, of which nothing is stored."""
 
+    fused: ClassVar[bool] = True
     geometry: Geometry
     vectors: Float[Tensor, "e 3"]
     speaker: Int[Tensor, " n"]
@@ -84,7 +83,7 @@ class FusedMessages:
         index = graph.senders.new_empty(3, e)
         start, moving = index.new_zeros(n + 1), mobile.new_empty(e)
         given = graph.senders, graph.receivers, vectors, mobile, batch
-        found = kernels.pairs(*_arrays(*given, start, *index, moving))
+        found = kernels.pairs(*arrays(*given, start, *index, moving))
         other, there, back = index[:, :found]
         g = Geometry(
             start, other, there, back, moving[:found],
@@ -96,7 +95,7 @@ class FusedMessages:
             cutoff=graph.cutoff,
         )  # fmt: skip
         written = g.unit, g.length, g.basis, g.slope, g.window
-        kernels.radial(*_arrays(vectors, there), g.cutoff, n_radial, *_arrays(*written))
+        kernels.radial(*arrays(vectors, there), g.cutoff, n_radial, *arrays(*written))
         atoms = torch.arange(n, device=batch.device)
         return cls(g, vectors, atoms, n, atoms, n, batch)
 
@@ -152,37 +151,6 @@ class FusedMessages:
         who = g.start, g.other, g.there, g.back, g.moving, self.speaker, self.row
         return *who, g.unit, g.length, g.basis, g.slope, g.window
 
-    def run(
-        self,
-        kernel: Callable[..., None],
-        parts: Sequence[tuple[int, int]],
-        *tensors: Tensor,
-        each: Sequence[Tensor] = (),
-    ) -> None:
-        """The kernel for all pairs, by part; each: what all pairs write to, for each part."""
-        given = _arrays(*tensors)
-
-        def do(k: int) -> None:
-            kernel(*parts[k], *given, *_arrays(*(x[k] for x in each)))
-
-        if len(parts) < 2:
-            list(map(do, range(len(parts))))
-        else:
-            list(_pool(len(parts)).map(do, range(len(parts))))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "painnx")
-
-
-if hasattr(os, "register_at_fork"):  # a fork has none of the pool's threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
-def _arrays(*tensors: Tensor) -> list[Any]:
-    return [x.detach().numpy() for x in tensors]
-
 
 class _Sum(torch.autograd.Function):
     """s and t by r (the edges' vectors), w, x and v (see `painnx.kernels`)."""
@@ -197,7 +165,7 @@ class _Sum(torch.autograd.Function):
         s, t = x.new_zeros(m, f), x.new_zeros(m, 3 * f)
         pairs = g.start, g.other, g.back, messages.speaker, messages.row
         given = *pairs, g.unit, g.basis, g.window, w, x, v
-        messages.run(kernels.forward, messages.parts(), *given, s, t)
+        run(kernels.forward, messages.parts(), *given, s, t)
         return s, t
 
     @staticmethod
@@ -227,7 +195,7 @@ class _Gradients(torch.autograd.Function):
         parts = messages.parts()
         dr, dw, dx, dv = _zeros((r, w, x, v), needs, len(parts))
         given = *messages.pairs, w, x, v, ds, dt
-        messages.run(kernels.backward, parts, *given, dx, dv, dr, each=[dw])
+        run(kernels.backward, parts, *given, dx, dv, dr, each=[dw])
         found = dr, dw.sum(0), dx, dv
         return tuple(a if need else None for a, need in zip(found, needs, strict=True))
 
@@ -245,7 +213,7 @@ class _Gradients(torch.autograd.Function):
         g, parts = messages.geometry, messages.parts()
         curvature = g.curvature() if needs[0] else g.slope[:0]
         to_r, to_w, to_x, to_v = _zeros((r, w, x, v), needs, len(parts))
-        messages.run(
+        run(
             kernels.backward_of_backward,
             parts,
             *(*messages.pairs, w, x, v, ds, dt),

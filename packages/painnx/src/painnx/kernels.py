@@ -20,45 +20,17 @@ it, by the edge `back` with the same length and the opposite direction. Where no
 what it says.
 """
 
-import inspect
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numba import njit
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+
+from painnx.compiled import inner, kernel
 
 USUAL = 64
 """Features for which the kernels are made once more, a fifth faster."""
 
 
-class _NoAlias(CompilerBase):
-    """Promises LLVM that no two array arguments overlap: without this it does not vectorise."""
-
-    def define_pipelines(self) -> list[Any]:
-        self.state.flags.noalias = True
-        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
-
-
-def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    # Sums may change their order; infinities and NaN stay what they are.
-    options |= {"fastmath": {"reassoc", "contract", "nsz"}, "nogil": True, "error_model": "numpy"}
-    # Tests wrap every function in a check of its types, which Numba cannot compile.
-    return lambda function: njit(**options)(inspect.unwrap(function))
-
-
-_inner = _jit(pipeline_class=_NoAlias, forceinline=True)
-
-
-def _kernel(function: Callable[..., Any]) -> Any:
-    try:
-        return _jit(cache=True)(function)
-    except RuntimeError:  # Numba may write nowhere: compile anew in each process
-        return _jit()(function)
-
-
-@_kernel
+@kernel
 def pairs(  # type: ignore
     senders, receivers, vectors, mobile, batch, start, other, there, back, moving
 ):
@@ -103,7 +75,7 @@ def pairs(  # type: ignore
     return found
 
 
-@_kernel
+@kernel
 def radial(vectors, edges, cutoff, n_radial, unit, length, basis, slope, window):  # type: ignore
     """The radial basis of `painnx.radial` for these edges, and its slopes by length.
 
@@ -147,7 +119,7 @@ def radial(vectors, edges, cutoff, n_radial, unit, length, basis, slope, window)
         window[e, 0], window[e, 1] = first, last
 
 
-@_kernel
+@kernel
 def curvature(length, cutoff, n_radial, window, out):  # type: ignore
     """The second derivatives of the radial basis by the length."""
     h, k = cutoff / (n_radial - 1), math.pi / cutoff
@@ -163,25 +135,25 @@ def curvature(length, cutoff, n_radial, window, out):  # type: ignore
         out[e, n_radial] = ddc
 
 
-@_inner
+@inner
 def _set(f, out, a, x):  # type: ignore
     for c in range(f):
         out[c] = a * x[c]
 
 
-@_inner
+@inner
 def _add(f, out, a, x):  # type: ignore
     for c in range(f):
         out[c] += a * x[c]
 
 
-@_inner
+@inner
 def _set_sum(f, out, a, x, y):  # type: ignore
     for c in range(f):
         out[c] = a * x[c] + y[c]
 
 
-@_inner
+@inner
 def _dot(f, x, y):  # type: ignore
     out = x.dtype.type(0)
     for c in range(f):
@@ -189,13 +161,13 @@ def _dot(f, x, y):  # type: ignore
     return out
 
 
-@_inner
+@inner
 def _add4(f, out, a0, a1, a2, a3, x0, x1, x2, x3):  # type: ignore
     for c in range(f):
         out[c] += a0 * x0[c] + a1 * x1[c] + a2 * x2[c] + a3 * x3[c]
 
 
-@_inner
+@inner
 def _gates(f, out, b, window, w):  # type: ignore
     """out = sum over r of b_r w_r"""
     last = len(b) - 1
@@ -209,21 +181,21 @@ def _gates(f, out, b, window, w):  # type: ignore
         r += 1
 
 
-@_inner
+@inner
 def _add_to_both(f, out, a, other, b, x):  # type: ignore
     for c in range(f):
         out[c] += a * x[c]
         other[c] += b * x[c]
 
 
-@_inner
+@inner
 def _add2_to_both(f, out, a0, a1, other, b0, b1, x0, x1):  # type: ignore
     for c in range(f):
         out[c] += a0 * x0[c] + a1 * x1[c]
         other[c] += b0 * x0[c] + b1 * x1[c]
 
 
-@_inner
+@inner
 def _gates_and_slopes(f, g, m, b, slope, window, w):  # type: ignore
     """g = b w and m = slope w, which reads w once."""
     last = len(b) - 1
@@ -237,7 +209,7 @@ def _gates_and_slopes(f, g, m, b, slope, window, w):  # type: ignore
         _add_to_both(3 * f, g, b[r], m, slope[r], w[r])
 
 
-@_inner
+@inner
 def _outer(f, out, b, window, a):  # type: ignore
     """out_r += b_r a"""
     for r in range(window[0], window[1]):
@@ -246,13 +218,13 @@ def _outer(f, out, b, window, a):  # type: ignore
     _add(3 * f, out[last], b[last], a)
 
 
-@_inner
+@inner
 def _add_both(f, out, a, x, b, y):  # type: ignore
     for c in range(f):
         out[c] += a * x[c] + b * y[c]
 
 
-@_inner
+@inner
 def _outer_both(f, out, b, x, slope, y, window):  # type: ignore
     """out_r += b_r x + slope_r y"""
     for r in range(window[0], window[1]):
@@ -261,7 +233,7 @@ def _outer_both(f, out, b, x, slope, y, window):  # type: ignore
     _add_both(3 * f, out[last], b[last], x, slope[last], y)
 
 
-@_inner
+@inner
 def _hear(f, s, t, x, g, u0, u1, u2):  # type: ignore
     for c in range(f):
         s[c] += x[c] * g[c]
@@ -271,7 +243,7 @@ def _hear(f, s, t, x, g, u0, u1, u2):  # type: ignore
         t[2 * f + c] += a * u2
 
 
-@_inner
+@inner
 def _hear_all(f, s, t, x, g, v, u0, u1, u2):  # type: ignore
     for c in range(f):
         s[c] += x[c] * g[c]
@@ -281,7 +253,7 @@ def _hear_all(f, s, t, x, g, v, u0, u1, u2):  # type: ignore
         t[2 * f + c] += a * u2 + b * v[2 * f + c]
 
 
-@_inner
+@inner
 def _forward(  # type: ignore
     f, begin, end, start, other, back, speaker, row, unit, basis, window, w, x, v, s, t
 ):
@@ -305,7 +277,7 @@ def _forward(  # type: ignore
                     _hear_all(f, s[hears], t[hears], x[says], g, v[says], u0, u1, u2)
 
 
-@_inner
+@inner
 def _to_contexts(f, dx, ds, dt, g, v, u0, u1, u2):  # type: ignore
     """The gradient of x."""
     for c in range(f):
@@ -315,7 +287,7 @@ def _to_contexts(f, dx, ds, dt, g, v, u0, u1, u2):  # type: ignore
         dx[2 * f + c] += (t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]) * g[2 * f + c]
 
 
-@_inner
+@inner
 def _to_vectors(f, dv, dt, x, g):  # type: ignore
     """The gradient of v."""
     for c in range(f):
@@ -325,7 +297,7 @@ def _to_vectors(f, dv, dt, x, g):  # type: ignore
         dv[2 * f + c] += a * dt[2 * f + c]
 
 
-@_inner
+@inner
 def _to_gates(f, q, ds, dt, x, v, u0, u1, u2):  # type: ignore
     """The gradient of g."""
     for c in range(f):
@@ -335,7 +307,7 @@ def _to_gates(f, q, ds, dt, x, v, u0, u1, u2):  # type: ignore
         q[2 * f + c] = (t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]) * x[2 * f + c]
 
 
-@_inner
+@inner
 def _to_direction(f, dt, x, g):  # type: ignore
     """The gradient of u."""
     a0 = a1 = a2 = dt.dtype.type(0)  # a plain 0 would make it a sum in float64
@@ -347,7 +319,7 @@ def _to_direction(f, dt, x, g):  # type: ignore
     return a0, a1, a2
 
 
-@_inner
+@inner
 def _backward(  # type: ignore
     f, begin, end, start, other, there, back, moving, speaker, row,
     unit, length, basis, slope, window, w, x, v, ds, dt, dx, dv, dr, dw
@@ -397,7 +369,7 @@ def _backward(  # type: ignore
 # linear in each of these, it becomes the sum of itself with one replaced by its change, in turn.
 
 
-@_inner
+@inner
 def _hear_change(f, s, t, x, y, g, p, v, z, u0, u1, u2, o0, o1, o2):  # type: ignore
     for c in range(f):
         s[c] += y[c] * g[c] + x[c] * p[c]
@@ -409,7 +381,7 @@ def _hear_change(f, s, t, x, y, g, p, v, z, u0, u1, u2, o0, o1, o2):  # type: ig
         t[2 * f + c] += a * u2 + aa * o2 + b * v[2 * f + c] + bb * z[2 * f + c]
 
 
-@_inner
+@inner
 def _to_vectors_change(f, dv, dt, x, y, g, p):  # type: ignore
     for c in range(f):
         b = y[2 * f + c] * g[2 * f + c] + x[2 * f + c] * p[2 * f + c]
@@ -418,7 +390,7 @@ def _to_vectors_change(f, dv, dt, x, y, g, p):  # type: ignore
         dv[2 * f + c] += b * dt[2 * f + c]
 
 
-@_inner
+@inner
 def _to_contexts_change(f, dx, ds, dt, g, p, v, z, u0, u1, u2, o0, o1, o2):  # type: ignore
     for c in range(f):
         t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
@@ -430,7 +402,7 @@ def _to_contexts_change(f, dx, ds, dt, g, p, v, z, u0, u1, u2, o0, o1, o2):  # t
         dx[2 * f + c] += k * p[2 * f + c] + kk * g[2 * f + c]
 
 
-@_inner
+@inner
 def _to_gates_change(f, a, q, ds, dt, x, y, v, z, u0, u1, u2, o0, o1, o2):  # type: ignore
     """a is the gradient of g, and q that of p."""
     for c in range(f):
@@ -444,7 +416,7 @@ def _to_gates_change(f, a, q, ds, dt, x, y, v, z, u0, u1, u2, o0, o1, o2):  # ty
         a[2 * f + c] = k * y[2 * f + c] + kk * x[2 * f + c]
 
 
-@_inner
+@inner
 def _backward_of_backward(  # type: ignore
     f, begin, end, start, other, there, back, moving, speaker, row,
     unit, length, basis, slope, window, w, x, v,
@@ -521,7 +493,7 @@ def _backward_of_backward(  # type: ignore
 # The kernels proper. Numba compiles each for the usual number of features and for any other.
 
 
-@_kernel
+@kernel
 def forward(  # type: ignore
     begin, end, start, other, back, speaker, row, unit, basis, window, w, x, v, s, t
 ):
@@ -536,7 +508,7 @@ def forward(  # type: ignore
         _forward(s.shape[1], begin, end, *given)
 
 
-@_kernel
+@kernel
 def backward(  # type: ignore
     begin, end, start, other, there, back, moving, speaker, row,
     unit, length, basis, slope, window, w, x, v, ds, dt, dx, dv, dr, dw
@@ -552,7 +524,7 @@ def backward(  # type: ignore
         _backward(ds.shape[1], begin, end, *pairs, w, x, v, ds, dt, dx, dv, dr, dw)
 
 
-@_kernel
+@kernel
 def backward_of_backward(  # type: ignore
     begin, end, start, other, there, back, moving, speaker, row,
     unit, length, basis, slope, window, w, x, v,

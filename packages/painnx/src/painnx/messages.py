@@ -9,6 +9,7 @@ a kind say the same.
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +23,7 @@ from painnx.radial import radial_basis
 class EdgeMessages:
     """One message per edge, summed at its receiver."""
 
+    fused: ClassVar[bool] = False
     senders: Int[Tensor, " e"]
     receivers: Int[Tensor, " e"]
     basis: Float[Tensor, "e r"]

@@ -109,7 +109,8 @@ class PaiNN(nn.Module):
                 (some,) = torch.nonzero(only, as_tuple=True)
                 aggregate = aggregate.only(some)
                 receivers = some if receivers is None else receivers[some]
-            scalars, vectors = update(*message(scalars, vectors, aggregate, receivers))
+            scalars, vectors = message(scalars, vectors, aggregate, receivers)
+            scalars, vectors = update(scalars, vectors, fused=aggregate.fused)
         return scalars, vectors
 
     def _kinds(
