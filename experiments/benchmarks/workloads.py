@@ -118,12 +118,11 @@ def save(trained: Training, path: Path) -> Path:
 
 @dataclass(frozen=True)
 class Cell:
-    """A template, repeated in the plane; `structures` and `steps` as shares of p(3x3)'s."""
+    """A template, repeated in the plane; `steps` as a share of p(3x3)'s."""
 
     slab: str
     repeats: int
     composition: str
-    structures: float
     steps: float
 
     def write(self, path: Path) -> Path:
@@ -133,10 +132,10 @@ class Cell:
 
 
 CELLS = {
-    "p3x3": Cell("p3x3", 1, "Ag6O3", 1, 1),
-    "p4x4": Cell("p4x4", 1, "Ag12O6", 1 / 4, 1 / 2),
-    "p3x3_2x2": Cell("p3x3", 2, "Ag24O12", 1 / 8, 1 / 10),
-    "p4x4_2x2": Cell("p4x4", 2, "Ag48O24", 1 / 16, 1 / 10),
+    "p3x3": Cell("p3x3", 1, "Ag6O3", 1),
+    "p4x4": Cell("p4x4", 1, "Ag12O6", 1 / 2),
+    "p3x3_2x2": Cell("p3x3", 2, "Ag24O12", 1 / 10),
+    "p4x4_2x2": Cell("p4x4", 2, "Ag48O24", 1 / 10),
 }
 
 
@@ -170,7 +169,7 @@ class Sampling:
         device: torch.device,
     ) -> "Sampling":  # fmt: skip
         wanted = CELLS[cell]
-        most = config.structures or (32 if device.type == "cpu" else 256)
+        n = config.structures or (32 if device.type == "cpu" else 256)
         settings = cli.load("sample", ["guide=paper" if guided else "guide=none"])
         settings.score = str(models["score"])
         settings.device, settings.threads, settings.seed = str(device), config.threads, config.seed
@@ -180,8 +179,8 @@ class Sampling:
         if guided:
             settings.forcefield = str(models["forcefield"])
             settings.guide.eta_dt = 0.0
-        n, steps = round(most * wanted.structures), round(config.steps * wanted.steps)
-        return cls(Generator.of(settings), slab, max(1, n), max(1, steps))
+        steps = max(1, round(config.steps * wanted.steps))
+        return cls(Generator.of(settings), slab, n, steps)
 
     def work(self, steps: int) -> float:
         config = self.generator.config.copy()
