@@ -80,7 +80,8 @@ def radial(vectors, edges, cutoff, n_radial, unit, length, basis, slope, window)
     """The radial basis of `painnx.radial` for these edges, and its slopes by length.
 
     window (e, 2): the first Gaussian that counts and the one after the last. Others are under an
-    eighth of the rounding error and not written, except the constant at the end.
+    eighth of the rounding error and not written, except the constant at the end, or are zero, to
+    fill the window up to whole fours with that constant.
     """
     h = cutoff / (n_radial - 1)
     tiny = np.finfo(basis.dtype).eps / 8
@@ -115,6 +116,13 @@ def radial(vectors, edges, cutoff, n_radial, unit, length, basis, slope, window)
             basis[e, last] = c * gaussian
             slope[e, last] = gaussian * (dc + c * (last - t) / h)
             last += 1
+        while (last - first + 1) % 4 > 0 and last - first < n_radial:
+            if last < n_radial:
+                basis[e, last], slope[e, last] = 0, 0
+                last += 1
+            else:
+                first -= 1
+                basis[e, first], slope[e, first] = 0, 0
         basis[e, n_radial], slope[e, n_radial] = c, dc
         window[e, 0], window[e, 1] = first, last
 
@@ -162,6 +170,12 @@ def _dot(f, x, y):  # type: ignore
 
 
 @inner
+def _set4(f, out, a0, a1, a2, a3, x0, x1, x2, x3):  # type: ignore
+    for c in range(f):
+        out[c] = a0 * x0[c] + a1 * x1[c] + a2 * x2[c] + a3 * x3[c]
+
+
+@inner
 def _add4(f, out, a0, a1, a2, a3, x0, x1, x2, x3):  # type: ignore
     for c in range(f):
         out[c] += a0 * x0[c] + a1 * x1[c] + a2 * x2[c] + a3 * x3[c]
@@ -170,9 +184,13 @@ def _add4(f, out, a0, a1, a2, a3, x0, x1, x2, x3):  # type: ignore
 @inner
 def _gates(f, out, b, window, w):  # type: ignore
     """out = sum over r of b_r w_r"""
-    last = len(b) - 1
-    _set(3 * f, out, b[last], w[last])
-    r = window[0]
+    last, r = len(b) - 1, window[0]
+    if r + 3 <= window[1]:
+        a0, a1, a2, a3 = b[last], b[r], b[r + 1], b[r + 2]
+        _set4(3 * f, out, a0, a1, a2, a3, w[last], w[r], w[r + 1], w[r + 2])
+        r += 3
+    else:
+        _set(3 * f, out, b[last], w[last])
     while r + 4 <= window[1]:
         _add4(3 * f, out, b[r], b[r + 1], b[r + 2], b[r + 3], w[r], w[r + 1], w[r + 2], w[r + 3])
         r += 4
@@ -182,10 +200,24 @@ def _gates(f, out, b, window, w):  # type: ignore
 
 
 @inner
+def _set_both(f, out, a, other, b, x):  # type: ignore
+    for c in range(f):
+        out[c] = a * x[c]
+        other[c] = b * x[c]
+
+
+@inner
 def _add_to_both(f, out, a, other, b, x):  # type: ignore
     for c in range(f):
         out[c] += a * x[c]
         other[c] += b * x[c]
+
+
+@inner
+def _set2_both(f, out, a0, a1, other, b0, b1, x0, x1):  # type: ignore
+    for c in range(f):
+        out[c] = a0 * x0[c] + a1 * x1[c]
+        other[c] = b0 * x0[c] + b1 * x1[c]
 
 
 @inner
@@ -198,10 +230,12 @@ def _add2_to_both(f, out, a0, a1, other, b0, b1, x0, x1):  # type: ignore
 @inner
 def _gates_and_slopes(f, g, m, b, slope, window, w):  # type: ignore
     """g = b w and m = slope w, which reads w once."""
-    last = len(b) - 1
-    _set(3 * f, g, b[last], w[last])
-    _set(3 * f, m, slope[last], w[last])
-    r = window[0]
+    last, r = len(b) - 1, window[0]
+    if r < window[1]:
+        _set2_both(3 * f, g, b[last], b[r], m, slope[last], slope[r], w[last], w[r])
+        r += 1
+    else:
+        _set_both(3 * f, g, b[last], m, slope[last], w[last])
     while r + 2 <= window[1]:
         _add2_to_both(3 * f, g, b[r], b[r + 1], m, slope[r], slope[r + 1], w[r], w[r + 1])
         r += 2
@@ -278,33 +312,27 @@ def _forward(  # type: ignore
 
 
 @inner
-def _to_contexts(f, dx, ds, dt, g, v, u0, u1, u2):  # type: ignore
-    """The gradient of x."""
+def _gradients(f, ds, dt, x, v, g, m, u0, u1, u2, dx, dv, q):  # type: ignore
+    """Of x and v, which are added to, and of g; returns q . m and the gradient of u."""
+    along = a0 = a1 = a2 = ds.dtype.type(0)  # a plain 0 would make it a sum in float64
     for c in range(f):
         t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
-        dx[c] += ds[c] * g[c]
-        dx[f + c] += (t0 * u0 + t1 * u1 + t2 * u2) * g[f + c]
-        dx[2 * f + c] += (t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]) * g[2 * f + c]
-
-
-@inner
-def _to_vectors(f, dv, dt, x, g):  # type: ignore
-    """The gradient of v."""
-    for c in range(f):
-        a = x[2 * f + c] * g[2 * f + c]
-        dv[c] += a * dt[c]
-        dv[f + c] += a * dt[f + c]
-        dv[2 * f + c] += a * dt[2 * f + c]
-
-
-@inner
-def _to_gates(f, q, ds, dt, x, v, u0, u1, u2):  # type: ignore
-    """The gradient of g."""
-    for c in range(f):
-        t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
-        q[c] = ds[c] * x[c]
-        q[f + c] = (t0 * u0 + t1 * u1 + t2 * u2) * x[f + c]
-        q[2 * f + c] = (t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]) * x[2 * f + c]
+        x0, x1, x2, g0, g1, g2 = x[c], x[f + c], x[2 * f + c], g[c], g[f + c], g[2 * f + c]
+        h = t0 * u0 + t1 * u1 + t2 * u2
+        k = t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]
+        dx[c] += ds[c] * g0
+        dx[f + c] += h * g1
+        dx[2 * f + c] += k * g2
+        a, b = x1 * g1, x2 * g2
+        dv[c] += b * t0
+        dv[f + c] += b * t1
+        dv[2 * f + c] += b * t2
+        q[c], q[f + c], q[2 * f + c] = ds[c] * x0, h * x1, k * x2
+        along += ds[c] * x0 * m[c] + h * x1 * m[f + c] + k * x2 * m[2 * f + c]
+        a0 += a * t0
+        a1 += a * t1
+        a2 += a * t2
+    return along, a0, a1, a2
 
 
 @inner
@@ -324,8 +352,9 @@ def _backward(  # type: ignore
     f, begin, end, start, other, there, back, moving, speaker, row,
     unit, length, basis, slope, window, w, x, v, ds, dt, dx, dv, dr, dw
 ):  # fmt: skip
-    g, m, q = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
+    g, m, q = np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
     sum_q, none = np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
+    spare = np.zeros((2, 3 * f), ds.dtype)  # for what is not wanted
     one = ds.dtype.type(1)
     for a in range(begin, end):
         for k in range(start[a], start[a + 1]):
@@ -346,16 +375,13 @@ def _backward(  # type: ignore
             ):
                 if hears < 0:
                     continue
-                vj = v[says] if len(v) > 0 else none
-                if len(dx) > 0:
-                    _to_contexts(f, dx[says], ds[hears], dt[hears], g, vj, u0, u1, u2)
-                if len(dv) > 0:
-                    _to_vectors(f, dv[says], dt[hears], x[says], g)
-                if geometry or len(dw) > 0:
-                    _to_gates(f, q, ds[hears], dt[hears], x[says], vj, u0, u1, u2)
+                along, a0, a1, a2 = _gradients(
+                    f, ds[hears], dt[hears], x[says], v[says] if len(v) > 0 else none, g, m,
+                    u0, u1, u2,
+                    dx[says] if len(dx) > 0 else spare[0], dv[says] if len(dv) > 0 else spare[1], q,
+                )  # fmt: skip
                 if geometry:
-                    a0, a1, a2 = _to_direction(f, dt[hears], x[says], g)
-                    along = _dot(3 * f, q, m) - (a0 * u0 + a1 * u1 + a2 * u2) / d
+                    along -= (a0 * u0 + a1 * u1 + a2 * u2) / d
                     dr[e, 0] = u0 * along + a0 / d
                     dr[e, 1] = u1 * along + a1 / d
                     dr[e, 2] = u2 * along + a2 / d
@@ -370,50 +396,31 @@ def _backward(  # type: ignore
 
 
 @inner
-def _hear_change(f, s, t, x, y, g, p, v, z, u0, u1, u2, o0, o1, o2):  # type: ignore
-    for c in range(f):
-        s[c] += y[c] * g[c] + x[c] * p[c]
-        a, aa = y[f + c] * g[f + c] + x[f + c] * p[f + c], x[f + c] * g[f + c]
-        b = y[2 * f + c] * g[2 * f + c] + x[2 * f + c] * p[2 * f + c]
-        bb = x[2 * f + c] * g[2 * f + c]
-        t[c] += a * u0 + aa * o0 + b * v[c] + bb * z[c]
-        t[f + c] += a * u1 + aa * o1 + b * v[f + c] + bb * z[f + c]
-        t[2 * f + c] += a * u2 + aa * o2 + b * v[2 * f + c] + bb * z[2 * f + c]
-
-
-@inner
-def _to_vectors_change(f, dv, dt, x, y, g, p):  # type: ignore
-    for c in range(f):
-        b = y[2 * f + c] * g[2 * f + c] + x[2 * f + c] * p[2 * f + c]
-        dv[c] += b * dt[c]
-        dv[f + c] += b * dt[f + c]
-        dv[2 * f + c] += b * dt[2 * f + c]
-
-
-@inner
-def _to_contexts_change(f, dx, ds, dt, g, p, v, z, u0, u1, u2, o0, o1, o2):  # type: ignore
+def _changes(  # type: ignore
+    f, ds, dt, x, y, v, z, g, p, u0, u1, u2, o0, o1, o2, s, t, dx, dv, q, qq
+):
+    """Of s and t and of the gradients of x and v, added to; q is the gradient of p, qq that of g."""
     for c in range(f):
         t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
+        x0, x1, x2, y0, y1, y2 = x[c], x[f + c], x[2 * f + c], y[c], y[f + c], y[2 * f + c]
+        v0, v1, v2, z0, z1, z2 = v[c], v[f + c], v[2 * f + c], z[c], z[f + c], z[2 * f + c]
+        g0, g1, g2, p0, p1, p2 = g[c], g[f + c], g[2 * f + c], p[c], p[f + c], p[2 * f + c]
         h, hh = t0 * u0 + t1 * u1 + t2 * u2, t0 * o0 + t1 * o1 + t2 * o2
-        k = t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]
-        kk = t0 * z[c] + t1 * z[f + c] + t2 * z[2 * f + c]
-        dx[c] += ds[c] * p[c]
-        dx[f + c] += h * p[f + c] + hh * g[f + c]
-        dx[2 * f + c] += k * p[2 * f + c] + kk * g[2 * f + c]
-
-
-@inner
-def _to_gates_change(f, a, q, ds, dt, x, y, v, z, u0, u1, u2, o0, o1, o2):  # type: ignore
-    """a is the gradient of g, and q that of p."""
-    for c in range(f):
-        t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
-        h, hh = t0 * u0 + t1 * u1 + t2 * u2, t0 * o0 + t1 * o1 + t2 * o2
-        k = t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]
-        kk = t0 * z[c] + t1 * z[f + c] + t2 * z[2 * f + c]
-        q[c], a[c] = ds[c] * x[c], ds[c] * y[c]
-        q[f + c], a[f + c] = h * x[f + c], h * y[f + c] + hh * x[f + c]
-        q[2 * f + c] = k * x[2 * f + c]
-        a[2 * f + c] = k * y[2 * f + c] + kk * x[2 * f + c]
+        k, kk = t0 * v0 + t1 * v1 + t2 * v2, t0 * z0 + t1 * z1 + t2 * z2
+        a, aa = y1 * g1 + x1 * p1, x1 * g1
+        b, bb = y2 * g2 + x2 * p2, x2 * g2
+        s[c] += y0 * g0 + x0 * p0
+        t[c] += a * u0 + aa * o0 + b * v0 + bb * z0
+        t[f + c] += a * u1 + aa * o1 + b * v1 + bb * z1
+        t[2 * f + c] += a * u2 + aa * o2 + b * v2 + bb * z2
+        dx[c] += ds[c] * p0
+        dx[f + c] += h * p1 + hh * g1
+        dx[2 * f + c] += k * p2 + kk * g2
+        dv[c] += b * t0
+        dv[f + c] += b * t1
+        dv[2 * f + c] += b * t2
+        q[c], q[f + c], q[2 * f + c] = ds[c] * x0, h * x1, k * x2
+        qq[c], qq[f + c], qq[2 * f + c] = ds[c] * y0, h * y1 + hh * x1, k * y2 + kk * x2
 
 
 @inner
@@ -427,6 +434,7 @@ def _backward_of_backward(  # type: ignore
     gw, mw, mm = np.zeros(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
     q, qq, none = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
     sum_qq, sum_q = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
+    spare = np.zeros((2, 3 * f), ds.dtype)  # for what is not wanted
     zero, one = ds.dtype.type(0), ds.dtype.type(1)
     for a in range(begin, end):
         for k in range(start[a], start[a + 1]):
@@ -459,15 +467,11 @@ def _backward_of_backward(  # type: ignore
                     rate = u0 * r0 + u1 * r1 + u2 * r2
                     o0, o1, o2 = (r0 - u0 * rate) / d, (r1 - u1 * rate) / d, (r2 - u2 * rate) / d
                 _set_sum(3 * f, p, rate, m, gw)
-                _hear_change(
-                    f, to_s[hears], to_t[hears], xj, y, g, p, vj, z, u0, u1, u2, o0, o1, o2
-                )
-                if len(to_x) > 0:
-                    _to_contexts_change(f, to_x[says], s, t, g, p, vj, z, u0, u1, u2, o0, o1, o2)
-                if len(to_v) > 0:
-                    _to_vectors_change(f, to_v[says], t, xj, y, g, p)
-                if len(to_w) > 0 or geometry:
-                    _to_gates_change(f, qq, q, s, t, xj, y, vj, z, u0, u1, u2, o0, o1, o2)
+                _changes(
+                    f, s, t, xj, y, vj, z, g, p, u0, u1, u2, o0, o1, o2, to_s[hears], to_t[hears],
+                    to_x[says] if len(to_x) > 0 else spare[0],
+                    to_v[says] if len(to_v) > 0 else spare[1], q, qq,
+                )  # fmt: skip
                 if geometry:
                     of_rate = _dot(3 * f, q, m)
                     of_d = _dot(3 * f, qq, m) + rate * _dot(3 * f, q, mm) + _dot(3 * f, q, mw)
