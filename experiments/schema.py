@@ -194,7 +194,7 @@ class Train(Run):
     sde: Diffusion
     train: Optimisation
     cutoff: Positive
-    neighbours: Literal["torch", "cluster"]
+    neighbours: Literal["auto", "torch", "cluster"]
     device: str
     threads: Count | None
 
@@ -222,7 +222,7 @@ class Sample(Run):
     sampler: Sampler
     guide: Guide | None
     allow_other_window: bool
-    neighbours: Literal["torch", "cluster"]
+    neighbours: Literal["auto", "torch", "cluster"]
     device: str
     threads: Count | None
 

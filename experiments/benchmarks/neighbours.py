@@ -22,7 +22,7 @@ def listers(graph: Graph, threads: int) -> Iterator[tuple[str, Lister | None]]:
         ).senders)
         # fmt: on
 
-    yield "ours", batched("torch")
+    yield "ours", batched("auto")
     yield "torch-cluster", batched("cluster") if find_spec("torch_cluster") else None
     if find_spec("matscipy"):
         from matscipy.neighbours import neighbour_list as matscipy

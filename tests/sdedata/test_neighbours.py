@@ -21,10 +21,10 @@ cluster = pytest.param(
         find_spec("torch_cluster") is None, reason="torch-cluster is not installed: make cluster"
     ),
 )
-backends = pytest.mark.parametrize("backend", ["torch", cluster])
+backends = pytest.mark.parametrize("backend", ["auto", "torch", cluster])
 
 
-def edges(frames, cutoff, backend="torch", heard_by=None):
+def edges(frames, cutoff, backend="auto", heard_by=None):
     """Our list for a batch of ASE structures: (senders, receivers, offsets) and its inputs."""
     counts = [len(atoms) for atoms in frames]
     positions = torch.tensor(np.concatenate([atoms.positions for atoms in frames]))

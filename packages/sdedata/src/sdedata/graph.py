@@ -40,8 +40,8 @@ class Graph:
     cutoff: float
     energy: Float[Tensor, " b"] | None = None
     forces: Float[Tensor, "n 3"] | None = None
-    backend: str = "torch"
-    """Neighbour list: "torch" or "cluster" (see `sdedata.neighbours`)."""
+    backend: str = "auto"
+    """Neighbour list: "auto", "torch" or "cluster" (see `sdedata.neighbours`)."""
 
     @property
     def n_structures(self) -> int:
@@ -121,7 +121,7 @@ class Graph:
         atoms: Atoms,
         cutoff: float,
         window: tuple[float, float] | None = None,
-        backend: str = "torch",
+        backend: str = "auto",
         dtype: torch.dtype = torch.float32,
     ) -> "Graph":
         """One structure; atoms under FixAtoms are frozen, labels are taken along where present.

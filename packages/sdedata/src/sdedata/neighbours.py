@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-BACKENDS = ("torch", "cluster")
+BACKENDS = ("auto", "torch", "cluster")
+COMPILED = (torch.float32, torch.float64)
 CANDIDATES = 2**20
 """Pairs times images looked at in one go: few enough to stay in a processor's cache."""
 SLACK = 1e-4
@@ -36,15 +37,16 @@ def neighbour_list(
     pbc: Bool[Tensor, "b 3"],
     batch: Int[Tensor, " n"],
     cutoff: float,
-    backend: str = "torch",
+    backend: str = "auto",
     heard_by: Bool[Tensor, " n"] | None = None,
 ) -> Edges:
     """All pairs of images closer than `cutoff` (Å), without an atom's pair with itself.
 
     Atoms of one structure must be contiguous; they need not be wrapped into the cell. `backend` is
-    "torch" (all pairs, exact, no compiler needed) or "cluster" (torch-cluster's `radius` on
-    explicit images). `heard_by`: only edges to these receivers (None: to all). Raises ValueError
-    for another backend, and for a cell without volume where it is periodic.
+    "torch" (all pairs, on any device), "cluster" (torch-cluster's `radius` on explicit images) or
+    "auto": on a CPU compiled loops, which are the quickest, and else "torch". All give the same
+    edges. `heard_by`: only edges to these receivers (None: to all). Raises ValueError for another
+    backend, and for a cell without volume where it is periodic.
     """
     if backend not in BACKENDS:
         raise ValueError(f"neighbour backend must be one of {BACKENDS}, not {backend!r}")
@@ -52,8 +54,10 @@ def neighbour_list(
     cell = _complete(cell, pbc)
     inverse = _inverse(cell)
     heights = 1.0 / inverse.norm(dim=1)  # (b, 3): distance between opposite faces
-    search = _all_pairs if backend == "torch" else _cluster
+    search = _cluster if backend == "cluster" else _all_pairs
     hears = torch.ones_like(batch, dtype=torch.bool) if heard_by is None else heard_by
+    if backend == "auto" and _compiles(positions):
+        return _compiled(positions, cell, pbc, batch, cutoff, inverse, heights, hears)
     senders, receivers, offsets = search(
         positions, cell, pbc, batch, cutoff, inverse, heights, hears
     )
@@ -70,6 +74,13 @@ def edge_vectors(
 ) -> Float[Tensor, "e 3"]:
     """R[sender] + offset @ cell - R[receiver] in Å: from the receiver to the sender's image."""
     senders, receivers, offsets = edges
+    if _compiles(positions) and not (positions.requires_grad or cell.requires_grad):
+        from sdedata import kernels
+
+        out = positions.new_empty(len(senders), 3)
+        given = positions, cell, batch, senders, receivers, offsets, out
+        kernels.vectors(*(x.numpy() for x in given))
+        return out
     a, b, c = cell[batch[receivers]].unbind(1)
     x, y, z = offsets.split(1, dim=1)
     return positions[senders] - positions[receivers] + (x * a + y * b + z * c)
@@ -97,6 +108,35 @@ def _inverse(cell: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
         structure = int(flat.nonzero()[0])
         raise ValueError(f"the cell vectors of structure {structure} of the batch span no volume")
     return torch.linalg.inv(cell)
+
+
+def _compiles(positions: Tensor) -> bool:
+    return positions.device.type == "cpu" and positions.dtype in COMPILED
+
+
+def _compiled(
+    positions: Tensor,
+    cell: Tensor,
+    pbc: Tensor,
+    batch: Tensor,
+    cutoff: float,
+    inverse: Tensor,
+    heights: Tensor,
+    hears: Tensor,
+) -> Edges:
+    from sdedata import kernels  # Numba takes half a second to import
+
+    first = torch.searchsorted(batch, torch.arange(len(cell) + 1))
+    given = positions, cell.detach(), inverse.detach(), heights.detach(), pbc, first, hears
+    arrays = [x.contiguous().numpy() for x in given]
+    room = 64 * int(hears.sum())
+    while True:
+        senders, receivers = batch.new_empty(2, room)
+        edges = Edges(senders, receivers, positions.new_empty(room, 3))
+        found = kernels.edges(*arrays, cutoff, *(x.numpy() for x in edges))
+        if found <= room:
+            return Edges(*(x[:found] for x in edges))
+        room = found
 
 
 def _image_range(pbc: Tensor, heights: Tensor, cutoff: float, spread: float) -> list[int]:

@@ -168,7 +168,7 @@ class StructureSet:
         self,
         cutoff: float,
         window: tuple[float, float],
-        backend: str = "torch",
+        backend: str = "auto",
         dtype: torch.dtype = torch.float32,
     ) -> list[Graph]:
         """One graph per structure; `window` in Å above each structure's highest fixed atom."""

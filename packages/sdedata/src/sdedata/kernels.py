@@ -1,0 +1,100 @@
+"""Neighbour search on a CPU, compiled by Numba; `sdedata.neighbours` says what is searched."""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+SLACK = 1e-4
+"""Of a fraction of the cell, for rounding: lattice offsets are tried a little too far."""
+
+
+def _kernel(function: Callable[..., Any]) -> Any:
+    function = inspect.unwrap(function)  # tests wrap it in a check of its types
+    try:
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # Numba may write nowhere: compile anew in each process
+        return njit(nogil=True, error_model="numpy")(function)
+
+
+@_kernel
+def edges(  # type: ignore
+    positions, cell, inverse, heights, pbc, first, hears, cutoff, senders, receivers, offsets
+):
+    """Write the edges closer than the cutoff to atoms that hear; returns how many there are.
+
+    first (b + 1): where each structure's atoms begin. Edges beyond the arrays' length are counted
+    and not written.
+    """
+    kind, found, room = positions.dtype.type, 0, len(senders)
+    square = kind(cutoff * cutoff)
+    low, high = np.empty(3, np.int64), np.empty(3, np.int64)
+    fractions = np.empty((len(positions), 3))
+    for b in range(len(first) - 1):
+        a = cell[b]
+        begin, end = first[b], first[b + 1]
+        for i in range(begin, end):
+            for k in range(3):
+                fractions[i, k] = (
+                    positions[i, 0] * inverse[b, 0, k]
+                    + positions[i, 1] * inverse[b, 1, k]
+                    + positions[i, 2] * inverse[b, 2, k]
+                )
+        for i in range(begin, end):
+            if not hears[i] or not np.isfinite(fractions[i]).all():
+                continue
+            for j in range(begin, end):
+                empty = False
+                for k in range(3):
+                    # images are apart by at least their distance in units of the cell's height
+                    apart = fractions[j, k] - fractions[i, k]
+                    if not math.isfinite(apart):
+                        empty = True
+                        break
+                    reach = cutoff / heights[b, k] + SLACK * (1 + abs(apart))
+                    if pbc[b, k]:
+                        low[k], high[k] = math.ceil(-reach - apart), math.floor(reach - apart)
+                        empty = low[k] > high[k]
+                    else:
+                        low[k] = high[k] = 0
+                        empty = abs(apart) > reach
+                    if empty:
+                        break
+                if empty:
+                    continue
+                # as `edge_vectors` has it, to the last bit
+                dx = positions[j, 0] - positions[i, 0]
+                dy = positions[j, 1] - positions[i, 1]
+                dz = positions[j, 2] - positions[i, 2]
+                for p in range(low[0], high[0] + 1):
+                    for q in range(low[1], high[1] + 1):
+                        for r in range(low[2], high[2] + 1):
+                            if i == j and p == 0 and q == 0 and r == 0:
+                                continue
+                            l, m, n = kind(p), kind(q), kind(r)
+                            x = dx + (l * a[0, 0] + m * a[1, 0] + n * a[2, 0])
+                            y = dy + (l * a[0, 1] + m * a[1, 1] + n * a[2, 1])
+                            z = dz + (l * a[0, 2] + m * a[1, 2] + n * a[2, 2])
+                            if x * x + y * y + z * z < square:
+                                if found < room:
+                                    senders[found], receivers[found] = j, i
+                                    offsets[found, 0] = l
+                                    offsets[found, 1] = m
+                                    offsets[found, 2] = n
+                                found += 1
+    return found
+
+
+@_kernel
+def vectors(positions, cell, batch, senders, receivers, offsets, out):  # type: ignore
+    """`sdedata.neighbours.edge_vectors`."""
+    for e in range(len(senders)):
+        i, j = receivers[e], senders[e]
+        a, n = cell[batch[i]], offsets[e]
+        for k in range(3):
+            out[e, k] = (positions[j, k] - positions[i, k]) + (
+                n[0] * a[0, k] + n[1] * a[1, k] + n[2] * a[2, k]
+            )
