@@ -1,10 +1,11 @@
 """What PaiNN's update block does between its layers, in one pass over the atoms, for CPUs.
 
-The same numbers as `painnx.blocks.Update` by torch alone, whose products of vectors are each written
+The same numbers as `painnx.blocks.Update` by torch alone, where each product of vectors is written
 to memory and read again. Differentiable twice in all arguments.
 
-Notation, for an atom and every feature: s its scalar, m = (v u) its mixed vectors, n = |v|, p = v . u;
-c (3 f) the context. Gradients are ds, dm, ...; `at_` marks what these change along in second ones.
+Notation, for an atom and every feature: s its scalar, m = (v u) its mixed vectors, n = |v|,
+p = v . u, and c (3 f) the context. Gradients are ds, dm, ...; second ones are of what these change
+by along directions `at_`, and go `to_` each argument.
 """
 
 import math

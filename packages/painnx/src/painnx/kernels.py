@@ -1,4 +1,4 @@
-"""PaiNN's message sums in one pass over the neighbours, with derivatives, compiled by Numba for CPUs.
+"""PaiNN's message sums in one pass over the edges, with derivatives, compiled by Numba for CPUs.
 
 A pair's filter, its two messages and their derivatives live in a core's cache and are gone with the
 pair; nothing with features for every edge is written. `painnx.fused` makes of this something that
@@ -64,11 +64,11 @@ def pairs(  # type: ignore
             other[found], there[found], back[found] = b, e, -1
             moving[found] = mobile[a] or mobile[b]
             x, y, z = vectors[e]
-            for l in range(first[b] if b >= a else first[b + 1], first[b + 1]):
-                if sender[l] == a and free[l]:
-                    r = vectors[order[l]]
+            for o in range(first[b] if b >= a else first[b + 1], first[b + 1]):
+                if sender[o] == a and free[o]:
+                    r = vectors[order[o]]
                     if r[0] == -x and r[1] == -y and r[2] == -z:
-                        free[l], back[found] = False, order[l]
+                        free[o], back[found] = False, order[o]
                         break
             found += 1
         start[a + 1] = found
@@ -399,7 +399,7 @@ def _backward(  # type: ignore
 def _changes(  # type: ignore
     f, ds, dt, x, y, v, z, g, p, u0, u1, u2, o0, o1, o2, s, t, dx, dv, q, qq
 ):
-    """Of s and t and of the gradients of x and v, added to; q is the gradient of p, qq that of g."""
+    """Of s, t and the gradients of x and v, added to; q is the gradient of p, qq that of g."""
     for c in range(f):
         t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
         x0, x1, x2, y0, y1, y2 = x[c], x[f + c], x[2 * f + c], y[c], y[f + c], y[2 * f + c]

@@ -74,16 +74,16 @@ def edges(  # type: ignore
                         for r in range(low[2], high[2] + 1):
                             if i == j and p == 0 and q == 0 and r == 0:
                                 continue
-                            l, m, n = kind(p), kind(q), kind(r)
-                            x = dx + (l * a[0, 0] + m * a[1, 0] + n * a[2, 0])
-                            y = dy + (l * a[0, 1] + m * a[1, 1] + n * a[2, 1])
-                            z = dz + (l * a[0, 2] + m * a[1, 2] + n * a[2, 2])
+                            f, g, h = kind(p), kind(q), kind(r)
+                            x = dx + (f * a[0, 0] + g * a[1, 0] + h * a[2, 0])
+                            y = dy + (f * a[0, 1] + g * a[1, 1] + h * a[2, 1])
+                            z = dz + (f * a[0, 2] + g * a[1, 2] + h * a[2, 2])
                             if x * x + y * y + z * z < square:
                                 if found < room:
                                     senders[found], receivers[found] = j, i
-                                    offsets[found, 0] = l
-                                    offsets[found, 1] = m
-                                    offsets[found, 2] = n
+                                    offsets[found, 0] = f
+                                    offsets[found, 1] = g
+                                    offsets[found, 2] = h
                                 found += 1
     return found
 
