@@ -162,14 +162,6 @@ def _set_sum(f, out, a, x, y):  # type: ignore
 
 
 @inner
-def _dot(f, x, y):  # type: ignore
-    out = x.dtype.type(0)
-    for c in range(f):
-        out += x[c] * y[c]
-    return out
-
-
-@inner
 def _set4(f, out, a0, a1, a2, a3, x0, x1, x2, x3):  # type: ignore
     for c in range(f):
         out[c] = a0 * x0[c] + a1 * x1[c] + a2 * x2[c] + a3 * x3[c]
@@ -313,7 +305,7 @@ def _forward(  # type: ignore
 
 @inner
 def _gradients(f, ds, dt, x, v, g, m, u0, u1, u2, dx, dv, q):  # type: ignore
-    """Of x and v, which are added to, and of g; returns q . m and the gradient of u."""
+    """Of x, v and g, added to; returns the gradients of u and, by g's slope m, of d."""
     along = a0 = a1 = a2 = ds.dtype.type(0)  # a plain 0 would make it a sum in float64
     for c in range(f):
         t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
@@ -327,12 +319,15 @@ def _gradients(f, ds, dt, x, v, g, m, u0, u1, u2, dx, dv, q):  # type: ignore
         dv[c] += b * t0
         dv[f + c] += b * t1
         dv[2 * f + c] += b * t2
-        q[c], q[f + c], q[2 * f + c] = ds[c] * x0, h * x1, k * x2
-        along += ds[c] * x0 * m[c] + h * x1 * m[f + c] + k * x2 * m[2 * f + c]
+        q0, q1, q2 = ds[c] * x0, h * x1, k * x2
+        q[c] += q0
+        q[f + c] += q1
+        q[2 * f + c] += q2
+        along += q0 * m[c] + q1 * m[f + c] + q2 * m[2 * f + c]
         a0 += a * t0
         a1 += a * t1
         a2 += a * t2
-    return along, a0, a1, a2
+    return a0, a1, a2, along
 
 
 @inner
@@ -352,10 +347,9 @@ def _backward(  # type: ignore
     f, begin, end, start, other, there, back, moving, speaker, row,
     unit, length, basis, slope, window, w, x, v, ds, dt, dx, dv, dr, dw
 ):  # fmt: skip
-    g, m, q = np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
-    sum_q, none = np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
+    g, m = np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
+    q, none = np.zeros(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
     spare = np.zeros((2, 3 * f), ds.dtype)  # for what is not wanted
-    one = ds.dtype.type(1)
     for a in range(begin, end):
         for k in range(start[a], start[a + 1]):
             b, u, d = other[k], unit[k], length[k]
@@ -367,15 +361,14 @@ def _backward(  # type: ignore
                 _gates_and_slopes(f, g, m, basis[k], slope[k], window[k], w)
             else:
                 _gates(f, g, basis[k], window[k], w)
-            if len(dw) > 0:
-                sum_q[:] = 0
+            q[:] = 0
             for hears, says, e, u0, u1, u2 in (
                 (i, speaker[b], there[k], u[0], u[1], u[2]),
                 (j, speaker[a], back[k], -u[0], -u[1], -u[2]),
             ):
                 if hears < 0:
                     continue
-                along, a0, a1, a2 = _gradients(
+                a0, a1, a2, along = _gradients(
                     f, ds[hears], dt[hears], x[says], v[says] if len(v) > 0 else none, g, m,
                     u0, u1, u2,
                     dx[says] if len(dx) > 0 else spare[0], dv[says] if len(dv) > 0 else spare[1], q,
@@ -385,10 +378,8 @@ def _backward(  # type: ignore
                     dr[e, 0] = u0 * along + a0 / d
                     dr[e, 1] = u1 * along + a1 / d
                     dr[e, 2] = u2 * along + a2 / d
-                if len(dw) > 0:
-                    _add(3 * f, sum_q, one, q)
             if len(dw) > 0:
-                _outer(f, dw, basis[k], window[k], sum_q)
+                _outer(f, dw, basis[k], window[k], q)
 
 
 # What changes along a direction. y is that of x, z of v, p of g and o of u; as each sum above is
@@ -397,14 +388,16 @@ def _backward(  # type: ignore
 
 @inner
 def _changes(  # type: ignore
-    f, ds, dt, x, y, v, z, g, p, u0, u1, u2, o0, o1, o2, s, t, dx, dv, q, qq
+    f, ds, dt, x, y, v, z, g, m, gw, u0, u1, u2, o0, o1, o2, rate, s, t, dx, dv, q, qq
 ):
-    """Of s, t and the gradients of x and v, added to; q is the gradient of p, qq that of g."""
+    """Of s, t and the gradients of x and v; and the gradients of m (q) and of g (qq). Added to."""
     for c in range(f):
         t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
         x0, x1, x2, y0, y1, y2 = x[c], x[f + c], x[2 * f + c], y[c], y[f + c], y[2 * f + c]
         v0, v1, v2, z0, z1, z2 = v[c], v[f + c], v[2 * f + c], z[c], z[f + c], z[2 * f + c]
-        g0, g1, g2, p0, p1, p2 = g[c], g[f + c], g[2 * f + c], p[c], p[f + c], p[2 * f + c]
+        g0, g1, g2 = g[c], g[f + c], g[2 * f + c]
+        p0, p1 = rate * m[c] + gw[c], rate * m[f + c] + gw[f + c]
+        p2 = rate * m[2 * f + c] + gw[2 * f + c]
         h, hh = t0 * u0 + t1 * u1 + t2 * u2, t0 * o0 + t1 * o1 + t2 * o2
         k, kk = t0 * v0 + t1 * v1 + t2 * v2, t0 * z0 + t1 * z1 + t2 * z2
         a, aa = y1 * g1 + x1 * p1, x1 * g1
@@ -419,8 +412,31 @@ def _changes(  # type: ignore
         dv[c] += b * t0
         dv[f + c] += b * t1
         dv[2 * f + c] += b * t2
-        q[c], q[f + c], q[2 * f + c] = ds[c] * x0, h * x1, k * x2
-        qq[c], qq[f + c], qq[2 * f + c] = ds[c] * y0, h * y1 + hh * x1, k * y2 + kk * x2
+        q[c] += rate * ds[c] * x0
+        q[f + c] += rate * h * x1
+        q[2 * f + c] += rate * k * x2
+        qq[c] += ds[c] * y0
+        qq[f + c] += h * y1 + hh * x1
+        qq[2 * f + c] += k * y2 + kk * x2
+
+
+@inner
+def _along(f, ds, dt, x, y, v, z, m, mm, mw, u0, u1, u2, o0, o1, o2, rate):  # type: ignore
+    """The gradients of d, by g and m, and of its rate, by p."""
+    of_d = of_rate = ds.dtype.type(0)
+    for c in range(f):
+        t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
+        h, hh = t0 * u0 + t1 * u1 + t2 * u2, t0 * o0 + t1 * o1 + t2 * o2
+        k = t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]
+        kk = t0 * z[c] + t1 * z[f + c] + t2 * z[2 * f + c]
+        q0, q1, q2 = ds[c] * x[c], h * x[f + c], k * x[2 * f + c]
+        of_rate += q0 * m[c] + q1 * m[f + c] + q2 * m[2 * f + c]
+        of_d += q0 * (rate * mm[c] + mw[c]) + ds[c] * y[c] * m[c]
+        of_d += q1 * (rate * mm[f + c] + mw[f + c])
+        of_d += (h * y[f + c] + hh * x[f + c]) * m[f + c]
+        of_d += q2 * (rate * mm[2 * f + c] + mw[2 * f + c])
+        of_d += (k * y[2 * f + c] + kk * x[2 * f + c]) * m[2 * f + c]
+    return of_d, of_rate
 
 
 @inner
@@ -432,10 +448,9 @@ def _backward_of_backward(  # type: ignore
     g, m, p = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
     # the gates' change with w, the slope of that, and the slope of m
     gw, mw, mm = np.zeros(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
-    q, qq, none = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
-    sum_qq, sum_q = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
+    q, qq, none = np.zeros(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
     spare = np.zeros((2, 3 * f), ds.dtype)  # for what is not wanted
-    zero, one = ds.dtype.type(0), ds.dtype.type(1)
+    zero = ds.dtype.type(0)
     for a in range(begin, end):
         for k in range(start[a], start[a + 1]):
             b, u, d = other[k], unit[k], length[k]
@@ -450,9 +465,8 @@ def _backward_of_backward(  # type: ignore
                     _gates_and_slopes(f, gw, mw, basis[k], slope[k], window[k], at_w)
             elif len(at_w) > 0:
                 _gates(f, gw, basis[k], window[k], at_w)
-            if len(to_w) > 0:
-                sum_qq[:] = 0
-                sum_q[:] = 0
+            q[:] = 0
+            qq[:] = 0
             for hears, says, e, u0, u1, u2 in (
                 (i, speaker[b], there[k], u[0], u[1], u[2]),
                 (j, speaker[a], back[k], -u[0], -u[1], -u[2]),
@@ -466,15 +480,16 @@ def _backward_of_backward(  # type: ignore
                     r0, r1, r2 = at_r[e, 0], at_r[e, 1], at_r[e, 2]
                     rate = u0 * r0 + u1 * r1 + u2 * r2
                     o0, o1, o2 = (r0 - u0 * rate) / d, (r1 - u1 * rate) / d, (r2 - u2 * rate) / d
-                _set_sum(3 * f, p, rate, m, gw)
                 _changes(
-                    f, s, t, xj, y, vj, z, g, p, u0, u1, u2, o0, o1, o2, to_s[hears], to_t[hears],
-                    to_x[says] if len(to_x) > 0 else spare[0],
+                    f, s, t, xj, y, vj, z, g, m, gw, u0, u1, u2, o0, o1, o2, rate,
+                    to_s[hears], to_t[hears], to_x[says] if len(to_x) > 0 else spare[0],
                     to_v[says] if len(to_v) > 0 else spare[1], q, qq,
                 )  # fmt: skip
                 if geometry:
-                    of_rate = _dot(3 * f, q, m)
-                    of_d = _dot(3 * f, qq, m) + rate * _dot(3 * f, q, mm) + _dot(3 * f, q, mw)
+                    of_d, of_rate = _along(
+                        f, s, t, xj, y, vj, z, m, mm, mw, u0, u1, u2, o0, o1, o2, rate
+                    )
+                    _set_sum(3 * f, p, rate, m, gw)
                     ya, xp, of_o = (
                         _to_direction(f, t, y, g),
                         _to_direction(f, t, xj, p),
@@ -487,11 +502,8 @@ def _backward_of_backward(  # type: ignore
                     for h, uh, oh in ((0, u0, o0), (1, u1, o1), (2, u2, o2)):
                         side = (of_u[h] - u_u * uh) / d - rate * (of_o[h] - o_u * uh) / (d * d)
                         to_r[e, h] = uh * of_d + side + (of_rate - o_u / d) * oh
-                if len(to_w) > 0:
-                    _add(3 * f, sum_qq, one, qq)
-                    _add(3 * f, sum_q, rate, q)
             if len(to_w) > 0:
-                _outer_both(f, to_w, basis[k], sum_qq, slope[k], sum_q, window[k])
+                _outer_both(f, to_w, basis[k], qq, slope[k], q, window[k])
 
 
 # The kernels proper. Numba compiles each for the usual number of features and for any other.
