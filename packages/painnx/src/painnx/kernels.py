@@ -80,8 +80,8 @@ def radial(vectors, edges, cutoff, n_radial, unit, length, basis, slope, window)
     """The radial basis of `painnx.radial` for these edges, and its slopes by length.
 
     window (e, 2): the first Gaussian that counts and the one after the last. Others are under an
-    eighth of the rounding error and not written, except the constant at the end, or are zero, to
-    fill the window up to whole fours with that constant.
+    eighth of the rounding error and not written, except the constant at the end; one may be zero,
+    to make the number of all an even one.
     """
     h = cutoff / (n_radial - 1)
     tiny = np.finfo(basis.dtype).eps / 8
@@ -116,7 +116,7 @@ def radial(vectors, edges, cutoff, n_radial, unit, length, basis, slope, window)
             basis[e, last] = c * gaussian
             slope[e, last] = gaussian * (dc + c * (last - t) / h)
             last += 1
-        while (last - first + 1) % 4 > 0 and last - first < n_radial:
+        if (last - first) % 2 == 0 and last - first < n_radial:
             if last < n_radial:
                 basis[e, last], slope[e, last] = 0, 0
                 last += 1
@@ -174,6 +174,12 @@ def _add4(f, out, a0, a1, a2, a3, x0, x1, x2, x3):  # type: ignore
 
 
 @inner
+def _add2(f, out, a0, a1, x0, x1):  # type: ignore
+    for c in range(f):
+        out[c] += a0 * x0[c] + a1 * x1[c]
+
+
+@inner
 def _gates(f, out, b, window, w):  # type: ignore
     """out = sum over r of b_r w_r"""
     last, r = len(b) - 1, window[0]
@@ -186,9 +192,11 @@ def _gates(f, out, b, window, w):  # type: ignore
     while r + 4 <= window[1]:
         _add4(3 * f, out, b[r], b[r + 1], b[r + 2], b[r + 3], w[r], w[r + 1], w[r + 2], w[r + 3])
         r += 4
-    while r < window[1]:
+    if r + 2 <= window[1]:
+        _add2(3 * f, out, b[r], b[r + 1], w[r], w[r + 1])
+        r += 2
+    if r < window[1]:
         _add(3 * f, out, b[r], w[r])
-        r += 1
 
 
 @inner
