@@ -1,5 +1,7 @@
 """The compiled kernels: their derivatives, their threads, and what they leave out."""
 
+from inspect import unwrap
+
 import pytest
 import torch
 from ase import Atoms
@@ -99,6 +101,18 @@ def test_second_derivatives_reach_all_leaves_of_a_plain_backward() -> None:
     for definition, fused in zip(*hessians, strict=True):
         assert fused.abs().max() > 1e-3
         assert_close(fused, definition, 1e-10)
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_third_derivatives_are_refused(k) -> None:
+    g = triangle()
+    given = [g.vectors, *arguments(3)]
+    out = sum(a.sin().sum() for a in along(FusedMessages, g)(*given))
+    for _ in range(2):
+        first = torch.autograd.grad(out, given, create_graph=True)
+        out = sum(a.sin().sum() for a in first)
+    with pytest.raises(RuntimeError, match="no third derivatives"):
+        torch.autograd.grad(out, given[k])
 
 
 @pytest.mark.parametrize("kind", [EdgeMessages, FusedMessages])
@@ -277,6 +291,16 @@ def test_a_graph_that_is_none_is_refused() -> None:
         with pytest.raises(error, match=told):
             FusedMessages.of(g, N_RADIAL)
     messages, (x, v, w) = FusedMessages.of(mixed(2), N_RADIAL), arguments(len(mixed(2).numbers))
+    for bad in ((x, v[:1], w), (x, v, w[..., :1]), (x[..., :1], v, w)):
+        with pytest.raises(IndexError, match="do not fit together"):
+            unwrap(FusedMessages.__call__)(messages, *bad)  # without the tests' check of types
+    n = len(x)
+    for speakers in (torch.arange(3), torch.full((n,), -1)):
+        with pytest.raises(IndexError, match="each atom needs one speaker"):
+            unwrap(FusedMessages.said_by)(messages, speakers)
+    for k in (-1, n):
+        with pytest.raises(IndexError, match="receivers must be from 0"):
+            messages.only(torch.tensor([k]))
     with pytest.raises(IndexError, match="contexts for"):
         messages(x[:-1], v[:-1], w)
     with pytest.raises(IndexError, match="filters for 8 radial functions"):

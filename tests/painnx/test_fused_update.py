@@ -1,5 +1,7 @@
 """The update block's kernels: the same numbers and derivatives as by torch alone."""
 
+from inspect import unwrap
+
 import pytest
 import torch
 
@@ -54,6 +56,29 @@ def test_vectors_of_length_zero_have_a_slope() -> None:
     assert_close(x[:, 2:], norm(m[..., :2]), 1e-7)
     (slope,) = torch.autograd.grad(x.sum(), m)
     assert (slope == 0).all()
+
+
+def test_third_derivatives_are_refused() -> None:
+    given = variables((2, 3), (2, 3, 3))
+    block = Update(3).double()
+    out = sum(a.sin().sum() for a in block(*given, fused=True))
+    for _ in range(2):
+        first = torch.autograd.grad(out, given, create_graph=True)
+        out = sum(a.sin().sum() for a in first)
+    for x in (*given, block.mix.weight):
+        with pytest.raises(RuntimeError, match="no third derivatives"):
+            torch.autograd.grad(out, x, retain_graph=True)
+
+
+def test_tensors_that_do_not_fit_together_are_refused() -> None:
+    """Kernels would read and write beyond their arrays."""
+    with pytest.raises(ValueError, match=r"\(2, 3, 8\) must be \(5, 3, 8\)"):
+        unwrap(invariants)(*numbers((5, 4), (2, 3, 8)))  # without the tests' own check of types
+    shapes = [(5, 4), (5, 3, 4), (5, 3, 4), (5, 4), (5, 3, 4)]
+    for k in range(1, 5):
+        bad = [(2, *s[1:]) if k == i else s for i, s in enumerate(shapes)]
+        with pytest.raises(ValueError, match="must be"):
+            unwrap(update)(*numbers(*bad))
 
 
 def test_single_precision_stays_so() -> None:

@@ -1,4 +1,4 @@
-"""How Numba compiles the project's functions, and how they run on all of torch's threads."""
+"""How Numba compiles this package's functions, and how they run on all of torch's threads."""
 
 import inspect
 import os
@@ -22,6 +22,7 @@ class _NoAlias(CompilerBase):
 
 
 def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    # (Numba keeps what it compiled until the function's own file changes, whatever changes here.)
     # Sums may change their order; infinities and NaN stay what they are.
     options |= {"fastmath": {"reassoc", "contract", "nsz"}, "nogil": True, "error_model": "numpy"}
     # Tests wrap every function in a check of its types, which Numba cannot compile.
@@ -29,7 +30,7 @@ def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 inner = _jit(pipeline_class=_NoAlias, forceinline=True)
-"""A loop over features, on arrays that do not overlap; for kernels."""
+"""What kernels inline, mostly loops over features; no array overlaps one that is written."""
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -57,9 +58,9 @@ def run(
     *tensors: Tensor,
     each: Sequence[Tensor] = (),
 ) -> None:
-    """function(begin, end, arrays) for all parts at once; each: tensors of which each has its own.
+    """function(begin, end, arrays) for all parts at once, which may not write to the same place.
 
-    No two parts may write to the same place.
+    each: tensors with one entry for each part.
     """
     given = arrays(*tensors)
 
@@ -70,6 +71,18 @@ def run(
         list(map(do, range(len(parts))))
     else:
         list(_pool(len(parts)).map(do, range(len(parts))))
+
+
+class Last(torch.autograd.Function):
+    """compute(*tensors), of which there are no further derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, compute: Callable[..., tuple[Any, ...]], *tensors: Tensor | None) -> Any:
+        return compute(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise RuntimeError('the kernels have no third derivatives: use messages="edges"')
 
 
 @cache

@@ -5,16 +5,16 @@ Differentiable twice in all of its arguments, in float32 and float64, on all of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from painnx import kernels
-from painnx.compiled import arrays, run
+from painnx.compiled import Last, arrays, run
 from painnx.protocols import Graph
 
 PRECISIONS = (torch.float32, torch.float64)
@@ -83,7 +83,7 @@ class FusedMessages:
         index = graph.senders.new_empty(3, e)
         start, moving = index.new_zeros(n + 1), mobile.new_empty(e)
         given = graph.senders, graph.receivers, vectors, mobile, batch
-        found = kernels.pairs(*arrays(*given, start, *index, moving))
+        found = kernels.find_pairs(*arrays(*given, start, *index, moving))
         other, there, back = index[:, :found]
         g = Geometry(
             start, other, there, back, moving[:found],
@@ -101,11 +101,15 @@ class FusedMessages:
 
     def said_by(self, speakers: Int[Tensor, " n"]) -> "FusedMessages":
         """The same, with another speaker for each atom (of its own structure alone)."""
+        if len(speakers) != len(self.structure) or bool((speakers < 0).any()):
+            raise IndexError("each atom needs one speaker, a number from 0 on")
         last = int(speakers.max()) if len(speakers) else -1
         return replace(self, speaker=speakers, speakers=last + 1)
 
     def only(self, receivers: Int[Tensor, " m"]) -> "FusedMessages":
         """The same, heard by some atoms alone, which are numbered anew in this order."""
+        if bool(((receivers < 0) | (receivers >= self.hearers)).any()):
+            raise IndexError(f"receivers must be from 0 to {self.hearers - 1}")
         number = receivers.new_full((self.hearers + 1,), -1)  # and -1 for row -1
         number[receivers] = torch.arange(len(receivers), device=number.device)
         return replace(self, row=number[self.row], hearers=len(receivers))
@@ -123,6 +127,11 @@ class FusedMessages:
                 f"{n} contexts for {self.speakers} speakers, {len(filters)} filters for {radial} "
                 "radial functions"
             )
+        shape = n, 3, filters.shape[-1]
+        own = contexts if vectors is None else vectors
+        if not (contexts.shape == own.shape == shape and filters.shape[1] == 3):
+            found = [tuple(a.shape) for a in (contexts, own, filters)]
+            raise IndexError(f"contexts, vectors and filters of shapes {found} do not fit together")
         if vectors is None:
             vectors = contexts.new_empty(0, 3, contexts.shape[2])
         w, x, v = (a.flatten(1).contiguous() for a in (filters, contexts, vectors))
@@ -200,28 +209,35 @@ class _Gradients(torch.autograd.Function):
         return tuple(a if need else None for a, need in zip(found, needs, strict=True))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *at: Tensor | None) -> tuple[Tensor | None, ...]:
-        r, w, x, v, ds, dt = ctx.saved_tensors
-        needs, messages = _awaited(ctx), ctx.messages
-        at_r, at_w, at_x, at_v = (
-            like.new_empty(0, *like.shape[1:]) if a is None else a.contiguous()
-            for a, like in zip(at, (r, w, x, v), strict=True)
-        )
-        at_x = torch.zeros_like(x) if at[2] is None else at_x
-        to_s, to_t = torch.zeros_like(ds), torch.zeros_like(dt)
-        g, parts = messages.geometry, messages.parts()
-        curvature = g.curvature() if needs[0] else g.slope[:0]
-        to_r, to_w, to_x, to_v = _zeros((r, w, x, v), needs, len(parts))
-        run(
-            kernels.backward_of_backward,
-            parts,
-            *(*messages.pairs, w, x, v, ds, dt),
-            *(curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v),
-            each=[to_w],
-        )
-        found = to_r, to_w.sum(0), to_x, to_v, to_s, to_t
-        return *(a if need else None for a, need in zip(found, needs, strict=True)), None, None
+        compute = partial(_second, ctx.messages, _awaited(ctx))
+        return *Last.apply(compute, *ctx.saved_tensors, *at), None, None
+
+
+def _second(
+    messages: FusedMessages, needs: Sequence[bool], *given: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """Gradients of those of `_Gradients` along their own, by its arguments."""
+    r, w, x, v, ds, dt = (a for a in given[:6] if a is not None)
+    at = given[6:]
+    at_r, at_w, at_x, at_v = (
+        like.new_empty(0, *like.shape[1:]) if a is None else a.contiguous()
+        for a, like in zip(at, (r, w, x, v), strict=True)
+    )
+    at_x = torch.zeros_like(x) if at[2] is None else at_x
+    to_s, to_t = torch.zeros_like(ds), torch.zeros_like(dt)
+    g, parts = messages.geometry, messages.parts()
+    curvature = g.curvature() if needs[0] else g.slope[:0]
+    to_r, to_w, to_x, to_v = _zeros((r, w, x, v), needs, len(parts))
+    run(
+        kernels.backward_of_backward,
+        parts,
+        *(*messages.pairs, w, x, v, ds, dt),
+        *(curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v),
+        each=[to_w],
+    )
+    found = to_r, to_w.sum(0), to_x, to_v, to_s, to_t
+    return tuple(a if need else None for a, need in zip(found, needs, strict=True))
 
 
 def _awaited(ctx: Any) -> list[bool]:

@@ -3,9 +3,10 @@
 The same numbers as `painnx.blocks.Update` by torch alone, where each product of vectors is written
 to memory and read again. Differentiable twice in all arguments.
 
-Notation, for an atom and every feature: s its scalar, m = (v u) its mixed vectors, n = |v|,
-p = v . u, and c (3 f) the context. Gradients are ds, dm, ...; second ones are of what these change
-by along directions `at_`, and go `to_` each argument.
+Notation, for an atom and every feature: s its scalar, m = (v u) its mixed vectors,
+n = sqrt(v² + EPSILON), p = v . u, and c (3 f) the context. Gradients are ds, dm, ...; second ones
+are of what these change by along directions `at_` (`of_n` and `of_p` are how n and p change), and
+go `to_` each argument.
 """
 
 import math
@@ -16,16 +17,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from painnx.blocks import EPSILON
-from painnx.compiled import even_parts, inner, kernel, run
+from painnx.compiled import Last, even_parts, inner, kernel, run
 
 
 def invariants(
     scalars: Float[Tensor, "n f"], mixed: Float[Tensor, "n 3 2*f"]
 ) -> tuple[Float[Tensor, "n 2*f"], Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
-    """What the context hears: s and |v|; v . u; and u, for `update`."""
+    """What the context hears: s and n; v . u; and u, for `update`."""
+    n, f = scalars.shape
+    _require(scalars, (n, f), mixed, (n, 3, 2 * f))
     return _Invariants.apply(scalars, mixed)
 
 
@@ -37,10 +39,19 @@ def update(
     u: Float[Tensor, "n 3 f"],
 ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
     """scalars + c_0 + c_2 (v . u), and vectors + c_1 u."""
+    n, f = scalars.shape
+    _require(vectors, (n, 3, f), context, (n, 3, f), products, (n, f), u, (n, 3, f))
     return _Update.apply(scalars, vectors, context, products, u)
 
 
-# For one of the three components of an atom's vectors: all rows of f numbers.
+def _require(*tensors_and_shapes: Any) -> None:
+    """Kernels read and write what they are told to; ValueError for a tensor of another shape."""
+    for tensor, shape in zip(tensors_and_shapes[::2], tensors_and_shapes[1::2], strict=True):
+        if tensor.shape != shape:
+            raise ValueError(f"a tensor of shape {tuple(tensor.shape)} must be {shape}")
+
+
+# Loops over features, of one of the three components where vectors are concerned.
 
 
 @inner
@@ -126,14 +137,14 @@ def _vectors_again(f, dv, c1, u, at_c1, at_u, to_v, to_c1, to_u):  # type: ignor
         to_u[c] = at_c1[c] * dv[c]
 
 
-# The kernels: for the atoms from `begin` to `end`. x (2 f) is s and n, c the context by threes.
+# The kernels: for the atoms from `begin` to `end`. x (2 f) is s and n.
 
 
 @kernel
-def _invariants(begin, end, s, m, x, p, u):  # type: ignore
+def _invariants(begin, end, epsilon, s, m, x, p, u):  # type: ignore
     f = s.shape[1]
     for i in range(begin, end):
-        x[i, :f], x[i, f:], p[i] = s[i], EPSILON, 0
+        x[i, :f], x[i, f:], p[i] = s[i], epsilon, 0
         for k in range(3):
             _invariants_of(f, m[i, k, :f], m[i, k, f:], x[i, f:], p[i], u[i, k])
         _root(f, x[i, f:])
@@ -207,6 +218,10 @@ def _update_backward_again(  # type: ignore
             )  # fmt: skip
 
 
+def _with_epsilon(begin: int, end: int, *arrays: Any) -> None:
+    _invariants(begin, end, EPSILON, *arrays)  # given, for a compiled function keeps its constants
+
+
 def _run(function: Any, given: Sequence[Tensor], *out: Tensor) -> tuple[Tensor, ...]:
     run(function, even_parts(len(given[0])), *given, *out)
     return out
@@ -217,7 +232,7 @@ class _Invariants(torch.autograd.Function):
     def forward(ctx: Any, s: Tensor, m: Tensor) -> tuple[Tensor, ...]:
         n, f = s.shape
         out = s.new_empty(n, 2 * f), s.new_empty(n, f), s.new_empty(n, 3, f)
-        x, p, u = _run(_invariants, (s, m), *out)
+        x, p, u = _run(_with_epsilon, (s, m), *out)
         ctx.save_for_backward(m, x)
         return x, p, u
 
@@ -235,12 +250,13 @@ class _InvariantsBackward(torch.autograd.Function):
         return _run(_invariants_backward, (m, x, dx, dp, du), *_like(dp, m))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *at: Tensor) -> tuple[Tensor | None, ...]:
-        m, x, dx, dp = ctx.saved_tensors
-        given = m, x, dx, dp, *_contiguous(at)
-        out = *_like(m, x, dp), m.new_empty(len(m), 3, dp.shape[1])
-        to_m, *others = _run(_invariants_backward_again, given, *out)
+        def compute(*given: Tensor) -> tuple[Tensor, ...]:
+            m, x, _, dp = given[:4]
+            out = *_like(m, x, dp), m.new_empty(len(m), 3, dp.shape[1])
+            return _run(_invariants_backward_again, given, *out)
+
+        to_m, *others = Last.apply(compute, *ctx.saved_tensors, *_contiguous(at))
         return to_m, None, *others  # x is a function of m, and counted with it
 
 
@@ -263,10 +279,11 @@ class _UpdateBackward(torch.autograd.Function):
         return _run(_update_backward, (c, p, u, ds, dv), *_like(c, p, u))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *at: Tensor) -> tuple[Tensor, ...]:
-        given = ctx.saved_tensors
-        return _run(_update_backward_again, (*given, *_contiguous(at)), *_like(*given))
+        def compute(*given: Tensor) -> tuple[Tensor, ...]:
+            return _run(_update_backward_again, given, *_like(*given[:5]))
+
+        return Last.apply(compute, *ctx.saved_tensors, *_contiguous(at))
 
 
 def _contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -10,8 +10,8 @@ u the direction and d the length of the edge, b (r) the radial basis, g = b w (3
     s_i += x_0 g_0,      t_i += u x_1 g_1 + v x_2 g_2.
 
 `ds` and `dt` are the gradients of s and t, h = dt . u and k = dt . v; q is the gradient of g, and m
-the slope of g by d. What has three parts, of x, g
-or a vector, is one row of 3 f numbers, whose parts begin at 0, f and 2 f.
+the slope of g by d. x, g and vectors have three parts: one row of 3 f
+numbers, which begin at 0, f and 2 f.
 
 Most of the work is in sums over the radial basis, like g, which depend on the length alone. Edges
 therefore come in pairs, there and back: atom a hears `other`, by the edge `there`, and is heard by
@@ -31,7 +31,7 @@ USUAL = 64
 
 
 @kernel
-def pairs(  # type: ignore
+def find_pairs(  # type: ignore
     senders, receivers, vectors, mobile, batch, start, other, there, back, moving
 ):
     """Find the edges' pairs, a's from start[a] to start[a + 1]; returns how many there are.
@@ -79,9 +79,9 @@ def pairs(  # type: ignore
 def radial(vectors, edges, cutoff, n_radial, unit, length, basis, slope, window):  # type: ignore
     """The radial basis of `painnx.radial` for these edges, and its slopes by length.
 
-    window (e, 2): the first Gaussian that counts and the one after the last. Others are under an
-    eighth of the rounding error and not written, except the constant at the end; one may be zero,
-    to make the number of all an even one.
+    window (e, 2): the first Gaussian that counts and the one after the last. Those outside are
+    under an eighth of the rounding error and not written, but for the constant at the end. One
+    inside may be zero, so that with the constant they are even in number.
     """
     h = cutoff / (n_radial - 1)
     tiny = np.finfo(basis.dtype).eps / 8

@@ -21,9 +21,9 @@ class PaiNN(nn.Module):
     """The representation: each atom's scalars (n f) and vectors (n 3 f) from its neighbourhood.
 
     elements: atomic numbers that the network knows. features: f. blocks: message and update
-    pairs. n_radial: Gaussians per filter. cutoff: Å. messages: how neighbours are summed, by
-    torch along "edges" on any device or by the "fused" kernels for CPUs; both ways give the same
-    numbers, "auto" takes the kernels where they are.
+    pairs. n_radial: Gaussians per filter. cutoff: Å. messages: how neighbours are summed and
+    atoms updated, by torch along "edges" on any device or by the "fused" kernels for CPUs; both
+    ways give the same numbers, "auto" takes the kernels where they are.
     """
 
     index: Tensor

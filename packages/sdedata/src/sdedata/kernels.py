@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-SLACK = 1e-4
-"""Of a fraction of the cell, for rounding: lattice offsets are tried a little too far."""
+MARGIN = 1e-4
+"""Cells by which lattice offsets are tried too far, for rounding."""
 
 
 def _kernel(function: Callable[..., Any]) -> Any:
@@ -27,9 +27,11 @@ def edges(  # type: ignore
     """Write the edges closer than the cutoff to atoms that hear; returns how many there are.
 
     first (b + 1): where each structure's atoms begin. Edges beyond the arrays' length are counted
-    and not written.
+    and not written. An atom so far from another that rounding hides which image is near has no
+    edge to it: half a million cells in float32.
     """
     kind, found, room = positions.dtype.type, 0, len(senders)
+    rounding = 16 * np.finfo(positions.dtype).eps
     square = kind(cutoff * cutoff)
     low, high = np.empty(3, np.int64), np.empty(3, np.int64)
     fractions = np.empty((len(positions), 3))
@@ -49,12 +51,12 @@ def edges(  # type: ignore
             for j in range(begin, end):
                 empty = False
                 for k in range(3):
-                    # images are apart by at least their distance in units of the cell's height
+                    # images are at least as far apart as their fractions, times the cell's height
                     apart = fractions[j, k] - fractions[i, k]
-                    if not math.isfinite(apart):
+                    if not abs(apart) * rounding < 1:  # or no number
                         empty = True
                         break
-                    reach = cutoff / heights[b, k] + SLACK * (1 + abs(apart))
+                    reach = cutoff / heights[b, k] + MARGIN + abs(apart) * rounding
                     if pbc[b, k]:
                         low[k], high[k] = math.ceil(-reach - apart), math.floor(reach - apart)
                         empty = low[k] > high[k]
@@ -90,9 +92,12 @@ def edges(  # type: ignore
 
 @_kernel
 def vectors(positions, cell, batch, senders, receivers, offsets, out):  # type: ignore
-    """`sdedata.neighbours.edge_vectors`."""
+    """`sdedata.neighbours.edge_vectors`; IndexError for an edge beyond the atoms."""
+    n_atoms = len(positions)
     for e in range(len(senders)):
         i, j = receivers[e], senders[e]
+        if not (0 <= i < n_atoms and 0 <= j < n_atoms and 0 <= batch[i] < len(cell)):
+            raise IndexError("an edge's atoms are not those of the structures")
         a, n = cell[batch[i]], offsets[e]
         for k in range(3):
             out[e, k] = (positions[j, k] - positions[i, k]) + (

@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 BACKENDS = ("auto", "torch", "cluster")
 COMPILED = (torch.float32, torch.float64)
 CANDIDATES = 2**20
 """Pairs times images looked at in one go: few enough to stay in a processor's cache."""
 SLACK = 1e-4
-"""Of the square of the cutoff, for rounding: searches find a little too much, the rest is exact."""
+"""Of the square of the cutoff, for rounding: by torch and torch-cluster searches find a little too
+much, the rest is exact."""
 
 
 class Edges(NamedTuple):
@@ -42,22 +44,24 @@ def neighbour_list(
 ) -> Edges:
     """All pairs of images closer than `cutoff` (Å), without an atom's pair with itself.
 
-    Atoms of one structure must be contiguous; they need not be wrapped into the cell. `backend` is
-    "torch" (all pairs, on any device), "cluster" (torch-cluster's `radius` on explicit images) or
-    "auto": on a CPU compiled loops, which are the quickest, and else "torch". All give the same
-    edges. `heard_by`: only edges to these receivers (None: to all). Raises ValueError for another
-    backend, and for a cell without volume where it is periodic.
+    Atoms come in the order of their structures; they need not be wrapped into the cell. `backend`
+    is "torch" (all pairs, on any device), "cluster" (torch-cluster's `radius` on explicit images)
+    or "auto": compiled loops over all pairs on a CPU, else "torch". All give the same edges.
+    `heard_by`: only edges to these receivers (None: to all). Raises ValueError for another
+    backend, atoms in another order, a cutoff that is no length, and for a cell without volume where
+    it is periodic.
     """
     if backend not in BACKENDS:
         raise ValueError(f"neighbour backend must be one of {BACKENDS}, not {backend!r}")
+    hears = torch.ones_like(batch, dtype=torch.bool) if heard_by is None else heard_by
+    _check(positions, cell, batch, cutoff, hears)
     positions = positions.detach()
     cell = _complete(cell, pbc)
+    if backend == "auto" and _compiles(positions, cell):
+        return _compiled(positions, cell.detach(), pbc, batch, cutoff, hears)
     inverse = _inverse(cell)
-    heights = 1.0 / inverse.norm(dim=1)  # (b, 3): distance between opposite faces
+    heights = _heights(inverse)
     search = _cluster if backend == "cluster" else _all_pairs
-    hears = torch.ones_like(batch, dtype=torch.bool) if heard_by is None else heard_by
-    if backend == "auto" and _compiles(positions):
-        return _compiled(positions, cell, pbc, batch, cutoff, inverse, heights, hears)
     senders, receivers, offsets = search(
         positions, cell, pbc, batch, cutoff, inverse, heights, hears
     )
@@ -74,7 +78,8 @@ def edge_vectors(
 ) -> Float[Tensor, "e 3"]:
     """R[sender] + offset @ cell - R[receiver] in Å: from the receiver to the sender's image."""
     senders, receivers, offsets = edges
-    if _compiles(positions) and not (positions.requires_grad or cell.requires_grad):
+    variable = positions.requires_grad or cell.requires_grad
+    if _compiles(positions, cell) and not variable:
         from sdedata import kernels
 
         out = positions.new_empty(len(senders), 3)
@@ -110,8 +115,31 @@ def _inverse(cell: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
     return torch.linalg.inv(cell)
 
 
-def _compiles(positions: Tensor) -> bool:
-    return positions.device.type == "cpu" and positions.dtype in COMPILED
+def _heights(inverse: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3"]:
+    """The distances between opposite faces."""
+    return 1.0 / inverse.norm(dim=1)
+
+
+def _check(positions: Tensor, cell: Tensor, batch: Tensor, cutoff: float, hears: Tensor) -> None:
+    if not len(positions) == len(batch) == len(hears):
+        raise ValueError(
+            f"{len(positions)} positions, {len(batch)} entries of `batch` and {len(hears)} of "
+            "`heard_by`: give one for each atom"
+        )
+    ordered = len(batch) == 0 or (
+        bool((batch[1:] >= batch[:-1]).all()) and 0 <= int(batch[0]) <= int(batch[-1]) < len(cell)
+    )
+    if not ordered:
+        raise ValueError(f"atoms must come in the order of their structures, 0 to {len(cell) - 1}")
+    if not 0 < cutoff < float("inf"):
+        raise ValueError(f"the cutoff must be a length in Å, not {cutoff}")
+
+
+def _compiles(positions: Tensor, cell: Tensor) -> bool:
+    """Are there compiled loops for these, which know nothing of forward-mode derivatives?"""
+    plain = positions.device.type == "cpu" and positions.dtype in COMPILED
+    dual = any(unpack_dual(x).tangent is not None for x in (positions, cell))
+    return plain and cell.dtype == positions.dtype and not dual
 
 
 def _compiled(
@@ -120,14 +148,14 @@ def _compiled(
     pbc: Tensor,
     batch: Tensor,
     cutoff: float,
-    inverse: Tensor,
-    heights: Tensor,
     hears: Tensor,
 ) -> Edges:
     from sdedata import kernels  # Numba takes half a second to import
 
-    first = torch.searchsorted(batch, torch.arange(len(cell) + 1))
-    given = positions, cell.detach(), inverse.detach(), heights.detach(), pbc, first, hears
+    inverse = _inverse(cell.double())
+    structures = torch.arange(len(cell) + 1, device=batch.device)
+    first = torch.searchsorted(batch.contiguous(), structures)
+    given = positions, cell, inverse, _heights(inverse), pbc, first, hears
     arrays = [x.contiguous().numpy() for x in given]
     room = 64 * int(hears.sum())
     while True:
@@ -247,7 +275,7 @@ def _cluster(
     except ImportError as error:
         raise ValueError(
             "the neighbour backend 'cluster' needs torch-cluster: run `make cluster`, "
-            "or choose neighbours=torch"
+            "or choose neighbours=auto"
         ) from error
     # torch-cluster knows no periodicity: wrap, then lay out every image that can be in reach.
     fractional = torch.einsum("ni,nij->nj", positions, inverse[batch])
