@@ -285,19 +285,22 @@ def _cluster(
     shifts = torch.einsum("mk,bkj->bmj", images, cell)
     count = len(images)
     laid_out = (wrapped[:, None] + shifts[batch]).reshape(-1, 3)
-    allowed = (pbc[:, None, :] | (images == 0)).all(-1)[batch].reshape(-1)
+    finite = wrapped.isfinite().all(-1)  # one that is not would hide others from its tree
+    allowed = (pbc[:, None, :] | (images == 0)).all(-1)[batch]
+    allowed = (allowed & finite[:, None]).reshape(-1)
     owner = torch.arange(len(positions), device=batch.device).repeat_interleave(count)[allowed]
     image = torch.arange(count, device=batch.device).repeat(len(positions))[allowed]
     # The default cap of 32 neighbours would silently drop edges.
-    receivers, found = radius(
+    (atoms,) = torch.nonzero(finite, as_tuple=True)
+    found_by, found = radius(
         laid_out[allowed].contiguous(),
-        wrapped.contiguous(),
+        wrapped[atoms].contiguous(),
         cutoff * (1 + SLACK),
         batch_x=batch[owner],
-        batch_y=batch,
-        max_num_neighbors=int(torch.bincount(batch[owner]).max()),
+        batch_y=batch[atoms],
+        max_num_neighbors=int(torch.bincount(batch[owner], minlength=1).max()),
     )
-    senders, offsets = owner[found], images[image[found]]
+    receivers, senders, offsets = atoms[found_by], owner[found], images[image[found]]
     offsets = offsets + wrap[senders] - wrap[receivers]
     others = hears[receivers] & ((senders != receivers) | (offsets != 0).any(-1))
     (others,) = torch.nonzero(others, as_tuple=True)
