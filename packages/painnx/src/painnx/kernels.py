@@ -10,8 +10,8 @@ u the direction and d the length of the edge, b (r) the radial basis, g = b w (3
     s_i += x_0 g_0,      t_i += u x_1 g_1 + v x_2 g_2.
 
 `ds` and `dt` are the gradients of s and t, h = dt . u and k = dt . v; q is the gradient of g, and m
-the slope of g by d. x, g and vectors have three parts: one row of 3 f
-numbers, which begin at 0, f and 2 f.
+the slope of g by d. x, g and vectors have three parts: one row of 3 f numbers, which begin at 0, f
+and 2 f.
 
 Most of the work is in sums over the radial basis, like g, which depend on the length alone. Edges
 therefore come in pairs, there and back: atom a hears `other`, by the edge `there`, and is heard by
@@ -288,21 +288,25 @@ def _hear_all(f, s, t, x, g, v, u0, u1, u2):  # type: ignore
 
 
 @inner
+def _sides(a, k, other, back, speaker, row, unit):  # type: ignore
+    """Who hears whom by this pair of a's, and in which direction: there, and back; -1 is nobody."""
+    b, u0, u1, u2 = other[k], unit[k, 0], unit[k, 1], unit[k, 2]
+    hears = row[b] if back[k] >= 0 else -1
+    return (row[a], speaker[b], u0, u1, u2), (hears, speaker[a], -u0, -u1, -u2)
+
+
+@inner
 def _forward(  # type: ignore
     f, begin, end, start, other, back, speaker, row, unit, basis, window, w, x, v, s, t
 ):
     g, none = np.empty(3 * f, s.dtype), len(v) == 0
     for a in range(begin, end):
         for k in range(start[a], start[a + 1]):
-            b, u = other[k], unit[k]
-            i, j = row[a], row[b] if back[k] >= 0 else -1
-            if i < 0 and j < 0:
+            sides = _sides(a, k, other, back, speaker, row, unit)
+            if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
             _gates(f, g, basis[k], window[k], w)
-            for hears, says, u0, u1, u2 in (
-                (i, speaker[b], u[0], u[1], u[2]),
-                (j, speaker[a], -u[0], -u[1], -u[2]),
-            ):
+            for hears, says, u0, u1, u2 in sides:
                 if hears < 0:
                     continue
                 if none:
@@ -360,9 +364,8 @@ def _backward(  # type: ignore
     spare = np.zeros((2, 3 * f), ds.dtype)  # for what is not wanted
     for a in range(begin, end):
         for k in range(start[a], start[a + 1]):
-            b, u, d = other[k], unit[k], length[k]
-            i, j = row[a], row[b] if back[k] >= 0 else -1
-            if i < 0 and j < 0:
+            d, sides = length[k], _sides(a, k, other, back, speaker, row, unit)
+            if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
             geometry = len(dr) > 0 and moving[k]
             if geometry:
@@ -370,10 +373,7 @@ def _backward(  # type: ignore
             else:
                 _gates(f, g, basis[k], window[k], w)
             q[:] = 0
-            for hears, says, e, u0, u1, u2 in (
-                (i, speaker[b], there[k], u[0], u[1], u[2]),
-                (j, speaker[a], back[k], -u[0], -u[1], -u[2]),
-            ):
+            for e, (hears, says, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
                 if hears < 0:
                     continue
                 a0, a1, a2, along = _gradients(
@@ -461,9 +461,8 @@ def _backward_of_backward(  # type: ignore
     zero = ds.dtype.type(0)
     for a in range(begin, end):
         for k in range(start[a], start[a + 1]):
-            b, u, d = other[k], unit[k], length[k]
-            i, j = row[a], row[b] if back[k] >= 0 else -1
-            if i < 0 and j < 0:
+            d, sides = length[k], _sides(a, k, other, back, speaker, row, unit)
+            if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
             _gates_and_slopes(f, g, m, basis[k], slope[k], window[k], w)
             geometry = len(to_r) > 0 and moving[k]
@@ -475,10 +474,7 @@ def _backward_of_backward(  # type: ignore
                 _gates(f, gw, basis[k], window[k], at_w)
             q[:] = 0
             qq[:] = 0
-            for hears, says, e, u0, u1, u2 in (
-                (i, speaker[b], there[k], u[0], u[1], u[2]),
-                (j, speaker[a], back[k], -u[0], -u[1], -u[2]),
-            ):
+            for e, (hears, says, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
                 if hears < 0:
                     continue
                 xj, y, s, t = x[says], at_x[says], ds[hears], dt[hears]
