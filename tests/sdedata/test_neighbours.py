@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.autograd import forward_ad
 
 from sdedata import neighbour_list
-from sdedata.neighbours import Edges, edge_vectors
+from sdedata.neighbours import Edges, Search, edge_vectors
 from sdedata.template import Template
 
 cluster = pytest.param(
@@ -267,9 +267,10 @@ def test_bad_input_is_named():
         given = torch.rand(2, 3), torch.eye(3).expand(2, 3, 3), torch.ones(2, 3, dtype=torch.bool)
         with pytest.raises(ValueError, match="in the order of their structures, 0 to 1"):
             neighbour_list(*given, torch.tensor(batch), 3.0)
+    ones = torch.ones(1)
     with pytest.raises(ValueError, match="1 of `heard_by`: give one for each atom"):
         # without the tests' own check of types
-        unwrap(neighbour_list)(*given, torch.arange(2), 3.0, heard_by=torch.ones(1) > 0)
+        unwrap(Search.of.__func__)(Search, *given[1:], torch.arange(2), 3.0, "auto", ones > 0)
     for cutoff in (np.nan, np.inf, 0.0):
         with pytest.raises(ValueError, match="the cutoff must be a length"):
             edges([atoms], cutoff)

@@ -24,6 +24,10 @@ class Slab:
     def n_structures(self) -> int:
         return len(self.cell)
 
+    @property
+    def movers(self) -> Tensor:
+        return torch.nonzero(self.mobile)[:, 0]
+
     def at(self, positions: Tensor) -> "Slab":
         return replace(self, positions=positions)
 

@@ -83,7 +83,7 @@ def test_tabulated_information_is_the_mean_square_of_the_score(kernel, cell, sig
     score = torch.cat([sigma * kernel.score(*part) for part in parts])
     weight = torch.cat([log_density(*part) for part in parts]).softmax(0)
     expected = torch.einsum("g,gi,gj->ij", weight, score, score)
-    log_table = kernel.log_information(cell.unsqueeze(0), torch.tensor([sigma]).double())[0]
+    log_table = kernel.log_information(cell.unsqueeze(0))(torch.tensor([sigma]).double())[0]
     ratio = (
         torch.linalg.matrix_exp(-log_table / 2) @ expected @ torch.linalg.matrix_exp(-log_table / 2)
     )
@@ -104,11 +104,11 @@ def test_information_turns_with_the_cell(kernel, cell):
         [[math.cos(0.7), math.sin(0.7)], [math.sin(0.7), -math.cos(0.7)]], dtype=torch.float64
     )
     sigma = torch.tensor([1.1], dtype=torch.float64)
-    plain = kernel.log_information(cell[None], sigma)[0]
-    turned = kernel.log_information((cell @ turn)[None], sigma)[0]
+    plain = kernel.log_information(cell[None])(sigma)[0]
+    turned = kernel.log_information((cell @ turn)[None])(sigma)[0]
     torch.testing.assert_close(turned, turn.mT @ plain @ turn, rtol=1e-8, atol=1e-8)
 
 
 def test_a_wide_kernel_has_no_score_and_the_unit_stops_at_its_floor(cell):
-    log_table = Wrapped().log_information(cell[None], torch.tensor([50.0]).double())[0]
+    log_table = Wrapped().log_information(cell[None])(torch.tensor([50.0]).double())[0]
     torch.testing.assert_close(log_table, math.log(1e-6) * torch.eye(2).double())

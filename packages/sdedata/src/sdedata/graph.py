@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sdedata.frames import frozen_mask, labels
-from sdedata.neighbours import Edges, edge_vectors, neighbour_list
+from sdedata.neighbours import Edges, Search, edge_vectors, neighbour_list
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +53,26 @@ class Graph:
         return torch.bincount(self.batch, minlength=self.n_structures)
 
     @cached_property
+    def movers(self) -> Int[Tensor, " m"]:
+        """Indices of the mobile atoms."""
+        return torch.nonzero(self.mobile, as_tuple=True)[0]
+
+    @cached_property
+    def _frozen(self) -> Int[Tensor, " k"]:
+        return torch.nonzero(~self.mobile, as_tuple=True)[0]
+
+    @cached_property
+    def _search(self) -> Search:
+        """For the neighbours of mobile atoms."""
+        return Search.of(
+            self.cell, self.pbc, self.batch, self.cutoff, self.backend, heard_by=self.mobile
+        )
+
+    @cached_property
     def edges(self) -> Edges:
         """Those between frozen atoms first, then those to mobile atoms, then those from them."""
-        to_mobile = neighbour_list(
-            self.positions, self.cell, self.pbc, self.batch, self.cutoff, self.backend, self.mobile
-        )
-        back = ~self.mobile[to_mobile.senders]
+        to_mobile = self._search(self.positions)
+        (back,) = torch.nonzero(~self.mobile[to_mobile.senders], as_tuple=True)
         receivers, senders, offsets = (x[back] for x in to_mobile)
         from_mobile = Edges(senders, receivers, -offsets)
         parts = zip(self._substrate, to_mobile, from_mobile, strict=True)
@@ -66,8 +80,8 @@ class Graph:
 
     @cached_property
     def _substrate(self) -> Edges:
-        """The edges between frozen atoms, which `at` hands on."""
-        (atoms,) = torch.nonzero(~self.mobile, as_tuple=True)
+        """The edges between frozen atoms."""
+        atoms = self._frozen
         senders, receivers, offsets = neighbour_list(
             self.positions[atoms], self.cell, self.pbc, self.batch[atoms], self.cutoff, self.backend
         )
@@ -99,9 +113,10 @@ class Graph:
     def at(self, positions: Float[Tensor, "n 3"]) -> "Graph":
         """The same structures elsewhere: new edges, and no labels (they were of the old places)."""
         moved = replace(self, positions=positions, energy=None, forces=None)
-        frozen = ~self.mobile
-        if torch.equal(positions[frozen], self.positions[frozen]):
-            moved.__dict__["_substrate"] = self._substrate
+        keep = ["movers", "_frozen", "_search"]
+        if torch.equal(positions[self._frozen], self.positions[self._frozen]):
+            keep.append("_substrate")
+        moved.__dict__.update({name: getattr(self, name) for name in keep})
         return moved
 
     def to(

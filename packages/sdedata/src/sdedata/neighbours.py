@@ -6,6 +6,8 @@ directions are present, and edges come sorted by receiver, so that a network may
 segments.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -15,8 +17,8 @@ from torch.autograd.forward_ad import unpack_dual
 
 BACKENDS = ("auto", "torch", "cluster")
 COMPILED = (torch.float32, torch.float64)
-CANDIDATES = 2**20
-"""Pairs times images looked at in one go: few enough to stay in a processor's cache."""
+CANDIDATES = {"cpu": 2**20, "else": 2**25}
+"""Pairs times images looked at in one go: few enough for a processor's cache; for a GPU many."""
 SLACK = 1e-4
 """Of the square of the cutoff, for rounding: by torch and torch-cluster searches find a little too
 much, the rest is exact."""
@@ -51,23 +53,225 @@ def neighbour_list(
     backend, atoms in another order, a cutoff that is no length, and for a cell without volume where
     it is periodic.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"neighbour backend must be one of {BACKENDS}, not {backend!r}")
-    hears = torch.ones_like(batch, dtype=torch.bool) if heard_by is None else heard_by
-    _check(positions, cell, batch, cutoff, hears)
-    positions = positions.detach()
-    cell = _complete(cell, pbc)
-    if backend == "auto" and _compiles(positions, cell):
-        return _compiled(positions, cell.detach(), pbc, batch, cutoff, hears)
-    inverse = _inverse(cell)
-    heights = _heights(inverse)
-    search = _cluster if backend == "cluster" else _all_pairs
-    senders, receivers, offsets = search(
-        positions, cell, pbc, batch, cutoff, inverse, heights, hears
-    )
-    vectors = edge_vectors(positions, cell, batch, Edges(senders, receivers, offsets))
-    (keep,) = torch.nonzero(vectors.square().sum(-1) < cutoff**2, as_tuple=True)
-    return Edges(senders[keep], receivers[keep], offsets[keep])
+    return Search.of(cell, pbc, batch, cutoff, backend, heard_by)(positions)
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """`neighbour_list` as a function of the positions alone: all else is looked at once.
+
+    Worth it where atoms move: on a GPU the host waits for each thing that it must look at.
+    """
+
+    cell: Float[Tensor, "b 3 3"]
+    pbc: Bool[Tensor, "b 3"]
+    batch: Int[Tensor, " n"]
+    cutoff: float
+    backend: str
+    hears: Bool[Tensor, " n"]
+
+    @classmethod
+    def of(
+        cls,
+        cell: Float[Tensor, "b 3 3"],
+        pbc: Bool[Tensor, "b 3"],
+        batch: Int[Tensor, " n"],
+        cutoff: float,
+        backend: str = "auto",
+        heard_by: Bool[Tensor, " n"] | None = None,
+    ) -> "Search":
+        """Arguments and errors of `neighbour_list`."""
+        if backend not in BACKENDS:
+            raise ValueError(f"neighbour backend must be one of {BACKENDS}, not {backend!r}")
+        hears = torch.ones_like(batch, dtype=torch.bool) if heard_by is None else heard_by
+        _check(len(cell), batch, cutoff, hears)
+        return cls(_complete(cell.detach(), pbc), pbc, batch, cutoff, backend, hears)
+
+    def __call__(self, positions: Float[Tensor, "n 3"]) -> Edges:
+        """The edges with atoms at these places; ValueError unless there is one for each atom."""
+        if len(positions) != len(self.batch):
+            raise ValueError(f"{len(positions)} positions for {len(self.batch)} atoms")
+        if self.backend == "auto" and _compiles(positions, self.cell):
+            return self._compiled(positions.detach())
+        positions = positions.detach()
+        search = self._cluster if self.backend == "cluster" else self._all_pairs
+        edges = search(positions)
+        vectors = edge_vectors(positions, self.cell, self.batch, edges)
+        (keep,) = torch.nonzero(vectors.square().sum(-1) < self.cutoff**2, as_tuple=True)
+        return Edges(*(x[keep] for x in edges))
+
+    @cached_property
+    def inverse(self) -> Float[Tensor, "b 3 3"]:
+        return _inverse(self.cell)
+
+    @cached_property
+    def heights(self) -> Float[Tensor, "b 3"]:
+        return _heights(self.inverse)
+
+    def _images(self, spread: float) -> Float[Tensor, "k 3"]:
+        """Those in reach when fractional differences lie within ±spread, the middle one zero."""
+        needed = torch.floor(self.cutoff / self.heights + spread + 1e-6) * self.pbc
+        axes = [
+            torch.arange(-r, r + 1, device=self.cell.device, dtype=self.cell.dtype)
+            for r in needed.max(dim=0).values.tolist()
+        ]
+        return torch.cartesian_prod(*axes).reshape(-1, 3)
+
+    # By compiled loops
+
+    @cached_property
+    def _arrays(self) -> list[Any]:
+        inverse = _inverse(self.cell.double())
+        structures = torch.arange(len(self.cell) + 1, device=self.batch.device)
+        first = torch.searchsorted(self.batch.contiguous(), structures)
+        given = self.cell, inverse, _heights(inverse), self.pbc, first, self.hears
+        return [x.contiguous().numpy() for x in given]
+
+    @cached_property
+    def _room(self) -> list[int]:
+        """How many edges to expect: as many as were found last, and some."""
+        return [64 * int(self.hears.sum())]
+
+    def _compiled(self, positions: Tensor) -> Edges:
+        from sdedata import kernels  # Numba takes half a second to import
+
+        given = positions.contiguous().numpy(), *self._arrays
+        while True:
+            (room,) = self._room
+            senders, receivers = self.batch.new_empty(2, room)
+            edges = Edges(senders, receivers, positions.new_empty(room, 3))
+            found = kernels.edges(*given, self.cutoff, *(x.numpy() for x in edges))
+            if found <= room:
+                return Edges(*(x[:found] for x in edges))
+            self._room[0] = found + found // 8
+
+    # Over all pairs, by torch
+
+    @cached_property
+    def _pairs(self) -> list["_Pairs"]:
+        images, b = self._images(0.5), len(self.cell)
+        there = _side_by_side(self.batch, torch.ones_like(self.hears), b)
+        here = _side_by_side(self.batch, self.hears, b)
+        at_once = CANDIDATES["cpu" if self.cell.device.type == "cpu" else "else"]
+        step = max(1, at_once // max(1, there.shape[1] * here.shape[1] * len(images)))
+        parts = (slice(k, k + step) for k in range(0, b, step))
+        return [
+            _Pairs.of(there[s], here[s], self.cell[s], self.pbc[s], self.inverse[s], images)
+            for s in parts
+        ]
+
+    def _all_pairs(self, positions: Tensor) -> Edges:
+        # a place without an atom is nowhere, near nothing
+        places = torch.cat([positions, positions.new_full((1, 3), torch.nan)]).T
+        square = self.cutoff**2 * (1 + SLACK)
+        found = [pairs.within(places, square) for pairs in self._pairs]
+        return Edges(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    # By torch-cluster
+
+    def _cluster(self, positions: Tensor) -> Edges:
+        try:
+            from torch_cluster import radius
+        except ImportError as error:
+            raise ValueError(
+                "the neighbour backend 'cluster' needs torch-cluster: run `make cluster`, "
+                "or choose neighbours=auto"
+            ) from error
+        # torch-cluster knows no periodicity: wrap, then lay out every image that can be in reach.
+        cell, pbc, batch = self.cell, self.pbc, self.batch
+        fractional = torch.einsum("ni,nij->nj", positions, self.inverse[batch])
+        wrap = -torch.floor(fractional) * pbc[batch]
+        wrapped = positions + torch.einsum("nk,nkj->nj", wrap, cell[batch])
+        images = self._images(1.0)
+        shifts = torch.einsum("mk,bkj->bmj", images, cell)
+        count = len(images)
+        laid_out = (wrapped[:, None] + shifts[batch]).reshape(-1, 3)
+        finite = wrapped.isfinite().all(-1)  # one that is not would hide others from its tree
+        allowed = (pbc[:, None, :] | (images == 0)).all(-1)[batch]
+        allowed = (allowed & finite[:, None]).reshape(-1)
+        atoms = torch.arange(len(positions), device=batch.device)
+        owner = atoms.repeat_interleave(count)[allowed]
+        image = torch.arange(count, device=batch.device).repeat(len(positions))[allowed]
+        # The default cap of 32 neighbours would silently drop edges.
+        atoms = atoms[finite]
+        found_by, found = radius(
+            laid_out[allowed].contiguous(),
+            wrapped[atoms].contiguous(),
+            self.cutoff * (1 + SLACK),
+            batch_x=batch[owner],
+            batch_y=batch[atoms],
+            max_num_neighbors=int(torch.bincount(batch[owner], minlength=1).max()),
+        )
+        receivers, senders, offsets = atoms[found_by], owner[found], images[image[found]]
+        offsets = offsets + wrap[senders] - wrap[receivers]
+        others = self.hears[receivers] & ((senders != receivers) | (offsets != 0).any(-1))
+        (others,) = torch.nonzero(others, as_tuple=True)
+        order = others[torch.argsort(receivers[others], stable=True)]
+        return Edges(senders[order], receivers[order], offsets[order])
+
+
+class _Pairs(NamedTuple):
+    """All pairs of atoms of b structures, laid out so that sums run along structures."""
+
+    senders: Int[Tensor, "b m"]
+    receivers: Int[Tensor, "b h"]
+    itself: Bool[Tensor, "b h m"]
+    cell: Float[Tensor, "3 3 b"]
+    inverse: Float[Tensor, "3 3 b"]
+    periodic: Bool[Tensor, "3 b"]
+    images: Float[Tensor, "k 3"]
+    shifts: Float[Tensor, "3 b k"]
+    """Of the images; infinite for those that are none."""
+
+    @classmethod
+    def of(
+        cls,
+        senders: Int[Tensor, "b m"],
+        receivers: Int[Tensor, "b h"],
+        cell: Float[Tensor, "b 3 3"],
+        pbc: Bool[Tensor, "b 3"],
+        inverse: Float[Tensor, "b 3 3"],
+        images: Float[Tensor, "k 3"],
+    ) -> "_Pairs":
+        # Sums over products, not matrix products: these may be rounded to fewer bits.
+        cell, inverse, periodic = cell.permute(1, 2, 0), inverse.permute(1, 2, 0), pbc.T
+        shifts = (images.T[:, None, None] * cell.unsqueeze(-1)).sum(0)
+        forbidden = ((images.T[:, None] != 0) & ~periodic.unsqueeze(-1)).any(0)
+        shifts = torch.where(forbidden, torch.inf, shifts)
+        itself = receivers.unsqueeze(-1) == senders.unsqueeze(-2)
+        return cls(senders, receivers, itself, cell, inverse, periodic, images, shifts)
+
+    def within(self, places: Float[Tensor, "3 p"], limit: float) -> Edges:
+        """The images whose distance has a square below this limit.
+
+        places: of all atoms and, last, of none. With each pair folded to its nearest fractional image, only cutoff/height + 1/2 remain.
+        """
+        there, here = (
+            (places[:, atoms].unsqueeze(1) * self.inverse.unsqueeze(-1)).sum(0)
+            for atoms in (self.senders, self.receivers)
+        )
+        apart = there.unsqueeze(-2) - here.unsqueeze(-1)  # (3, b, receiver, sender)
+        fold = -torch.round(apart) * self.periodic[..., None, None]
+        folded = ((apart + fold).unsqueeze(1) * self.cell[..., None, None]).sum(0)
+        square: Any = 0.0  # (b, receiver, image, sender)
+        for axis in range(3):
+            shift = self.shifts[axis, :, None, :, None]
+            square = square + (folded[axis].unsqueeze(2) + shift).square()
+        square[:, :, len(self.images) // 2].masked_fill_(self.itself, torch.inf)
+        structure, receiver, image, sender = torch.nonzero(square < limit, as_tuple=True)
+        offsets = self.images[image] + fold[:, structure, receiver, sender].T
+        return Edges(self.senders[structure, sender], self.receivers[structure, receiver], offsets)
+
+
+def _side_by_side(batch: Int[Tensor, " n"], some: Bool[Tensor, " n"], b: int) -> Int[Tensor, "b m"]:
+    """The atoms of each structure that are `some`; places beyond the last one hold n."""
+    (atoms,) = torch.nonzero(some, as_tuple=True)
+    owner = batch[atoms]
+    counts = torch.bincount(owner, minlength=b)
+    place = torch.arange(len(atoms), device=batch.device) - (counts.cumsum(0) - counts)[owner]
+    table = atoms.new_full((b, int(counts.max())), len(batch))
+    table[owner, place] = atoms
+    return table
 
 
 def edge_vectors(
@@ -120,17 +324,17 @@ def _heights(inverse: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3"]:
     return 1.0 / inverse.norm(dim=1)
 
 
-def _check(positions: Tensor, cell: Tensor, batch: Tensor, cutoff: float, hears: Tensor) -> None:
-    if not len(positions) == len(batch) == len(hears):
+def _check(structures: int, batch: Tensor, cutoff: float, hears: Tensor) -> None:
+    if len(batch) != len(hears):
         raise ValueError(
-            f"{len(positions)} positions, {len(batch)} entries of `batch` and {len(hears)} of "
-            "`heard_by`: give one for each atom"
+            f"{len(batch)} entries of `batch` and {len(hears)} of `heard_by`: give one for each "
+            "atom"
         )
     ordered = len(batch) == 0 or (
-        bool((batch[1:] >= batch[:-1]).all()) and 0 <= int(batch[0]) <= int(batch[-1]) < len(cell)
+        bool((batch[1:] >= batch[:-1]).all()) and 0 <= int(batch[0]) <= int(batch[-1]) < structures
     )
     if not ordered:
-        raise ValueError(f"atoms must come in the order of their structures, 0 to {len(cell) - 1}")
+        raise ValueError(f"atoms must come in the order of their structures, 0 to {structures - 1}")
     if not 0 < cutoff < float("inf"):
         raise ValueError(f"the cutoff must be a length in Å, not {cutoff}")
 
@@ -140,169 +344,3 @@ def _compiles(positions: Tensor, cell: Tensor) -> bool:
     plain = positions.device.type == "cpu" and positions.dtype in COMPILED
     dual = any(unpack_dual(x).tangent is not None for x in (positions, cell))
     return plain and cell.dtype == positions.dtype and not dual
-
-
-def _compiled(
-    positions: Tensor,
-    cell: Tensor,
-    pbc: Tensor,
-    batch: Tensor,
-    cutoff: float,
-    hears: Tensor,
-) -> Edges:
-    from sdedata import kernels  # Numba takes half a second to import
-
-    inverse = _inverse(cell.double())
-    structures = torch.arange(len(cell) + 1, device=batch.device)
-    first = torch.searchsorted(batch.contiguous(), structures)
-    given = positions, cell, inverse, _heights(inverse), pbc, first, hears
-    arrays = [x.contiguous().numpy() for x in given]
-    room = 64 * int(hears.sum())
-    while True:
-        senders, receivers = batch.new_empty(2, room)
-        edges = Edges(senders, receivers, positions.new_empty(room, 3))
-        found = kernels.edges(*arrays, cutoff, *(x.numpy() for x in edges))
-        if found <= room:
-            return Edges(*(x[:found] for x in edges))
-        room = found
-
-
-def _image_range(pbc: Tensor, heights: Tensor, cutoff: float, spread: float) -> list[int]:
-    """Images needed per direction when fractional differences lie within ±spread."""
-    needed = torch.floor(cutoff / heights + spread + 1e-6) * pbc
-    return [int(m) for m in needed.max(dim=0).values.tolist()]
-
-
-def _images(ranges: list[int], like: Tensor) -> Float[Tensor, "m 3"]:
-    axes = [torch.arange(-r, r + 1, device=like.device, dtype=like.dtype) for r in ranges]
-    return torch.cartesian_prod(*axes).reshape(-1, 3)
-
-
-def _all_pairs(
-    positions: Tensor,
-    cell: Tensor,
-    pbc: Tensor,
-    batch: Tensor,
-    cutoff: float,
-    inverse: Tensor,
-    heights: Tensor,
-    hears: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    # With each pair folded to its nearest fractional image, only cutoff/height + 1/2 images remain.
-    images = _images(_image_range(pbc, heights, cutoff, 0.5), positions)
-    there = _side_by_side(positions, batch, torch.ones_like(hears), len(cell))
-    here = _side_by_side(positions, batch, hears, len(cell))
-    pairs = there.atoms.shape[1] * here.atoms.shape[1]
-    step = max(1, CANDIDATES // max(1, pairs * len(images)))
-    steps = (slice(k, k + step) for k in range(0, len(cell), step))
-    found = [
-        _within(there.of(s), here.of(s), cell[s], pbc[s], inverse[s], images, cutoff) for s in steps
-    ]
-    senders, receivers, offsets = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return senders, receivers, offsets
-
-
-class _Table(NamedTuple):
-    """Atoms of structures side by side; a place without an atom is nowhere, near nothing."""
-
-    atoms: Int[Tensor, "b m"]
-    positions: Float[Tensor, "3 b m"]
-
-    def of(self, structures: slice) -> "_Table":
-        return _Table(self.atoms[structures], self.positions[:, structures])
-
-
-def _side_by_side(positions: Tensor, batch: Tensor, some: Tensor, b: int) -> _Table:
-    """The atoms that are `some`."""
-    (atoms,) = torch.nonzero(some, as_tuple=True)
-    batch = batch[atoms]
-    counts = torch.bincount(batch, minlength=b)
-    place = torch.arange(len(atoms), device=batch.device) - (counts.cumsum(0) - counts)[batch]
-    table = atoms.new_zeros(b, int(counts.max()))
-    padded = positions.new_full((3, *table.shape), torch.nan)
-    table[batch, place] = atoms
-    padded[:, batch, place] = positions[atoms].T
-    return _Table(table, padded)
-
-
-def _within(
-    senders: _Table,
-    receivers: _Table,
-    cell: Float[Tensor, "b 3 3"],
-    pbc: Bool[Tensor, "b 3"],
-    inverse: Float[Tensor, "b 3 3"],
-    images: Float[Tensor, "k 3"],
-    cutoff: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sender, receiver and offset of all images hardly farther than the cutoff."""
-    # Sums over products, not matrix products: these may be rounded to fewer bits.
-    cell, inverse, periodic = cell.permute(1, 2, 0), inverse.permute(1, 2, 0), pbc.T
-    shifts = (images.T[:, None, None] * cell.unsqueeze(-1)).sum(0)  # (3, b, k)
-    forbidden = ((images.T[:, None] != 0) & ~periodic.unsqueeze(-1)).any(0)
-    shifts = torch.where(forbidden, torch.inf, shifts)
-
-    there, here = (
-        (table.positions.unsqueeze(1) * inverse.unsqueeze(-1)).sum(0)
-        for table in (senders, receivers)
-    )
-    apart = there.unsqueeze(-2) - here.unsqueeze(-1)  # (3, b, receiver, sender)
-    fold = -torch.round(apart) * periodic[..., None, None]
-    folded = ((apart + fold).unsqueeze(1) * cell[..., None, None]).sum(0)
-    square: Any = 0.0  # (b, receiver, image, sender)
-    for axis in range(3):
-        square = square + (folded[axis].unsqueeze(2) + shifts[axis, :, None, :, None]).square()
-    itself = receivers.atoms.unsqueeze(-1) == senders.atoms.unsqueeze(-2)
-    square[:, :, len(images) // 2].masked_fill_(itself, torch.inf)
-    structure, receiver, image, sender = torch.nonzero(
-        square < cutoff**2 * (1 + SLACK), as_tuple=True
-    )
-    offsets = images[image] + fold[:, structure, receiver, sender].T
-    return senders.atoms[structure, sender], receivers.atoms[structure, receiver], offsets
-
-
-def _cluster(
-    positions: Tensor,
-    cell: Tensor,
-    pbc: Tensor,
-    batch: Tensor,
-    cutoff: float,
-    inverse: Tensor,
-    heights: Tensor,
-    hears: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    try:
-        from torch_cluster import radius
-    except ImportError as error:
-        raise ValueError(
-            "the neighbour backend 'cluster' needs torch-cluster: run `make cluster`, "
-            "or choose neighbours=auto"
-        ) from error
-    # torch-cluster knows no periodicity: wrap, then lay out every image that can be in reach.
-    fractional = torch.einsum("ni,nij->nj", positions, inverse[batch])
-    wrap = -torch.floor(fractional) * pbc[batch]
-    wrapped = positions + torch.einsum("nk,nkj->nj", wrap, cell[batch])
-    images = _images(_image_range(pbc, heights, cutoff, 1.0), positions)
-    shifts = torch.einsum("mk,bkj->bmj", images, cell)
-    count = len(images)
-    laid_out = (wrapped[:, None] + shifts[batch]).reshape(-1, 3)
-    finite = wrapped.isfinite().all(-1)  # one that is not would hide others from its tree
-    allowed = (pbc[:, None, :] | (images == 0)).all(-1)[batch]
-    allowed = (allowed & finite[:, None]).reshape(-1)
-    owner = torch.arange(len(positions), device=batch.device).repeat_interleave(count)[allowed]
-    image = torch.arange(count, device=batch.device).repeat(len(positions))[allowed]
-    # The default cap of 32 neighbours would silently drop edges.
-    (atoms,) = torch.nonzero(finite, as_tuple=True)
-    found_by, found = radius(
-        laid_out[allowed].contiguous(),
-        wrapped[atoms].contiguous(),
-        cutoff * (1 + SLACK),
-        batch_x=batch[owner],
-        batch_y=batch[atoms],
-        max_num_neighbors=int(torch.bincount(batch[owner], minlength=1).max()),
-    )
-    receivers, senders, offsets = atoms[found_by], owner[found], images[image[found]]
-    offsets = offsets + wrap[senders] - wrap[receivers]
-    others = hears[receivers] & ((senders != receivers) | (offsets != 0).any(-1))
-    (others,) = torch.nonzero(others, as_tuple=True)
-    order = others[torch.argsort(receivers[others], stable=True)]
-    return senders[order], receivers[order], offsets[order]

@@ -42,7 +42,7 @@ def denoising_errors(
     noisy = graph.at(sde.perturb(graph, t, generators))
     to_unit = sde.scale(graph, t, power=-1)[graph.batch]
     target = rows_times(sde.conditional_score(noisy, graph.positions, t), to_unit)
-    return ((model(noisy, t.to(target)) - target) ** 2).mean(-1)[graph.mobile]
+    return ((model(noisy, t.to(target)) - target) ** 2).mean(-1)[graph.movers]
 
 
 def score_matching_loss(
@@ -56,5 +56,5 @@ def score_matching_loss(
     """The mean of `denoising_errors` over mobile atoms, times weight(t) of their structure."""
     errors = denoising_errors(model, graph, sde, t, generators)
     if weight is not None:
-        errors = errors * weight(t).to(errors)[graph.batch[graph.mobile]]
+        errors = errors * weight(t).to(errors)[graph.batch[graph.movers]]
     return errors.mean()

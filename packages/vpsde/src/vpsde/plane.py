@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vpsde.linalg import interpolate, inverse, rows_times
@@ -51,11 +51,9 @@ class Wrapped:
         mean = torch.stack([(weight * x).sum(-1), (weight * y).sum(-1)], -1)
         return -mean / sigma.unsqueeze(-1) ** 2
 
-    def log_information(
-        self, cell: Float[Tensor, "b 2 2"], sigma: Float[Tensor, " b"]
-    ) -> Float[Tensor, "b 2 2"]:
+    def log_information(self, cell: Float[Tensor, "b 2 2"]) -> "LogInformation":
         """log(σ² E[s sᵀ]) over the kernel: 0 for a narrow one, floored for a flat one."""
-        return _look_up(cell, sigma, exact=True)
+        return LogInformation.of(cell, exact=True)
 
 
 @dataclass(frozen=True)
@@ -68,11 +66,9 @@ class MinimumImage:
         """-d/σ² of the shortest image of d, 1/Å; it jumps where two images are equally near."""
         return -_nearest(d, cell) / sigma.unsqueeze(-1) ** 2
 
-    def log_information(
-        self, cell: Float[Tensor, "b 2 2"], sigma: Float[Tensor, " b"]
-    ) -> Float[Tensor, "b 2 2"]:
+    def log_information(self, cell: Float[Tensor, "b 2 2"]) -> "LogInformation":
         """log(σ² E[s sᵀ]) over the kernel: 0 for a narrow one, falling as 1/σ² for a wide one."""
-        return _look_up(cell, sigma, exact=False)
+        return LogInformation.of(cell, exact=False)
 
 
 def _images(
@@ -104,30 +100,44 @@ def _nearest(d: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"]) -> Float[Ten
     return torch.cat([x.gather(1, index), y.gather(1, index)], -1)
 
 
-# The unit of the network's output: log(σ² E[s sᵀ]), tabulated over sigma once per shape of cell.
-
-
-def _look_up(
-    cell: Float[Tensor, "b 2 2"], sigma: Float[Tensor, " b"], exact: bool
-) -> Float[Tensor, "b 2 2"]:
-    """The table of each cell at sigma, turned to the cell's orientation.
+@dataclass(frozen=True)
+class LogInformation:
+    """The unit of the network's output in each of b cells, as a function of sigma.
 
     A cell is (lower triangle)(rotation); tables know the triangle only, so that they are
     equivariant by construction and cells turned at random share one.
     """
-    gram = cell @ cell.mT
-    triangle = torch.linalg.cholesky(gram)
-    rotation = inverse(triangle) @ cell
-    shapes = [(a, b, d) for (a, _), (b, d) in triangle.cpu().double().round(decimals=6).tolist()]
-    distinct = sorted(set(shapes))
-    table, last = zip(*(_table(*shape, exact) for shape in distinct), strict=True)
-    row = torch.tensor([distinct.index(shape) for shape in shapes], device=cell.device)
-    end = torch.tensor(last).to(sigma)[row]
-    value = interpolate(torch.stack(table).to(cell), row, sigma / end * (_NODES - 1))
-    if not exact:  # past the table E[d dᵀ] is constant
-        beyond = 2 * (sigma / end).clamp_min(1).log()
-        value = value - beyond[:, None, None] * torch.eye(2).to(value)
-    return rotation.mT @ value @ rotation
+
+    tables: Float[Tensor, "u s 2 2"]
+    row: Int[Tensor, " b"]
+    """The table of each cell."""
+    end: Float[Tensor, " b"]
+    """The sigma of its last node."""
+    rotation: Float[Tensor, "b 2 2"]
+    exact: bool
+
+    @classmethod
+    def of(cls, cell: Float[Tensor, "b 2 2"], exact: bool) -> "LogInformation":
+        triangle = torch.linalg.cholesky(cell @ cell.mT)
+        rounded = triangle.cpu().double().round(decimals=6).tolist()
+        shapes = [(a, b, d) for (a, _), (b, d) in rounded]
+        distinct = sorted(set(shapes))
+        tables, last = zip(*(_table(*shape, exact) for shape in distinct), strict=True)
+        row = torch.tensor([distinct.index(shape) for shape in shapes])
+        return cls(
+            torch.stack(tables).to(cell),
+            row.to(cell.device),
+            torch.tensor(last)[row].to(cell),
+            inverse(triangle) @ cell,
+            exact,
+        )
+
+    def __call__(self, sigma: Float[Tensor, " b"]) -> Float[Tensor, "b 2 2"]:
+        value = interpolate(self.tables, self.row, sigma / self.end * (_NODES - 1))
+        if not self.exact:  # past the table E[d dᵀ] is constant
+            beyond = 2 * (sigma / self.end).clamp_min(1).log()
+            value = value - beyond[:, None, None] * torch.eye(2).to(value)
+        return self.rotation.mT @ value @ self.rotation
 
 
 @lru_cache(maxsize=4096)

@@ -30,21 +30,32 @@ def draw(
     Frozen atoms draw nothing: the thickness of the slab does not shift the stream. Raises
     ValueError if the number of generators is not that of the structures.
     """
-    owners = graph.batch[graph.mobile]
+    return draws(graph, generators)(distribution)
+
+
+def draws(
+    graph: Graph, generators: Generators
+) -> Callable[[Callable[..., Tensor]], Float[Tensor, "m 3"]]:
+    """`draw` as a function of the distribution, wherever the graph's atoms are."""
     if isinstance(generators, torch.Generator):
-        sources, counts = [generators], [len(owners)]
+        sources, counts = [generators], [len(graph.movers)]
     else:
+        owners = graph.batch[graph.movers]
         sources = list(generators)
         counts = torch.bincount(owners, minlength=graph.n_structures).tolist()
     if len(sources) != len(counts):
         raise ValueError(
             f"{len(counts)} structures need one generator or {len(counts)}, got {len(sources)}"
         )
-    numbers = [
-        distribution(count, 3, generator=source, device=source.device, dtype=torch.float64)
-        for source, count in zip(sources, counts, strict=True)
-    ]
-    return torch.cat(numbers).to(graph.positions.device)
+
+    def draw(distribution: Callable[..., Tensor]) -> Tensor:
+        numbers = [
+            distribution(count, 3, generator=source, device=source.device, dtype=torch.float64)
+            for source, count in zip(sources, counts, strict=True)
+        ]
+        return torch.cat(numbers).to(graph.positions.device)
+
+    return draw
 
 
 def _permute(x: int) -> int:

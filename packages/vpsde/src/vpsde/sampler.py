@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vpsde.linalg import rows_times
 from vpsde.protocols import Graph, Guide, ScoreModel
-from vpsde.randomness import Generators, draw
+from vpsde.randomness import Generators, draws
 from vpsde.sde import SDE
 
 Noise = Literal["euler", "ancestral"]
@@ -92,15 +93,17 @@ def sample(
     Raises ValueError for a graph that cannot be diffused (see `sde.check`).
     """
     graph = graph.at(sde.prior(graph, generators))
+    drawn, scales = draws(graph, generators), sde.scales(graph)
     finite = torch.ones(graph.n_structures, dtype=torch.bool, device=graph.positions.device)
     yield State(grid[0], graph, finite)
     for t, t_next in pairwise(grid):
         velocity = 0.0 if guide is None else guide(graph, t)
         silent = t_next == grid[-1] and not noisy_end
         std = 0.0 if silent else noise_level(sde, t, t_next, noise)
-        dw = draw(torch.randn, graph, generators)
+        dw = drawn(torch.randn)
         with torch.no_grad():
-            score = sde.score(model, graph, graph.cell.new_full((graph.n_structures,), t))
+            at = graph.cell.new_full((graph.n_structures,), t)
+            score = rows_times(model(graph, at), scales(at)[graph.batch])
             new = reverse_step(graph, score, sde, t, t_next, dw, std=std, velocity=velocity)
         finite = finite & _all_finite(graph, new)
         graph = graph.at(torch.where(finite[graph.batch, None], new, graph.positions))

@@ -3,6 +3,7 @@
 Only mobile atoms take part; frozen ones keep their positions bit by bit and have score zero.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from vpsde import plane
 from vpsde.linalg import exp_symmetric, rows_times
 from vpsde.plane import MinimumImage, Wrapped
-from vpsde.protocols import Graph, ScoreModel
+from vpsde.protocols import Graph
 from vpsde.randomness import Generators, draw
 from vpsde.schedule import LinearBeta
 from vpsde.vertical import Reflected, Truncated
@@ -35,9 +36,9 @@ class _Overlayer(NamedTuple):
 
 
 def _overlayer(graph: Graph) -> _Overlayer:
-    batch = graph.batch[graph.mobile]
+    batch = graph.batch[graph.movers]
     return _Overlayer(
-        graph.positions[graph.mobile].double(),
+        graph.positions[graph.movers].double(),
         batch,
         graph.cell[batch, :2, :2].double(),
         graph.window[batch].double(),
@@ -81,7 +82,7 @@ class SDE:
         drift = torch.zeros_like(graph.positions)
         if self.drift:
             overlayer = _overlayer(graph)
-            drift[graph.mobile] = (-0.5 * overlayer.centred()).to(drift)
+            drift[graph.movers] = (-0.5 * overlayer.centred()).to(drift)
         return drift
 
     def move(
@@ -96,11 +97,11 @@ class SDE:
         The one home of wrapping and confinement: it draws the kernel and makes a sampler's step.
         """
         at = _overlayer(graph)
-        target, sigma = mean[graph.mobile].double(), std.double()[at.batch]
+        target, sigma = mean[graph.movers].double(), std.double()[at.batch]
         xy = plane.wrap(target[:, :2] + sigma.unsqueeze(-1) * noise[:, :2], at.cell)
         z = self.vertical.sample(target[:, 2], sigma, at.window, noise[:, 2])
         positions = graph.positions.clone()
-        positions[graph.mobile] = torch.cat([xy, z.unsqueeze(-1)], -1).to(positions)
+        positions[graph.movers] = torch.cat([xy, z.unsqueeze(-1)], -1).to(positions)
         return positions
 
     def perturb(
@@ -109,7 +110,7 @@ class SDE:
         """A sample of p(x_t | x_0), x_0 the graph's positions. ValueError as in `check`."""
         check(graph)
         mean = graph.positions.clone()
-        mean[graph.mobile] = self._mean(_overlayer(graph), t).to(mean)
+        mean[graph.movers] = self._mean(_overlayer(graph), t).to(mean)
         return self.move(graph, mean, self.sigma(t.double()), draw(torch.randn, graph, generators))
 
     def conditional_score(
@@ -121,7 +122,7 @@ class SDE:
         in_plane = self.plane.score(xy - mean[:, :2], at.cell, sigma)
         vertical = self.vertical.score(z, mean[:, 2], sigma, at.window)
         score = torch.zeros_like(graph.positions)
-        score[graph.mobile] = torch.cat([in_plane, vertical.unsqueeze(-1)], -1).to(score)
+        score[graph.movers] = torch.cat([in_plane, vertical.unsqueeze(-1)], -1).to(score)
         return score
 
     def log_density(
@@ -141,20 +142,21 @@ class SDE:
         and t alone, so that it changes the weight of the loss but not its minimiser. Never under
         0.001/sigma, where the kernel is flat and the score has vanished.
         """
-        t = t.double()
-        alpha, sigma = self.alpha(t), self.sigma(t)
-        scale = torch.zeros(graph.n_structures, 3, 3, dtype=torch.float64, device=t.device)
-        in_plane = self.plane.log_information(graph.cell[:, :2, :2].double(), sigma)
-        vertical = self.vertical.log_information(alpha, sigma, graph.window.double())
-        scale[:, :2, :2] = exp_symmetric(0.5 * power * in_plane)
-        scale[:, 2, 2] = torch.exp(0.5 * power * vertical)
-        return (scale * sigma[:, None, None] ** -power).to(graph.positions)
+        return self.scales(graph)(t, power)
 
-    def score(
-        self, model: ScoreModel, graph: Graph, t: Float[Tensor, " b"]
-    ) -> Float[Tensor, "n 3"]:
-        """The model's score in 1/Å: S(t) times its output."""
-        return rows_times(model(graph, t), self.scale(graph, t)[graph.batch])
+    def scales(self, graph: Graph) -> Callable[..., Tensor]:
+        """`scale` as a function of t and power, wherever the graph's atoms are."""
+        in_plane = self.plane.log_information(graph.cell[:, :2, :2].double())
+        vertical = self.vertical.log_information(graph.window.double())
+
+        def scale(t: Tensor, power: int = 1) -> Tensor:
+            alpha, sigma = self.alpha(t.double()), self.sigma(t.double())
+            scale = sigma.new_zeros(len(sigma), 3, 3)
+            scale[:, :2, :2] = exp_symmetric(0.5 * power * in_plane(sigma))
+            scale[:, 2, 2] = torch.exp(0.5 * power * vertical(alpha, sigma))
+            return (scale * sigma[:, None, None] ** -power).to(graph.positions)
+
+        return scale
 
     def prior(self, graph: Graph, generators: Generators) -> Float[Tensor, "n 3"]:
         """Mobile atoms uniform in the cell and in the window. ValueError as in `check`."""
@@ -165,7 +167,7 @@ class SDE:
         z = low + share[:, 2] * (high - low)
         positions = graph.positions.clone()
         xy = rows_times(share[:, :2], at.cell)
-        positions[graph.mobile] = torch.cat([xy, z.unsqueeze(-1)], -1).to(positions)
+        positions[graph.movers] = torch.cat([xy, z.unsqueeze(-1)], -1).to(positions)
         return positions
 
     def _transition(
@@ -173,7 +175,7 @@ class SDE:
     ) -> tuple[_Overlayer, Tensor, Tensor]:
         """The mobile atoms, and the mean and noise level of p(x_t | x_0) for each of them."""
         at = _overlayer(graph)
-        start = at._replace(positions=positions_0[graph.mobile].double())
+        start = at._replace(positions=positions_0[graph.movers].double())
         return at, self._mean(start, t), self.sigma(t.double())[at.batch]
 
     def _mean(self, start: _Overlayer, t: Float[Tensor, " b"]) -> Float[Tensor, "m 3"]:
@@ -210,7 +212,7 @@ def check(graph: Graph, positions: bool = True) -> None:
     mobile atoms, and they must lie in the window (unless their positions are about to be drawn).
     """
     cell, window = graph.cell, graph.window
-    if not bool(graph.mobile.any()):
+    if len(graph.movers) == 0:
         raise ValueError("no atom is mobile: nothing can be diffused; free some atoms")
     if not bool(graph.pbc[:, :2].all()):
         raise ValueError("the cell must be periodic along its first two vectors; set pbc")
@@ -220,12 +222,13 @@ def check(graph: Graph, positions: bool = True) -> None:
     if not bool((window.isfinite().all(-1) & (window[:, 0] < window[:, 1])).all()):
         raise ValueError("every structure needs a window z_lo < z_hi; give one")
     if positions:
-        z, (low, high) = graph.positions[:, 2], window[graph.batch].unbind(-1)
-        outside = graph.mobile & ~((z >= low - 1e-3) & (z <= high + 1e-3))
+        owner = graph.batch[graph.movers]
+        z, (low, high) = graph.positions[graph.movers, 2], window[owner].unbind(-1)
+        outside = ~((z >= low - 1e-3) & (z <= high + 1e-3))
         if bool(outside.any()):
-            atom = int(outside.nonzero()[0])
+            k = int(outside.nonzero()[0])
             raise ValueError(
-                f"mobile atom {atom} of structure {int(graph.batch[atom])} lies at "
-                f"z = {float(z[atom]):.3f} Å, outside its window {float(low[atom]):.3f} to "
-                f"{float(high[atom]):.3f} Å; widen the window or drop the structure"
+                f"mobile atom {int(graph.movers[k])} of structure {int(owner[k])} lies at "
+                f"z = {float(z[k]):.3f} Å, outside its window {float(low[k]):.3f} to "
+                f"{float(high[k]):.3f} Å; widen the window or drop the structure"
             )

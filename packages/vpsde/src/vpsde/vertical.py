@@ -7,6 +7,7 @@ Shapes: m atoms, each with its own window (z_lo, z_hi), Å. Sums are meant to ru
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from vpsde.linalg import interpolate
 from vpsde.plane import VANISHED
 
+LogInformation = Callable[[Tensor, Tensor], Tensor]
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _NODES = 256
 
@@ -64,17 +66,13 @@ class Reflected:
         images = _mirrored(z, mean, sigma, window)
         return -(_exponents(images, sigma).softmax(-1) * images).sum(-1) / sigma**2
 
-    def log_information(
-        self,
-        alpha: Float[Tensor, " b"],
-        sigma: Float[Tensor, " b"],
-        window: Float[Tensor, "b 2"],
-    ) -> Float[Tensor, " b"]:
-        """log(σ² E[s²]), averaged over z_0 uniform in the window too; alpha is 1 here."""
+    def log_information(self, window: Float[Tensor, "b 2"]) -> "LogInformation":
+        """log(σ² E[s²]) by alpha (1 here) and sigma, averaged over z_0 in the window too."""
         table, last = _reflected_table()
-        position = sigma / (window[:, 1] - window[:, 0]) / last * (_NODES - 1)
-        row = torch.zeros_like(position, dtype=torch.long)
-        return interpolate(table.to(sigma).unsqueeze(0), row, position)
+        tables = table.to(window).unsqueeze(0)
+        row = torch.zeros(len(window), dtype=torch.long, device=window.device)
+        end = last * (window[:, 1] - window[:, 0])
+        return lambda alpha, sigma: interpolate(tables, row, sigma / end * (_NODES - 1))
 
 
 @dataclass(frozen=True)
@@ -117,24 +115,24 @@ class Truncated:
         """d log p/dz inside the window, 1/Å."""
         return -(z - mean) / sigma**2
 
-    def log_information(
-        self,
-        alpha: Float[Tensor, " b"],
-        sigma: Float[Tensor, " b"],
-        window: Float[Tensor, "b 2"],
-    ) -> Float[Tensor, " b"]:
-        """log(σ² E[s²]), averaged over z_0 uniform in the window too.
+    def log_information(self, window: Float[Tensor, "b 2"]) -> "LogInformation":
+        """log(σ² E[s²]) by alpha and sigma, averaged over z_0 uniform in the window too.
 
         For one mean, with a and b the walls in units of sigma from it and φ the normal density,
         σ² E[s²] = 1 + (a φ(a) - b φ(b)) / (Φ(b) - Φ(a)).
         """
-        z_0, weights = (x.to(sigma) for x in _gauss_legendre())
-        half_width = ((window[:, 1] - window[:, 0]) / (2 * sigma)).unsqueeze(-1)
-        a, b = (half_width * (wall - alpha.unsqueeze(-1) * z_0) for wall in (-1.0, 1.0))
-        inside = _normal_cdf(b) - _normal_cdf(a)
-        phi_a, phi_b = (torch.exp(-0.5 * x**2 - _LOG_SQRT_2PI) for x in (a, b))
-        variance = 1 + (a * phi_a - b * phi_b) / inside
-        return (variance * weights).sum(-1).clamp_min(VANISHED).log()
+        z_0, weights = (x.to(window) for x in _gauss_legendre())
+        width = window[:, 1] - window[:, 0]
+
+        def value(alpha: Tensor, sigma: Tensor) -> Tensor:
+            half_width = (width / (2 * sigma)).unsqueeze(-1)
+            a, b = (half_width * (wall - alpha.unsqueeze(-1) * z_0) for wall in (-1.0, 1.0))
+            inside = _normal_cdf(b) - _normal_cdf(a)
+            phi_a, phi_b = (torch.exp(-0.5 * x**2 - _LOG_SQRT_2PI) for x in (a, b))
+            variance = 1 + (a * phi_a - b * phi_b) / inside
+            return (variance * weights).sum(-1).clamp_min(VANISHED).log()
+
+        return value
 
 
 def _mirrored(z: Tensor, mean: Tensor, sigma: Tensor, window: Tensor) -> Float[Tensor, "m k"]:
