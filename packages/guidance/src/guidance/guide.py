@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from guidance.protocols import ForceField, G
 
+Number = TypeVar("Number", float, Tensor)
 MAX_FORCE = 10.0  # eV/Å; a step eta dt = 0.001 Å^2/eV then moves no atom by more than 0.01 Å
 
 
@@ -44,11 +45,11 @@ class Guide(Generic[G]):
         _checked("eta", self.eta)
         _check_max_force(self.max_force)
 
-    def tau(self, t: float) -> float:
+    def tau(self, t: Number) -> Number:
         """The weight of the forces, eta (1 - t): none in noise, full in data."""
         return self.eta * (1 - t)
 
-    def __call__(self, graph: G, t: float) -> Float[Tensor, "n 3"]:
+    def __call__(self, graph: G, t: Number) -> Float[Tensor, "n 3"]:
         """Velocity of every atom in Å per unit of t; zero on frozen atoms.
 
         A force that is not finite is handed on as NaN: only the sampler can stop that structure.

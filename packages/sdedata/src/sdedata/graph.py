@@ -1,8 +1,8 @@
 """The one data type: an immutable batch of slabs with frozen and mobile atoms and their edges."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sdedata.frames import frozen_mask, labels
+from sdedata.kept import kept
 from sdedata.neighbours import Edges, Search, edge_vectors, neighbour_list
 
 
@@ -42,6 +43,8 @@ class Graph:
     forces: Float[Tensor, "n 3"] | None = None
     backend: str = "auto"
     """Neighbour list: "auto", "torch" or "cluster" (see `sdedata.neighbours`)."""
+    room: int | None = None
+    """Edges to mobile atoms of each structure, silent ones among them (see `with_room`)."""
 
     @property
     def n_structures(self) -> int:
@@ -52,33 +55,34 @@ class Graph:
         """Number of atoms of each structure."""
         return torch.bincount(self.batch, minlength=self.n_structures)
 
-    @cached_property
+    @kept
     def movers(self) -> Int[Tensor, " m"]:
         """Indices of the mobile atoms."""
         return torch.nonzero(self.mobile, as_tuple=True)[0]
 
-    @cached_property
+    @kept
     def _frozen(self) -> Int[Tensor, " k"]:
         return torch.nonzero(~self.mobile, as_tuple=True)[0]
 
-    @cached_property
+    @kept
     def _search(self) -> Search:
         """For the neighbours of mobile atoms."""
         return Search.of(
-            self.cell, self.pbc, self.batch, self.cutoff, self.backend, heard_by=self.mobile
+            self.cell, self.pbc, self.batch, self.cutoff, self.backend, self.mobile, self.room
         )
 
-    @cached_property
+    @kept
     def edges(self) -> Edges:
         """Those between frozen atoms first, then those to mobile atoms, then those from them."""
         to_mobile = self._search(self.positions)
-        (back,) = torch.nonzero(~self.mobile[to_mobile.senders], as_tuple=True)
-        receivers, senders, offsets = (x[back] for x in to_mobile)
-        from_mobile = Edges(senders, receivers, -offsets)
+        receivers, senders, offsets = to_mobile
+        from_mobile = self._search.only(
+            Edges(senders, receivers, -offsets), ~self.mobile[to_mobile.senders]
+        )
         parts = zip(self._substrate, to_mobile, from_mobile, strict=True)
         return Edges(*(torch.cat(part) for part in parts))
 
-    @cached_property
+    @kept
     def _substrate(self) -> Edges:
         """The edges between frozen atoms."""
         atoms = self._frozen
@@ -106,7 +110,7 @@ class Graph:
             return edge_vectors(self.positions, self.cell, self.batch, self.edges)
         return self._vectors
 
-    @cached_property
+    @kept
     def _vectors(self) -> Float[Tensor, "e 3"]:
         return edge_vectors(self.positions, self.cell, self.batch, self.edges)
 
@@ -114,10 +118,26 @@ class Graph:
         """The same structures elsewhere: new edges, and no labels (they were of the old places)."""
         moved = replace(self, positions=positions, energy=None, forces=None)
         keep = ["movers", "_frozen", "_search"]
-        if torch.equal(positions[self._frozen], self.positions[self._frozen]):
+        if self._same_substrate(positions):
             keep.append("_substrate")
         moved.__dict__.update({name: getattr(self, name) for name in keep})
         return moved
+
+    def _same_substrate(self, positions: Tensor) -> bool:
+        """Are the frozen atoms where they were? A compiled step cannot look, and moves none."""
+        return torch.compiler.is_compiling() or torch.equal(
+            positions[self._frozen], self.positions[self._frozen]
+        )
+
+    def with_room(self, share: float = 1.5) -> "Graph":
+        """The same in shapes that stay as they are while atoms move, as compiled steps want them.
+
+        The mobile atoms of a structure have room for `share` times the neighbours that those of any
+        structure have now. Where they ever have more, edges are NaN, so that nothing is left out.
+        """
+        receivers = self._search(self.positions).receivers
+        most = torch.bincount(self.batch[receivers], minlength=self.n_structures).max()
+        return replace(self, room=math.ceil(share * int(most)))
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None

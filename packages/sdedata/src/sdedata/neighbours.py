@@ -7,7 +7,6 @@ segments.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -15,10 +14,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
+from sdedata.kept import kept
+
 BACKENDS = ("auto", "torch", "cluster")
 COMPILED = (torch.float32, torch.float64)
-CANDIDATES = {"cpu": 2**20, "else": 2**25}
-"""Pairs times images looked at in one go: few enough for a processor's cache; for a GPU many."""
+CANDIDATES = 2**20
+"""Pairs times images looked at in one go by a CPU: few enough to stay in its cache."""
 SLACK = 1e-4
 """Of the square of the cutoff, for rounding: by torch and torch-cluster searches find a little too
 much, the rest is exact."""
@@ -60,7 +61,10 @@ def neighbour_list(
 class Search:
     """`neighbour_list` as a function of the positions alone: all else is looked at once.
 
-    Worth it where atoms move: on a GPU the host waits for each thing that it must look at.
+    Worth it where atoms move: on a GPU the host waits for each thing that it must look at. With
+    `room` there is nothing left to look at: every structure has so many edges, and those that are
+    too many are silent, from an atom to an image of itself beyond the cutoff. A structure with more
+    neighbours than room has offsets that are NaN.
     """
 
     cell: Float[Tensor, "b 3 3"]
@@ -69,6 +73,7 @@ class Search:
     cutoff: float
     backend: str
     hears: Bool[Tensor, " n"]
+    room: int | None
 
     @classmethod
     def of(
@@ -79,32 +84,52 @@ class Search:
         cutoff: float,
         backend: str = "auto",
         heard_by: Bool[Tensor, " n"] | None = None,
+        room: int | None = None,
     ) -> "Search":
-        """Arguments and errors of `neighbour_list`."""
+        """Arguments and errors of `neighbour_list`; with room, `backend` is "torch"."""
         if backend not in BACKENDS:
             raise ValueError(f"neighbour backend must be one of {BACKENDS}, not {backend!r}")
         hears = torch.ones_like(batch, dtype=torch.bool) if heard_by is None else heard_by
         _check(len(cell), batch, cutoff, hears)
-        return cls(_complete(cell.detach(), pbc), pbc, batch, cutoff, backend, hears)
+        return cls(_complete(cell.detach(), pbc), pbc, batch, cutoff, backend, hears, room)
 
     def __call__(self, positions: Float[Tensor, "n 3"]) -> Edges:
         """The edges with atoms at these places; ValueError unless there is one for each atom."""
         if len(positions) != len(self.batch):
             raise ValueError(f"{len(positions)} positions for {len(self.batch)} atoms")
-        if self.backend == "auto" and _compiles(positions, self.cell):
-            return self._compiled(positions.detach())
         positions = positions.detach()
-        search = self._cluster if self.backend == "cluster" else self._all_pairs
-        edges = search(positions)
+        if self.room is not None:
+            return self._in_room(positions, self.room)
+        if self.backend == "auto" and _compiles(positions, self.cell):
+            return self._compiled(positions)
+        edges = (self._cluster if self.backend == "cluster" else self._all_pairs)(positions)
         vectors = edge_vectors(positions, self.cell, self.batch, edges)
-        (keep,) = torch.nonzero(vectors.square().sum(-1) < self.cutoff**2, as_tuple=True)
-        return Edges(*(x[keep] for x in edges))
+        return self.only(edges, vectors.square().sum(-1) < self.cutoff**2)
 
-    @cached_property
+    def only(self, edges: Edges, these: Bool[Tensor, " e"]) -> Edges:
+        """Those edges that are `these`; with room, the others are silenced instead."""
+        if self.room is None:
+            (kept,) = torch.nonzero(these, as_tuple=True)
+            return Edges(*(x[kept] for x in edges))
+        senders, receivers, offsets = edges
+        return Edges(
+            torch.where(these, senders, 0),
+            torch.where(these, receivers, 0),
+            torch.where(these[:, None], offsets, self._far),
+        )
+
+    @kept
+    def _far(self) -> Float[Tensor, " 3"]:
+        """An offset to an image of the first atom beyond the cutoff."""
+        far = self.cell.new_zeros(3)
+        far[0] = torch.ceil(self.cutoff / self.heights[0, 0]) + 1
+        return far
+
+    @kept
     def inverse(self) -> Float[Tensor, "b 3 3"]:
         return _inverse(self.cell)
 
-    @cached_property
+    @kept
     def heights(self) -> Float[Tensor, "b 3"]:
         return _heights(self.inverse)
 
@@ -119,7 +144,7 @@ class Search:
 
     # By compiled loops
 
-    @cached_property
+    @kept
     def _arrays(self) -> list[Any]:
         inverse = _inverse(self.cell.double())
         structures = torch.arange(len(self.cell) + 1, device=self.batch.device)
@@ -127,7 +152,7 @@ class Search:
         given = self.cell, inverse, _heights(inverse), self.pbc, first, self.hears
         return [x.contiguous().numpy() for x in given]
 
-    @cached_property
+    @kept
     def _room(self) -> list[int]:
         """How many edges to expect: as many as were found last, and some."""
         return [64 * int(self.hears.sum())]
@@ -147,13 +172,15 @@ class Search:
 
     # Over all pairs, by torch
 
-    @cached_property
+    @kept
     def _pairs(self) -> list["_Pairs"]:
+        """Of all structures, in as many parts as are looked at one after the other."""
         images, b = self._images(0.5), len(self.cell)
         there = _side_by_side(self.batch, torch.ones_like(self.hears), b)
         here = _side_by_side(self.batch, self.hears, b)
-        at_once = CANDIDATES["cpu" if self.cell.device.type == "cpu" else "else"]
-        step = max(1, at_once // max(1, there.shape[1] * here.shape[1] * len(images)))
+        cached = self.room is None and self.cell.device.type == "cpu"
+        each = there.shape[1] * here.shape[1] * len(images)
+        step = max(1, CANDIDATES // max(1, each)) if cached else b
         parts = (slice(k, k + step) for k in range(0, b, step))
         return [
             _Pairs.of(there[s], here[s], self.cell[s], self.pbc[s], self.inverse[s], images)
@@ -161,11 +188,27 @@ class Search:
         ]
 
     def _all_pairs(self, positions: Tensor) -> Edges:
-        # a place without an atom is nowhere, near nothing
-        places = torch.cat([positions, positions.new_full((1, 3), torch.nan)]).T
-        square = self.cutoff**2 * (1 + SLACK)
-        found = [pairs.within(places, square) for pairs in self._pairs]
+        places, found = _and_nowhere(positions), []
+        for pairs in self._pairs:
+            near, fold = pairs.near(places, self.cutoff)
+            found.append(pairs.edges(torch.nonzero(near), fold))
         return Edges(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    def _in_room(self, positions: Tensor, room: int) -> Edges:
+        (pairs,) = self._pairs
+        near, fold = pairs.near(_and_nowhere(positions), self.cutoff)
+        b, h, k, m = near.shape
+        near = near.flatten(1)
+        place = near.cumsum(1)  # from 1 on; place 0 is for all that is not near or has no room
+        place = torch.where(near & (place <= room), place, 0)
+        candidates = torch.arange(h * k * m, device=near.device).expand(b, -1)
+        found = candidates.new_full((b, room + 1), -1).scatter(1, place, candidates)[:, 1:]
+        structures = torch.arange(b, device=near.device)[:, None].expand(-1, room)
+        receiver, image, sender = found // (k * m), found // m % k, found % m
+        index = torch.stack([structures, receiver, image, sender], -1).flatten(0, 1)
+        edges = self.only(pairs.edges(index, fold), (found >= 0).flatten())
+        enough = (near.sum(1) <= room).repeat_interleave(room)
+        return edges._replace(offsets=torch.where(enough[:, None], edges.offsets, torch.nan))
 
     # By torch-cluster
 
@@ -241,10 +284,13 @@ class _Pairs(NamedTuple):
         itself = receivers.unsqueeze(-1) == senders.unsqueeze(-2)
         return cls(senders, receivers, itself, cell, inverse, periodic, images, shifts)
 
-    def within(self, places: Float[Tensor, "3 p"], limit: float) -> Edges:
-        """The images whose distance has a square below this limit.
+    def near(
+        self, places: Float[Tensor, "3 p"], cutoff: float
+    ) -> tuple[Bool[Tensor, "b h k m"], Float[Tensor, "3 b h m"]]:
+        """Which images are hardly farther than the cutoff, and the offsets of the middle ones.
 
-        places: of all atoms and, last, of none. With each pair folded to its nearest fractional image, only cutoff/height + 1/2 remain.
+        places: of all atoms and, last, of none. With each pair folded to its nearest fractional
+        image, only cutoff/height + 1/2 remain.
         """
         there, here = (
             (places[:, atoms].unsqueeze(1) * self.inverse.unsqueeze(-1)).sum(0)
@@ -253,14 +299,23 @@ class _Pairs(NamedTuple):
         apart = there.unsqueeze(-2) - here.unsqueeze(-1)  # (3, b, receiver, sender)
         fold = -torch.round(apart) * self.periodic[..., None, None]
         folded = ((apart + fold).unsqueeze(1) * self.cell[..., None, None]).sum(0)
-        square: Any = 0.0  # (b, receiver, image, sender)
+        square: Any = 0.0
         for axis in range(3):
             shift = self.shifts[axis, :, None, :, None]
             square = square + (folded[axis].unsqueeze(2) + shift).square()
         square[:, :, len(self.images) // 2].masked_fill_(self.itself, torch.inf)
-        structure, receiver, image, sender = torch.nonzero(square < limit, as_tuple=True)
+        return square < cutoff**2 * (1 + SLACK), fold
+
+    def edges(self, index: Int[Tensor, "e 4"], fold: Float[Tensor, "3 b h m"]) -> Edges:
+        """Those of `near` with these indices."""
+        structure, receiver, image, sender = index.unbind(1)
         offsets = self.images[image] + fold[:, structure, receiver, sender].T
         return Edges(self.senders[structure, sender], self.receivers[structure, receiver], offsets)
+
+
+def _and_nowhere(positions: Float[Tensor, "n 3"]) -> Float[Tensor, "3 n+1"]:
+    """And, last, a place that is near nothing."""
+    return torch.cat([positions, positions.new_full((1, 3), torch.nan)]).T
 
 
 def _side_by_side(batch: Int[Tensor, " n"], some: Bool[Tensor, " n"], b: int) -> Int[Tensor, "b m"]:
@@ -341,6 +396,8 @@ def _check(structures: int, batch: Tensor, cutoff: float, hears: Tensor) -> None
 
 def _compiles(positions: Tensor, cell: Tensor) -> bool:
     """Are there compiled loops for these, which know nothing of forward-mode derivatives?"""
+    if torch.compiler.is_compiling():
+        return False
     plain = positions.device.type == "cpu" and positions.dtype in COMPILED
     dual = any(unpack_dual(x).tangent is not None for x in (positions, cell))
     return plain and cell.dtype == positions.dtype and not dual

@@ -30,5 +30,5 @@ class Graph(Protocol):
 
 # model(graph, t) with t Float[b]: the score in units of `SDE.scale`, [n 3], zero on frozen atoms.
 ScoreModel = Callable[..., Tensor]
-# guide(graph, t) with one number t: a velocity [n 3], zero on frozen atoms; Å per unit of time.
+# guide(graph, t), t a tensor of one number: a velocity [n 3], Å per unit of t; 0 on frozen atoms.
 Guide = Callable[..., Tensor]

@@ -1,6 +1,6 @@
 """The reverse process: Eq. 2 as one step, Eq. 3 as an argument of the loop."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vpsde.compiling import compiled
 from vpsde.linalg import rows_times
 from vpsde.protocols import Graph, Guide, ScoreModel
 from vpsde.randomness import Generators, draws
+from vpsde.schedule import Time
 from vpsde.sde import SDE
 
 Noise = Literal["euler", "ancestral"]
@@ -20,8 +22,14 @@ class State(NamedTuple):
     """The sampler at time t; `finite` is False for structures that broke down and were frozen."""
 
     t: float
-    graph: Graph
+    positions: Float[Tensor, "n 3"]
     finite: Bool[Tensor, " b"]
+    start: Graph
+    """All but the positions."""
+
+    @property
+    def graph(self) -> Graph:
+        return self.start.at(self.positions)
 
 
 def times(steps: int, refine: float = 1.5) -> list[float]:
@@ -39,11 +47,11 @@ def reverse_step(
     graph: Graph,
     score: Float[Tensor, "n 3"],
     sde: SDE,
-    t: float,
-    t_next: float,
+    t: Time,
+    t_next: Time,
     noise: Float[Tensor, "m 3"],
     *,
-    std: float,
+    std: Time,
     velocity: Float[Tensor, "n 3"] | float = 0.0,
 ) -> Float[Tensor, "n 3"]:
     """Eq. 2 read backwards in time, once, plus the guide of Eq. 3: the positions at t_next < t.
@@ -54,7 +62,7 @@ def reverse_step(
     """
     delta = sde.schedule.integral(t) - sde.schedule.integral(t_next)
     mean = graph.positions + (score - sde.forward_drift(graph)) * delta + velocity * (t - t_next)
-    return sde.move(graph, mean, graph.cell.new_full((graph.n_structures,), std), noise)
+    return sde.move(graph, mean, torch.as_tensor(std).to(graph.cell).expand(len(graph.cell)), noise)
 
 
 def noise_level(sde: SDE, t: float, t_next: float, noise: Noise) -> float:
@@ -79,6 +87,7 @@ def sample(
     guide: Guide | None = None,
     noise: Noise = "ancestral",
     noisy_end: bool = False,
+    compile: bool = False,
 ) -> Iterator[State]:
     """Draws structures from the prior and takes them along `grid` (see `times`) to t = 0.
 
@@ -90,24 +99,42 @@ def sample(
     `guide(graph, t)` is a velocity, Å per unit of t (Eq. 3: tau(t) times forces). `noise` is
     "ancestral" or "euler" (the paper; with `noisy_end` in the last step too). With exact scores the
     frequencies of a mixture come out at 25 steps with the first, and are 5 % off with the second.
-    Raises ValueError for a graph that cannot be diffused (see `sde.check`).
+
+    `compile`: after the first, steps are one program that torch makes of model, guide and all else
+    (on a GPU one CUDA graph). No shape may then depend on the positions, and nothing be decided by
+    them. Raises ValueError for a graph that cannot be diffused (see `sde.check`), and where torch
+    cannot compile.
     """
     graph = graph.at(sde.prior(graph, generators))
     drawn, scales = draws(graph, generators), sde.scales(graph)
+
+    @torch.no_grad()
+    def step(
+        positions: Tensor, finite: Tensor, dw: Tensor, t: Tensor, t_next: Tensor, std: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        here = graph.at(positions)
+        at = t.to(graph.cell).expand(graph.n_structures)
+        velocity = 0.0 if guide is None else guide(here, t)
+        score = rows_times(model(here, at), scales(at)[graph.batch])
+        new = reverse_step(here, score, sde, t, t_next, dw, std=std, velocity=velocity)
+        finite = finite & _all_finite(here, new)
+        return torch.where(finite[graph.batch, None], new, positions), finite
+
     finite = torch.ones(graph.n_structures, dtype=torch.bool, device=graph.positions.device)
-    yield State(grid[0], graph, finite)
-    for t, t_next in pairwise(grid):
-        velocity = 0.0 if guide is None else guide(graph, t)
-        silent = t_next == grid[-1] and not noisy_end
-        std = 0.0 if silent else noise_level(sde, t, t_next, noise)
-        dw = drawn(torch.randn)
-        with torch.no_grad():
-            at = graph.cell.new_full((graph.n_structures,), t)
-            score = rows_times(model(graph, at), scales(at)[graph.batch])
-            new = reverse_step(graph, score, sde, t, t_next, dw, std=std, velocity=velocity)
-        finite = finite & _all_finite(graph, new)
-        graph = graph.at(torch.where(finite[graph.batch, None], new, graph.positions))
-        yield State(t_next, graph, finite)
+    state = State(grid[0], graph.positions, finite, graph)
+    yield state
+    table = [
+        (t, s, 0.0 if s == grid[-1] and not noisy_end else noise_level(sde, t, s, noise))
+        for t, s in pairwise(grid)
+    ]
+    rows = torch.tensor(table, dtype=torch.float64).to(graph.positions.device)
+    go: Callable[..., tuple[Tensor, Tensor]] = step
+    for k, row in enumerate(rows):
+        if k == 1 and compile:  # the first has looked at all that stays the same
+            go = compiled(step, graph.positions.device)
+        new = go(state.positions, state.finite, drawn(torch.randn), *row)
+        state = State(grid[k + 1], *new, graph)
+        yield state
 
 
 def _all_finite(graph: Graph, positions: Float[Tensor, "n 3"]) -> Bool[Tensor, " b"]:
