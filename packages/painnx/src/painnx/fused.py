@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from painnx import kernels
+from painnx import fused_update, kernels
 from painnx.awaited import awaited
+from painnx.blocks import Between
 from painnx.compiled import Last, arrays, run
 from painnx.protocols import Graph
 
@@ -54,7 +55,7 @@ class Geometry:
 class FusedMessages:
     """One message per edge, summed at its receiver, of which nothing is stored."""
 
-    fused: ClassVar[bool] = True
+    between: ClassVar[Between] = Between(fused_update.invariants, fused_update.update)
     geometry: Geometry
     vectors: Float[Tensor, "e 3"]
     speaker: Int[Tensor, " n"]

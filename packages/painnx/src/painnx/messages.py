@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from painnx.blocks import BY_TORCH, Between
 from painnx.protocols import Graph
 from painnx.radial import radial_basis
 
@@ -23,7 +24,7 @@ from painnx.radial import radial_basis
 class EdgeMessages:
     """One message per edge, summed at its receiver."""
 
-    fused: ClassVar[bool] = False
+    between: ClassVar[Between] = BY_TORCH
     senders: Int[Tensor, " e"]
     receivers: Int[Tensor, " e"]
     basis: Float[Tensor, "e r"]

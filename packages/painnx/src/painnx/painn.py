@@ -110,7 +110,7 @@ class PaiNN(nn.Module):
                 aggregate = aggregate.only(some)
                 receivers = some if receivers is None else receivers[some]
             scalars, vectors = message(scalars, vectors, aggregate, receivers)
-            scalars, vectors = update(scalars, vectors, fused=aggregate.fused)
+            scalars, vectors = update(scalars, vectors, aggregate.between)
         return scalars, vectors
 
     def _kinds(
