@@ -18,7 +18,7 @@ from tests.painnx.systems import (
     time,
 )
 
-messages = pytest.mark.parametrize("messages", ["edges", "fused"])
+messages = pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
 
 
 @messages

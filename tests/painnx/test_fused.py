@@ -8,7 +8,7 @@ from ase import Atoms
 
 from painnx import kernels
 from painnx.fused import FusedMessages
-from painnx.messages import EdgeMessages
+from painnx.messages import CompiledMessages, EdgeMessages
 from painnx.radial import radial_basis
 from sdedata import collate
 from tests.painnx.systems import CUTOFF, assert_close, cluster, force_field, graph, slab
@@ -115,7 +115,7 @@ def test_third_derivatives_are_refused(k) -> None:
         torch.autograd.grad(out, given[k])
 
 
-@pytest.mark.parametrize("kind", [EdgeMessages, FusedMessages])
+@pytest.mark.parametrize("kind", [EdgeMessages, FusedMessages, CompiledMessages])
 def test_edges_between_frozen_atoms_are_no_variables(kind) -> None:
     """Their lengths are constants of a sampling; whoever wants them too says that atoms move."""
     atoms = graph(slab())

@@ -5,9 +5,11 @@ from inspect import unwrap
 import pytest
 import torch
 
-from painnx.blocks import Update, norm
+from painnx.blocks import BY_TORCH, Between, Update, norm
 from painnx.fused_update import invariants, update
 from tests.painnx.systems import assert_close
+
+KERNELS = Between(invariants, update)
 
 
 def numbers(*shapes, dtype=torch.float64):
@@ -36,9 +38,9 @@ def test_the_block_and_its_derivatives_are_those_by_torch(n, f, threads) -> None
     results = []
     try:
         torch.set_num_threads(threads)
-        for fused in (False, True):
+        for between in (BY_TORCH, KERNELS):
             given = variables((n, f), (n, 3, f))
-            out = block(*given, fused=fused)
+            out = block(*given, between)
             loss = sum((k * a).sin().sum() for k, a in enumerate(out, 1))
             first = torch.autograd.grad(loss, given, create_graph=True)
             loss = sum((k * a).cos().sum() for k, a in enumerate(first, 1))
@@ -61,7 +63,7 @@ def test_vectors_of_length_zero_have_a_slope() -> None:
 def test_third_derivatives_are_refused() -> None:
     given = variables((2, 3), (2, 3, 3))
     block = Update(3).double()
-    out = sum(a.sin().sum() for a in block(*given, fused=True))
+    out = sum(a.sin().sum() for a in block(*given, KERNELS))
     for _ in range(2):
         first = torch.autograd.grad(out, given, create_graph=True)
         out = sum(a.sin().sum() for a in first)
@@ -86,6 +88,6 @@ def test_single_precision_stays_so() -> None:
     rough = Update(64)
     rough.load_state_dict(exact.state_dict())
     s, v = numbers((9, 64), (9, 3, 64))
-    for a, b in zip(exact(s, v), rough(s.float(), v.float(), fused=True), strict=True):
+    for a, b in zip(exact(s, v), rough(s.float(), v.float(), KERNELS), strict=True):
         assert b.dtype == torch.float32
         assert (a - b).abs().max() < 1e-5 * a.abs().max()

@@ -1,4 +1,4 @@
-"""The compiled kernels give what messages along edges are defined to; radial functions."""
+"""Kernels and compiled sums give what messages along edges are defined to; radial functions."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from ase import Atoms
 
 from painnx.fused import FusedMessages
-from painnx.messages import EdgeMessages
+from painnx.messages import CompiledMessages, EdgeMessages
 from painnx.radial import cosine_cutoff, radial_basis
 from sdedata import collate
 from tests.painnx.systems import (
@@ -19,6 +19,8 @@ from tests.painnx.systems import (
     slab,
     time,
 )
+
+KINDS = {"edges": EdgeMessages, "fused": FusedMessages, "compiled": CompiledMessages}
 
 
 def mixed():
@@ -34,28 +36,30 @@ def outputs_and_gradients(network, out) -> tuple[list, list]:
     )
 
 
-def test_score_and_its_gradients_agree() -> None:
+@pytest.mark.parametrize("way", ["fused", "compiled"])
+def test_score_and_its_gradients_agree(way) -> None:
     results = []
-    for messages in ("edges", "fused"):
+    for messages in ("edges", way):
         network = score_network(messages).train()
         results.append(outputs_and_gradients(network, [network(mixed(), time(4))]))
-    for edges, fused in zip(*results, strict=True):
-        for a, b in zip(edges, fused, strict=True):
+    for edges, others in zip(*results, strict=True):
+        for a, b in zip(edges, others, strict=True):
             assert_close(a, b, 1e-10)
 
 
-def test_energy_forces_and_their_gradients_agree() -> None:
+@pytest.mark.parametrize("way", ["fused", "compiled"])
+def test_energy_forces_and_their_gradients_agree(way) -> None:
     results = []
-    for messages in ("edges", "fused"):
+    for messages in ("edges", way):
         network = force_field(messages).train()
         results.append(outputs_and_gradients(network, network(mixed())))
-    for edges, fused in zip(*results, strict=True):
-        for a, b in zip(edges, fused, strict=True):
+    for edges, others in zip(*results, strict=True):
+        for a, b in zip(edges, others, strict=True):
             assert_close(a, b, 1e-10)
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
-@pytest.mark.parametrize("messages", ["edges", "fused"])
+@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
 def test_a_last_block_for_some_atoms_gives_what_all_would_give(messages, blocks) -> None:
     painn, atoms = score_network(messages, blocks=blocks).painn, mixed()
     for some in (atoms.mobile, atoms.numbers == 8, torch.rand(len(atoms.numbers)) < 0.5):
@@ -63,12 +67,12 @@ def test_a_last_block_for_some_atoms_gives_what_all_would_give(messages, blocks)
             assert_close(part, whole[some], 1e-12)
 
 
-@pytest.mark.parametrize("messages", ["edges", "fused"])
+@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
 def test_sum_is_what_one_writes_by_hand(messages) -> None:
     """Two atoms 2 Å apart on x; one radial function, one feature, all numbers chosen."""
     atoms = graph(Atoms("Ag2", [[0, 0, 0], [2.0, 0, 0]]))
     n_radial = 2  # Gaussians at 0 and 6 Å, 6 Å wide
-    aggregate = {"edges": EdgeMessages, "fused": FusedMessages}[messages].of(atoms, n_radial)
+    aggregate = KINDS[messages].of(atoms, n_radial)
     cut = 0.5 * (math.cos(math.pi / 3) + 1)
     basis = [math.exp(-1 / 18) * cut, math.exp(-4 / 18) * cut, cut]
     contexts = torch.tensor([[1.0, 2, 3], [4, 5, 6]]).double()[..., None]
@@ -82,7 +86,7 @@ def test_sum_is_what_one_writes_by_hand(messages) -> None:
     assert_close(aggregate(contexts, None, filters)[1][..., 0], along)
 
 
-@pytest.mark.parametrize("messages", ["edges", "fused"])
+@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
 def test_one_atom_that_speaks_for_its_kind_says_what_each_would_say(messages) -> None:
     painn, atoms = score_network(messages).painn, mixed()
     n, film = len(atoms.numbers), torch.randn(3, 4, 2, 8, dtype=torch.float64).unbind()
@@ -94,7 +98,7 @@ def test_one_atom_that_speaks_for_its_kind_says_what_each_would_say(messages) ->
         assert_close(a, b, 1e-10)
 
 
-@pytest.mark.parametrize("messages", ["edges", "fused"])
+@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
 def test_lonely_atoms_have_no_messages(messages) -> None:
     lonely = graph(Atoms("AgO", [[0, 0, 0], [7.0, 0, 0]]))
     energy, forces = force_field(messages)(lonely)

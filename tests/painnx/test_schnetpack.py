@@ -43,7 +43,7 @@ def parameters_of_schnetpack() -> dict[str, torch.Tensor]:
     return state | {"shift": torch.zeros(2), "scale": torch.ones(())}
 
 
-@pytest.mark.parametrize("messages", ["edges", "fused"])
+@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
 @pytest.mark.parametrize("name", ["slab", "cluster"])
 def test_energies_and_forces_are_schnetpacks(name: str, messages: str) -> None:
     field = ForceField(ELEMENTS, FEATURES, BLOCKS, RADIAL, CUTOFF, messages).double().eval()

@@ -28,7 +28,7 @@ CASES = {
     "cluster, improper rotation": (cluster, -ANY),
 }
 cases = pytest.mark.parametrize(("structure", "q"), CASES.values(), ids=CASES.keys())
-messages = pytest.mark.parametrize("messages", ["edges", "fused"])
+messages = pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
 
 
 def turned(atoms: Atoms, q: np.ndarray) -> Atoms:

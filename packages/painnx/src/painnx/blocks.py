@@ -5,10 +5,13 @@ product with a scalar, which is all that equivariance asks for.
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from painnx.traced import traceable
 
 EPSILON = 1e-8  # under the root of a norm, so that it has a slope at zero
 
@@ -28,6 +31,7 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(linear(inputs, hidden), nn.SiLU(), linear(hidden, outputs))
 
 
+@traceable
 def norm(vectors: Float[Tensor, "n 3 f"]) -> Float[Tensor, "n f"]:
     return torch.sqrt(torch.sum(vectors**2, dim=1) + EPSILON)
 
@@ -50,7 +54,7 @@ class Message(nn.Module):
         aggregate: Aggregate,
         receivers: Int[Tensor, " m"] | None = None,
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
-        """aggregate: the sum over neighbours, `EdgeMessages` or `FusedMessages`.
+        """aggregate: the sum over neighbours, as `EdgeMessages` defines it.
 
         receivers: the atoms that hear (None: all), as `aggregate` knows them.
         """
@@ -62,6 +66,39 @@ class Message(nn.Module):
         return scalars + to_scalars, to_vectors if vectors is None else vectors + to_vectors
 
 
+@traceable
+def invariants(
+    scalars: Float[Tensor, "n f"], mixed: Float[Tensor, "n 3 2*f"]
+) -> tuple[Float[Tensor, "n 2*f"], Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
+    """What the update's context hears: scalars and |v|; v . u; and u, of mixed vectors v and u."""
+    v, u = mixed.chunk(2, dim=-1)
+    return torch.cat([scalars, norm(v)], dim=-1), torch.sum(v * u, dim=1), u
+
+
+@traceable
+def update(
+    scalars: Float[Tensor, "n f"],
+    vectors: Float[Tensor, "n 3 f"],
+    context: Float[Tensor, "n 3 f"],
+    products: Float[Tensor, "n f"],
+    u: Float[Tensor, "n 3 f"],
+) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
+    """scalars + c_0 + c_2 (v . u), and vectors + c_1 u."""
+    to_scalars, to_vectors, of_product = context.unbind(1)
+    scalars = scalars + to_scalars + of_product * products
+    return scalars, vectors + to_vectors[:, None] * u
+
+
+class Between(NamedTuple):
+    """What an update does between its layers: `invariants` and `update`, or what equals them."""
+
+    invariants: Callable[..., Any]
+    update: Callable[..., Any]
+
+
+BY_TORCH = Between(invariants, update)
+
+
 class Update(nn.Module):
     """Fig. 2c: scalars and vectors of one atom act on each other."""
 
@@ -71,20 +108,14 @@ class Update(nn.Module):
         self.context = mlp(2 * features, features, 3 * features)
 
     def forward(
-        self, scalars: Float[Tensor, "n f"], vectors: Float[Tensor, "n 3 f"], fused: bool = False
+        self,
+        scalars: Float[Tensor, "n f"],
+        vectors: Float[Tensor, "n 3 f"],
+        between: Between = BY_TORCH,
     ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
-        """fused: by the kernels for CPUs."""
-        if fused:
-            from painnx import fused_update  # Numba takes half a second to import
-
-            x, products, u = fused_update.invariants(scalars, self.mix(vectors))
-            context = self.context(x).unflatten(1, (3, -1))
-            return fused_update.update(scalars, vectors, context, products, u)
-        v, u = self.mix(vectors).chunk(2, dim=-1)
-        context = self.context(torch.cat([scalars, norm(v)], dim=-1))
-        to_scalars, to_vectors, of_product = context.chunk(3, dim=-1)
-        scalars = scalars + to_scalars + of_product * torch.sum(v * u, dim=1)
-        return scalars, vectors + to_vectors[:, None] * u
+        x, products, u = between.invariants(scalars, self.mix(vectors))
+        context = self.context(x).unflatten(1, (3, -1))
+        return between.update(scalars, vectors, context, products, u)
 
 
 class Gated(nn.Module):

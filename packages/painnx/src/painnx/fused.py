@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from painnx import kernels
+from painnx import fused_update, kernels
+from painnx.awaited import awaited
+from painnx.blocks import Between
 from painnx.compiled import Last, arrays, run
 from painnx.protocols import Graph
 
@@ -53,7 +55,7 @@ class Geometry:
 class FusedMessages:
     """One message per edge, summed at its receiver, of which nothing is stored."""
 
-    fused: ClassVar[bool] = True
+    between: ClassVar[Between] = Between(fused_update.invariants, fused_update.update)
     geometry: Geometry
     vectors: Float[Tensor, "e 3"]
     speaker: Int[Tensor, " n"]
@@ -180,7 +182,7 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, ds: Tensor, dt: Tensor) -> tuple[Tensor | None, ...]:
         given = *ctx.saved_tensors, ds.contiguous(), dt.contiguous()
-        return *_Gradients.apply(*given, ctx.messages, _awaited(ctx)), None
+        return *_Gradients.apply(*given, ctx.messages, awaited(ctx)), None
 
 
 class _Gradients(torch.autograd.Function):
@@ -210,7 +212,7 @@ class _Gradients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *at: Tensor | None) -> tuple[Tensor | None, ...]:
-        compute = partial(_second, ctx.messages, _awaited(ctx))
+        compute = partial(_second, ctx.messages, awaited(ctx))
         return *Last.apply(compute, *ctx.saved_tensors, *at), None, None
 
 
@@ -238,20 +240,6 @@ def _second(
     )
     found = to_r, to_w.sum(0), to_x, to_v, to_s, to_t
     return tuple(a if need else None for a, need in zip(found, needs, strict=True))
-
-
-def _awaited(ctx: Any) -> list[bool]:
-    """Which gradients this pass is after: `needs_input_grad` tells those that any pass may want.
-
-    Forces want that of r but not of w, and training on them w's but not r's second.
-    """
-    awaited = []
-    for node, _ in ctx.next_functions:
-        try:
-            awaited.append(node is not None and torch._C._will_engine_execute_node(node))
-        except (RuntimeError, AttributeError):  # it cannot tell of a leaf; nor is it public
-            awaited.append(True)
-    return awaited
 
 
 def _zeros(

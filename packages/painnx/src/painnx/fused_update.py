@@ -1,7 +1,7 @@
 """What PaiNN's update block does between its layers, in one pass over the atoms, for CPUs.
 
-The same numbers as `painnx.blocks.Update` by torch alone, where each product of vectors is written
-to memory and read again. Differentiable twice in all arguments.
+The same numbers as `invariants` and `update` of `painnx.blocks`, where torch writes each product of
+vectors to memory and reads it again. Differentiable twice in all arguments.
 
 Notation, for an atom and every feature: s its scalar, m = (v u) its mixed vectors,
 n = sqrt(v² + EPSILON), p = v . u, and c (3 f) the context. Gradients are ds, dm, ...; second ones

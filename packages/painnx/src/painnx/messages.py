@@ -1,34 +1,71 @@
 """The sum over neighbours in PaiNN's message block (Eq. 7 and 8), along edges: its definition.
 
-What is here runs on any device. `painnx.fused` has the same for CPUs, several times faster. Both
-hold what depends on the geometry only, are made once per pass, and map what the senders say to what
-the receivers hear.
+What is here runs on any device, by torch as it is or compiled. `painnx.fused` has the same for
+CPUs, several times faster. All hold what depends on the geometry only, are made once per pass, and
+map what the senders say to what the receivers hear.
 
 Receivers are atoms. So are senders, or one stands for several: before the first block, all atoms of
 a kind say the same.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from painnx.blocks import BY_TORCH, Between
 from painnx.protocols import Graph
 from painnx.radial import radial_basis
+from painnx.traced import Traced, traceable
+
+
+@traceable
+def geometry(
+    vectors: Float[Tensor, "e 3"], n_radial: int, cutoff: float
+) -> tuple[Float[Tensor, "e r"], Float[Tensor, "e 3"]]:
+    """Of each edge, its radial basis and its direction."""
+    d = torch.linalg.norm(vectors, dim=-1)
+    return radial_basis(d, n_radial, cutoff), vectors / d[:, None]
+
+
+@traceable
+def summed(
+    basis: Float[Tensor, "e r"],
+    directions: Float[Tensor, "e 3"],
+    contexts: Float[Tensor, "s 3 f"],
+    vectors: Float[Tensor, "s 3 f"] | None,
+    filters: Float[Tensor, "r 3 f"],
+    senders: Int[Tensor, " e"],
+    receivers: Int[Tensor, " e"],
+    n_receivers: int,
+) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
+    """The messages' sums for `EdgeMessages`."""
+    n, features = n_receivers, contexts.shape[2]
+    gates = (basis @ filters.flatten(1)).unflatten(1, (3, -1))
+    said = contexts.index_select(0, senders) * gates
+    to_scalar, along_edge, along_vector = said.unbind(1)
+    to_vector = along_edge[:, None] * directions[..., None]
+    if vectors is not None:
+        to_vector = to_vector + along_vector[:, None] * vectors.index_select(0, senders)
+    to_scalars = contexts.new_zeros(n, features).index_add(0, receivers, to_scalar)
+    to_vectors = contexts.new_zeros(n, 3, features).index_add(0, receivers, to_vector)
+    return to_scalars, to_vectors
 
 
 @dataclass(frozen=True)
 class EdgeMessages:
     """One message per edge, summed at its receiver."""
 
-    fused: ClassVar[bool] = False
+    between: ClassVar[Between] = BY_TORCH
     senders: Int[Tensor, " e"]
     receivers: Int[Tensor, " e"]
-    basis: Float[Tensor, "e r"]
-    directions: Float[Tensor, "e 3"]
+    per_edge: tuple[Float[Tensor, "e _"], ...]
+    """What the edges' vectors come to, with a row for each edge."""
     n_receivers: int
+    cutoff: float
 
     @classmethod
     def of(cls, graph: Graph, n_radial: int) -> "EdgeMessages":
@@ -36,10 +73,12 @@ class EdgeMessages:
         moving = graph.mobile[graph.senders] | graph.mobile[graph.receivers]
         vectors = graph.vectors  # constants between frozen atoms, as for the kernels
         vectors = torch.where(moving[:, None], vectors, vectors.detach())
-        d = torch.linalg.norm(vectors, dim=-1)
-        basis = radial_basis(d, n_radial, graph.cutoff)
-        n = len(graph.numbers)
-        return cls(graph.senders, graph.receivers, basis, vectors / d[:, None], n)
+        per_edge, n = cls._per_edge(vectors, n_radial, graph.cutoff), len(graph.numbers)
+        return cls(graph.senders, graph.receivers, per_edge, n, graph.cutoff)
+
+    @classmethod
+    def _per_edge(cls, vectors: Tensor, n_radial: int, cutoff: float) -> tuple[Tensor, ...]:
+        return geometry(vectors, n_radial, cutoff)
 
     def said_by(self, speakers: Int[Tensor, " n"]) -> "EdgeMessages":
         """The same, with another speaker for each atom."""
@@ -50,12 +89,12 @@ class EdgeMessages:
         number = receivers.new_full((self.n_receivers,), -1)
         number[receivers] = torch.arange(len(receivers), device=number.device)
         (kept,) = torch.nonzero(number[self.receivers] >= 0, as_tuple=True)
-        return EdgeMessages(
-            self.senders[kept],
-            number[self.receivers[kept]],
-            self.basis[kept],
-            self.directions[kept],
-            len(receivers),
+        return replace(
+            self,
+            senders=self.senders[kept],
+            receivers=number[self.receivers[kept]],
+            per_edge=tuple(x[kept] for x in self.per_edge),
+            n_receivers=len(receivers),
         )
 
     def __call__(
@@ -70,13 +109,38 @@ class EdgeMessages:
         vectors: its vectors; None where they are zero, as before the first block.
         filters: the linear maps from the radial basis to the filters of these three.
         """
-        n, features = self.n_receivers, contexts.shape[2]
-        gates = (self.basis @ filters.flatten(1)).unflatten(1, (3, -1))
-        said = contexts.index_select(0, self.senders) * gates
-        to_scalar, along_edge, along_vector = said.unbind(1)
-        to_vector = along_edge[:, None] * self.directions[..., None]
-        if vectors is not None:
-            to_vector = to_vector + along_vector[:, None] * vectors.index_select(0, self.senders)
-        to_scalars = contexts.new_zeros(n, features).index_add(0, self.receivers, to_scalar)
-        to_vectors = contexts.new_zeros(n, 3, features).index_add(0, self.receivers, to_vector)
-        return to_scalars, to_vectors
+        basis, directions = self.per_edge
+        who = self.senders, self.receivers, self.n_receivers
+        return summed(basis, directions, contexts, vectors, filters, *who)
+
+
+@dataclass(frozen=True)
+class CompiledMessages(EdgeMessages):
+    """The same by programs that torch compiles, each from the edges' vectors to the sums."""
+
+    between: ClassVar[Between] = Between(*map(Traced, BY_TORCH))
+
+    @classmethod
+    def _per_edge(cls, vectors: Tensor, n_radial: int, cutoff: float) -> tuple[Tensor, ...]:
+        return (vectors,)
+
+    def __call__(
+        self,
+        contexts: Float[Tensor, "s 3 f"],
+        vectors: Float[Tensor, "s 3 f"] | None,
+        filters: Float[Tensor, "r 3 f"],
+    ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
+        """Sum the messages of all neighbours; arguments as for `EdgeMessages`."""
+        heard = contexts.new_empty(self.n_receivers, 0)
+        said = contexts, vectors, filters
+        return _sum(self.cutoff)(*self.per_edge, *said, self.senders, self.receivers, heard)
+
+
+@cache
+def _sum(cutoff: float) -> Traced:
+    """The sum by edges' vectors; tensors only, so that the number of receivers is a tensor's."""
+    return Traced(
+        lambda r, x, v, w, senders, receivers, heard: summed(
+            *geometry(r, len(w) - 1, cutoff), x, v, w, senders, receivers, len(heard)
+        )
+    )
