@@ -7,7 +7,7 @@ and relaxes briefly. Each batch is written as it is done; the same command conti
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,14 @@ from experiments.progress import progress, say
 from experiments.runfolder import Observe, RunFolder
 from guidance import Guide, descend, eta_from_step
 from sdedata import Graph, Template, collate, parse_formula
-from vpsde import generators, sample, times
+from vpsde import SDE, generators, sample, times
 
 # The networks are known by their digests: their folders may have moved.
-MAY_CHANGE = ("tracking", "output", "device", "threads", "batch_size", "n", "score", "forcefield")
+MAY_CHANGE = (
+    "tracking", "output", "device", "threads", "compile", "batch_size", "n", "score", "forcefield"
+)  # fmt: skip
 PATH_TIMES = (1.0, 0.5, 0.0)
+PRIORS = 32  # structures whose neighbours are counted to make room
 DIFFUSED, GENERATED, PATH = "diffused", "generated", "path"
 """Files: at the end of the reverse process, after the short relaxation, on the way."""
 
@@ -162,6 +165,8 @@ class Generator:
         for model in (score, field):
             if model is not None:
                 model.network.to(device)
+        if config.compile:
+            start = replace(start, room=_room(start, score.sde(), config.seed))
         return cls(config, score, field, window, start, device)
 
     @property
@@ -177,12 +182,19 @@ class Generator:
 
     def generate(self, indices: list[int], bar: Any) -> Batch:
         """The structures with these indices; each depends on its own index alone."""
+        start = collate([self.start] * len(indices)).to(self.device)
+        batch = self._generate(start, indices, bar)
+        if start.room is not None and not all(batch.finite):
+            # An atom may have met more neighbours than there is room for; if not, this tells, too.
+            batch = self._generate(replace(start, room=None), indices, bar)
+        return batch
+
+    def _generate(self, start: Graph, indices: list[int], bar: Any) -> Batch:
         settings = self.config.sampler
         guide = None
         if self.force_field is not None:
             eta = eta_from_step(self.config.guide.eta_dt, settings.steps)
             guide = Guide(self.force_field.network.on_mobile, eta, self.config.guide.max_force)
-        start = collate([self.start] * len(indices)).to(self.device)
         states: Iterator[Any] = sample(
             self.score.network,
             start,
@@ -192,6 +204,7 @@ class Generator:
             guide=guide,
             noise=settings.noise,
             noisy_end=settings.noisy_end,
+            compile=start.room is not None,
         )
         wanted, path = list(PATH_TIMES), []
         for state in states:
@@ -230,6 +243,15 @@ class Generator:
                 forcefield=self.digests["forcefield"] or "none", **(more or {}),
             )  # fmt: skip
         return frames
+
+
+def _room(start: Graph, sde: SDE, seed: int) -> int:
+    """For the neighbours that mobile atoms may have (see `Graph.with_room`); not of some batch."""
+    prior = collate([start] * PRIORS)
+    placed = prior.at(sde.prior(prior, generators(seed, range(PRIORS))))
+    room = placed.with_room().room
+    assert room is not None
+    return room
 
 
 def _window(config: DictConfig, score: Model, field: Model | None) -> tuple[float, float]:

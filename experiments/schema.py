@@ -224,6 +224,7 @@ class Sample(Run):
     allow_other_window: bool
     neighbours: Literal["auto", "torch", "cluster"]
     device: str
+    compile: bool
     threads: Count | None
 
 

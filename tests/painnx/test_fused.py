@@ -21,6 +21,7 @@ class Movable:
 
     def __init__(self, g, vectors=None):
         self.numbers, self.batch, self.mobile = g.numbers, g.batch, torch.ones_like(g.mobile)
+        self.movers = torch.arange(len(g.mobile))
         self.senders, self.receivers, self.cutoff = g.senders.clone(), g.receivers.clone(), g.cutoff
         self.n_structures = g.n_structures
         self.vectors = g.vectors.clone().requires_grad_() if vectors is None else vectors

@@ -11,8 +11,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from painnx.traced import traceable
-
 EPSILON = 1e-8  # under the root of a norm, so that it has a slope at zero
 
 Aggregate = Callable[[Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]
@@ -31,7 +29,6 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(linear(inputs, hidden), nn.SiLU(), linear(hidden, outputs))
 
 
-@traceable
 def norm(vectors: Float[Tensor, "n 3 f"]) -> Float[Tensor, "n f"]:
     return torch.sqrt(torch.sum(vectors**2, dim=1) + EPSILON)
 
@@ -66,7 +63,6 @@ class Message(nn.Module):
         return scalars + to_scalars, to_vectors if vectors is None else vectors + to_vectors
 
 
-@traceable
 def invariants(
     scalars: Float[Tensor, "n f"], mixed: Float[Tensor, "n 3 2*f"]
 ) -> tuple[Float[Tensor, "n 2*f"], Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
@@ -75,7 +71,6 @@ def invariants(
     return torch.cat([scalars, norm(v)], dim=-1), torch.sum(v * u, dim=1), u
 
 
-@traceable
 def update(
     scalars: Float[Tensor, "n f"],
     vectors: Float[Tensor, "n 3 f"],

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from painnx.blocks import Gated, mlp
 from painnx.painn import Messages, PaiNN
-from painnx.protocols import Graph
+from painnx.protocols import Graph, Surface
 from painnx.time import TimeConditioning
 
 
@@ -48,18 +48,18 @@ class ScoreNetwork(nn.Module):
     def config(self) -> dict[str, object]:
         return self.painn.config()
 
-    def forward(self, graph: Graph, t: Float[Tensor, " b"]) -> Float[Tensor, "n 3"]:
+    def forward(self, graph: Surface, t: Float[Tensor, " b"]) -> Float[Tensor, "n 3"]:
         """The normalised score of mobile atoms at the times t in (0, 1]; zero on frozen atoms.
 
         Meant to have unit variance: its scale is the diffusion's business. Raises ValueError for
         a time outside (0, 1], an unknown element or another cutoff than the network's.
         """
         marks = graph.mobile.long(), self.mobility.weight
-        scalars, vectors = self.painn(graph, self.time(t), marks, only=graph.mobile)
+        scalars, vectors = self.painn(graph, self.time(t), marks, only=graph.movers)
         for gated in self.readout:
             scalars, vectors = gated(scalars, vectors)
         score = vectors.new_zeros(len(graph.mobile), 3)
-        return score.index_put((graph.mobile,), vectors[..., 0])
+        return score.index_put((graph.movers,), vectors[..., 0])
 
 
 class ForceField(nn.Module):
@@ -131,7 +131,7 @@ class ForceField(nn.Module):
 
     def _energy(self, graph: Graph, painn: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
         scalars, _ = painn(graph)
-        atomic = self.shift[self.painn.species(graph.numbers)]
+        atomic = self.shift[self.painn.index[graph.numbers]]  # `painn` has looked whether it knows
         atomic = atomic + self.scale * self.readout(scalars)[:, 0]
         return atomic.new_zeros(graph.n_structures).index_add(0, graph.batch, atomic)
 
@@ -158,7 +158,7 @@ class _Differentiable:
     @classmethod
     def of(cls, graph: Graph, mobile: Bool[Tensor, " n"]) -> "_Differentiable":
         def plain(x: Tensor) -> Tensor:  # autograd refuses tensors made in inference mode
-            return x.clone() if x.is_inference() else x
+            return x.clone() if not torch.compiler.is_compiling() and x.is_inference() else x
 
         return cls(
             plain(graph.numbers),

@@ -19,10 +19,9 @@ from torch import Tensor
 from painnx.blocks import BY_TORCH, Between
 from painnx.protocols import Graph
 from painnx.radial import radial_basis
-from painnx.traced import Traced, traceable
+from painnx.traced import Traced
 
 
-@traceable
 def geometry(
     vectors: Float[Tensor, "e 3"], n_radial: int, cutoff: float
 ) -> tuple[Float[Tensor, "e r"], Float[Tensor, "e 3"]]:
@@ -31,7 +30,6 @@ def geometry(
     return radial_basis(d, n_radial, cutoff), vectors / d[:, None]
 
 
-@traceable
 def summed(
     basis: Float[Tensor, "e r"],
     directions: Float[Tensor, "e 3"],
@@ -42,7 +40,7 @@ def summed(
     receivers: Int[Tensor, " e"],
     n_receivers: int,
 ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
-    """The messages' sums for `EdgeMessages`."""
+    """The messages' sums for `EdgeMessages`; what goes to the receiver `n_receivers` is dropped."""
     n, features = n_receivers, contexts.shape[2]
     gates = (basis @ filters.flatten(1)).unflatten(1, (3, -1))
     said = contexts.index_select(0, senders) * gates
@@ -50,9 +48,9 @@ def summed(
     to_vector = along_edge[:, None] * directions[..., None]
     if vectors is not None:
         to_vector = to_vector + along_vector[:, None] * vectors.index_select(0, senders)
-    to_scalars = contexts.new_zeros(n, features).index_add(0, receivers, to_scalar)
-    to_vectors = contexts.new_zeros(n, 3, features).index_add(0, receivers, to_vector)
-    return to_scalars, to_vectors
+    to_scalars = contexts.new_zeros(n + 1, features).index_add(0, receivers, to_scalar)
+    to_vectors = contexts.new_zeros(n + 1, 3, features).index_add(0, receivers, to_vector)
+    return to_scalars[:n], to_vectors[:n]
 
 
 @dataclass(frozen=True)
@@ -86,15 +84,18 @@ class EdgeMessages:
 
     def only(self, receivers: Int[Tensor, " m"]) -> "EdgeMessages":
         """The same, heard by some atoms alone, which are numbered anew in this order."""
-        number = receivers.new_full((self.n_receivers,), -1)
-        number[receivers] = torch.arange(len(receivers), device=number.device)
-        (kept,) = torch.nonzero(number[self.receivers] >= 0, as_tuple=True)
+        m = len(receivers)
+        number = receivers.new_full((self.n_receivers,), m)  # of those that hear no longer
+        number[receivers] = torch.arange(m, device=number.device)
+        heard = replace(self, receivers=number[self.receivers], n_receivers=m)
+        if torch.compiler.is_compiling():  # how many edges are left must not decide on shapes
+            return heard
+        (kept,) = torch.nonzero(heard.receivers < m, as_tuple=True)
         return replace(
-            self,
-            senders=self.senders[kept],
-            receivers=number[self.receivers[kept]],
-            per_edge=tuple(x[kept] for x in self.per_edge),
-            n_receivers=len(receivers),
+            heard,
+            senders=heard.senders[kept],
+            receivers=heard.receivers[kept],
+            per_edge=tuple(x[kept] for x in heard.per_edge),
         )
 
     def __call__(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from painnx.blocks import Message, Update
@@ -71,7 +71,7 @@ class PaiNN(nn.Module):
     def species(self, numbers: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """Position of each atom's element in `elements`; ValueError for an unknown one."""
         species = self.index[numbers]
-        if bool((species < 0).any()):
+        if not torch.compiler.is_compiling() and bool((species < 0).any()):
             unknown = sorted(set(numbers[species < 0].tolist()))
             raise ValueError(
                 f"the network knows the atomic numbers {list(self.elements)}, not {unknown}: "
@@ -84,9 +84,9 @@ class PaiNN(nn.Module):
         graph: Graph,
         film: Sequence[Float[Tensor, "b 2 f"]] | None = None,
         marks: tuple[Int[Tensor, " n"], Float[Tensor, "q f"]] | None = None,
-        only: Bool[Tensor, " n"] | None = None,
+        only: Int[Tensor, " m"] | None = None,
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
-        """Scalars and vectors of all atoms, or of those in `only`: the last block skips the others.
+        """Scalars and vectors of all atoms, or of `only` some: the last block skips the others.
 
         film: per block, a scale and a shift of the scalars that enter it, for each structure.
         marks: what tells atoms apart beside their element, as a number from 0 to q - 1, and what is
@@ -109,9 +109,8 @@ class PaiNN(nn.Module):
                 scale, shift = film[k].index_select(0, structure).unbind(1)
                 scalars = scalars * (1 + scale) + shift
             if only is not None and k + 1 == len(self.message):
-                (some,) = torch.nonzero(only, as_tuple=True)
-                aggregate = aggregate.only(some)
-                receivers = some if receivers is None else receivers[some]
+                aggregate = aggregate.only(only)
+                receivers = only if receivers is None else receivers[only]
             scalars, vectors = message(scalars, vectors, aggregate, receivers)
             scalars, vectors = update(scalars, vectors, aggregate.between)
         return scalars, vectors
@@ -119,14 +118,13 @@ class PaiNN(nn.Module):
     def _kinds(
         self, graph: Graph, marks: tuple[Int[Tensor, " n"], Float[Tensor, "q f"]] | None
     ) -> tuple[Int[Tensor, " n"], Float[Tensor, "k f"]]:
-        """The kind of each atom, of those that occur, and what all atoms of a kind begin with."""
+        """The kind of each atom, and what all atoms of a kind begin with."""
         kind, scalars = self.species(graph.numbers), self.embedding.weight
         if marks is not None:
             mark, added = marks
             kind = kind * len(added) + mark
             scalars = (scalars[:, None] + added).flatten(0, 1)
-        present, kind = torch.unique(kind, return_inverse=True)
-        return kind, scalars[present]
+        return kind, scalars
 
     def messages_on(self, graph: Graph) -> "EdgeMessages | FusedMessages":
         """The sums over neighbours on this graph; ValueError where it does not fit the network."""
@@ -140,9 +138,11 @@ class PaiNN(nn.Module):
             raise ValueError(
                 f"the graph is in {graph.vectors.dtype}, the network {precision}: convert one"
             )
+        if torch.compiler.is_compiling():  # all of it, and with it the messages
+            return EdgeMessages.of(graph, self.n_radial)
         if self.messages == "compiled":
             return CompiledMessages.of(graph, self.n_radial)
-        if self.messages != "edges":
+        if self.messages in ("auto", "fused"):
             from painnx.fused import FusedMessages  # Numba takes half a second to import
 
             if FusedMessages.can(graph):

@@ -30,3 +30,11 @@ class Graph(Protocol):
     def cutoff(self) -> float: ...
     @property
     def n_structures(self) -> int: ...
+
+
+@runtime_checkable
+class Surface(Graph, Protocol):
+    """A graph that tells which of its atoms are mobile by their indices, too, in their order."""
+
+    @property
+    def movers(self) -> Int[Tensor, " m"]: ...

@@ -6,16 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from painnx.traced import traceable
 
-
-@traceable
 def cosine_cutoff(d: Float[Tensor, " e"], cutoff: float) -> Float[Tensor, " e"]:
     """Behler's cutoff (cos(pi d / cutoff) + 1) / 2: value and slope vanish at the cutoff."""
     return torch.where(d < cutoff, 0.5 * (torch.cos(d * (math.pi / cutoff)) + 1), 0.0)
 
 
-@traceable
 def radial_basis(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor, "e {n}+1"]:
     """n Gaussians and the constant 1, all times the cutoff function.
 
@@ -26,7 +22,6 @@ def radial_basis(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor,
     return gaussians(d, n, cutoff) * cosine_cutoff(d, cutoff)[:, None]
 
 
-@traceable
 def gaussians(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor, "e {n}+1"]:
     """Those of `radial_basis`, without the cutoff function."""
     # 2^(-x²), x = (d / spacing - k) / sqrt(2 ln 2), and for the constant x = 0 d - 0. Far from its

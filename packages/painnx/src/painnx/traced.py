@@ -5,11 +5,9 @@ derivatives. Here a derivative is a function like any other: it is compiled when
 wanted, and has derivatives of its own.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
-from functools import wraps
 from types import FunctionType
-from typing import Any, TypeVar, no_type_check
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +16,6 @@ from torch.func import vjp
 from painnx.awaited import awaited
 
 Function = Callable[..., tuple[Tensor, ...]]
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Traced:
@@ -30,7 +27,7 @@ class Traced:
     """
 
     def __init__(self, function: Function):
-        self.function = inspect.unwrap(function)
+        self.function = function
         self._compiled: dict[tuple[Any, ...], Function] = {}
         self._gradients: dict[tuple[int, tuple[int, ...]], Traced] = {}
 
@@ -66,17 +63,16 @@ class Traced:
         return self._gradients[n, wanted]
 
 
-@no_type_check  # nor may the tests wrap what is in here: torch could not compile it
 def gradient(function: Function, n: int, wanted: Sequence[int]) -> Function:
     """The function of `function`'s n arguments, and of gradients of its values, to gradients.
 
     wanted: the places of the arguments whose gradients it gives.
     """
 
-    def gradients(*given):
+    def gradients(*given: Any) -> tuple[Tensor, ...]:
         arguments, grads = given[:n], given[n:]
 
-        def of_wanted(*some):
+        def of_wanted(*some: Tensor) -> tuple[Tensor, ...]:
             every = list(arguments)
             for k, x in zip(wanted, some, strict=True):
                 every[k] = x
@@ -86,17 +82,6 @@ def gradient(function: Function, n: int, wanted: Sequence[int]) -> Function:
         return back(grads)
 
     return gradients
-
-
-def traceable(function: F) -> F:
-    """Tests wrap every function in a check of its types, which torch cannot compile: skip it."""
-    plain = inspect.unwrap(function)
-    if plain is function:
-        return function
-    compiling = torch.compiler.is_compiling
-    return wraps(function)(  # type: ignore
-        lambda *given, **named: (plain if compiling() else function)(*given, **named)
-    )
 
 
 class _Traced(torch.autograd.Function):
