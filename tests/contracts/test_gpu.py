@@ -4,13 +4,13 @@ Where the host waits for a GPU, the GPU soon waits for the host.
 """
 
 import copy
-from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 import vpsde
-from guidance import Guide
+from guidance import Guide, descend, relax
 from painnx import ForceField, ScoreNetwork
 from sdedata import Graph, collate, shipped
 from tests.pretended_gpu import GPU, PretendedGPU
@@ -66,30 +66,57 @@ def test_a_tensor_of_the_cpu_is_refused_on_a_gpu():
         assert sum(gpu.waits.values()) == 1
 
 
-@pytest.mark.parametrize("room", [False, True])
 @pytest.mark.parametrize("sde", [vpsde.brownian(), vpsde.vp()], ids=["brownian", "vp"])
-def test_sampling_gives_the_same_structures(start, networks, sde, room):
-    *_, here = walk(start, networks, sde)
-    with PretendedGPU():
-        graph = (
-            start.at(sde.prior(start, vpsde.generators(1, SEEDS))).with_room() if room else start
-        ).to(GPU)
-        *_, there = walk(graph, [on_gpu(n) for n in networks], sde)
-    assert here.finite.all()
-    assert back(there.finite).all()
-    assert_same(there.positions, here.positions)
+@pytest.mark.parametrize("room", [False, True])
+def test_guided_sampling_gives_the_same_structures_and_waits_little(start, networks, sde, room):
+    """It waits to find edges (3) and those of the last block (1), and for what it checks.
 
-
-def test_a_step_waits_where_shapes_depend_on_positions_and_where_input_is_checked(start, networks):
-    waits = {}
-    for room in (None, start.with_room().room):
-        with PretendedGPU() as gpu:
-            states = walk(
-                replace(start, room=room).to(GPU), [on_gpu(n) for n in networks], vpsde.brownian()
-            )
-            next(states), next(states)
+    That is the time, the elements for each network, and whether the substrate is in its place.
+    """
+    here = list(walk(start, networks, sde))
+    with PretendedGPU() as gpu:
+        graph = start.with_room() if room else start
+        there = []
+        for state in walk(graph.to(GPU), list(map(on_gpu, networks)), sde):
+            there.append(state)
+            waits = sum(gpu.waits.values())
             gpu.waits.clear()
-            next(states)
-            waits[room is not None] = gpu.waits.copy()
-    print(waits)
-    assert 0
+    assert here[-1].finite.all()
+    assert back(there[-1].finite).all()
+    for a, b in zip(there, here, strict=True):
+        assert_same(a.positions, b.positions)
+    assert waits == (5 if room else 8), gpu.waits
+
+
+def test_losses_and_their_gradients_are_the_same(start, networks):
+    score, field = networks
+    sde, t = vpsde.brownian(), torch.linspace(0.1, 0.9, 3, dtype=torch.float64)
+
+    def losses(graph, score, field):
+        (generator,) = vpsde.generators(0, [0])
+        yield score, vpsde.score_matching_loss(score, graph, sde, t.to(graph.cell), generator)
+        energy, forces = field.train()(graph)
+        yield field, energy.sum() + forces.square().sum()
+
+    def with_gradients(*given):
+        for network, loss in losses(*given):
+            yield [loss, *torch.autograd.grad(loss, list(network.parameters()))]
+
+    here = list(with_gradients(start, copy.deepcopy(score), copy.deepcopy(field)))
+    with PretendedGPU():
+        there = list(with_gradients(start.to(GPU), on_gpu(score), on_gpu(field)))
+    for some, others in zip(there, here, strict=True):
+        for a, b in zip(some, others, strict=True):
+            assert_same(a, b)
+
+
+@pytest.mark.parametrize(
+    "how", [partial(descend, step=0.01, n_steps=4), partial(relax, max_steps=4)]
+)
+def test_relaxations_are_the_same(start, networks, how):
+    _, field = networks
+    here = how(start, field.on_mobile)
+    with PretendedGPU():
+        there = how(start.to(GPU), on_gpu(field).on_mobile)
+    assert_same(there.graph.positions, here.graph.positions)
+    assert_same(there.energy, here.energy)

@@ -7,7 +7,7 @@ wanted, and has derivatives of its own.
 
 from collections.abc import Callable, Sequence
 from types import FunctionType
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from torch import Tensor
@@ -63,16 +63,17 @@ class Traced:
         return self._gradients[n, wanted]
 
 
+@no_type_check  # tests check types by wrappers, whose code cannot be copied
 def gradient(function: Function, n: int, wanted: Sequence[int]) -> Function:
     """The function of `function`'s n arguments, and of gradients of its values, to gradients.
 
     wanted: the places of the arguments whose gradients it gives.
     """
 
-    def gradients(*given: Any) -> tuple[Tensor, ...]:
+    def gradients(*given):
         arguments, grads = given[:n], given[n:]
 
-        def of_wanted(*some: Tensor) -> tuple[Tensor, ...]:
+        def of_wanted(*some):
             every = list(arguments)
             for k, x in zip(wanted, some, strict=True):
                 every[k] = x

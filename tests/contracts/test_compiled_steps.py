@@ -1,0 +1,86 @@
+"""Reverse steps as one program: the same structures, whatever it is made of, and made once.
+
+What torch compiles it takes in another process, where no test checks types on the way.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+import vpsde
+from guidance import Guide
+from painnx import ForceField, ScoreNetwork
+from sdedata import Graph, collate, shipped
+
+CUTOFF, STEPS = 4.0, 5
+SMALL = {"features": 8, "blocks": 2, "n_radial": 6, "cutoff": CUTOFF}
+
+
+def overlayers() -> Graph:
+    """In p(3x3) and c(2x8), in one batch."""
+    graphs = []
+    for name, substrate in (("rss_ag6o3_p3x3", 18), ("rss_c2x8", 16), ("rss_ag6o3_p3x3", 18)):
+        atoms = shipped.load(name).atoms(0)
+        top = atoms.positions[:substrate, 2].max()
+        graphs.append(Graph.from_atoms(atoms, CUTOFF, (top + 1, top + 5), dtype=torch.float64))
+    return collate(graphs)
+
+
+def roomy(start: Graph, sde: vpsde.SDE) -> Graph:
+    return start.at(sde.prior(start, vpsde.generators(0, range(3)))).with_room(2.0)
+
+
+def compare(guided: bool) -> None:
+    """Three batches on three seeds, compiled and not."""
+    torch.manual_seed(0)
+    score = ScoreNetwork([8, 47], **SMALL).double().eval()
+    guide = Guide(ForceField([8, 47], **SMALL).double().eval().on_mobile, 0.2) if guided else None
+    sde, start = vpsde.brownian() if guided else vpsde.vp(), overlayers()
+    graph = roomy(start, sde)
+    counters.clear()
+    for seed in range(3):
+        plain, compiled = (
+            list(
+                vpsde.sample(
+                    score, here, sde, vpsde.times(STEPS), vpsde.generators(seed, range(3)),
+                    guide=guide, compile=compile,
+                )
+            )
+            for here, compile in ((start, False), (graph, True))
+        )  # fmt: skip
+        for a, b in zip(plain, compiled, strict=True):
+            assert a.t == b.t
+            torch.testing.assert_close(b.positions, a.positions, rtol=0, atol=1e-10)
+        assert compiled[-1].finite.all()
+    made = counters["stats"]["unique_graphs"]
+    assert made == 1, f"{made} programs"
+
+
+@pytest.mark.parametrize("guided", ["guided", "alone"])
+def test_compiled_steps_end_in_the_same_structures_and_serve_other_batches(guided):
+    command = [sys.executable, "-m", "tests.contracts.test_compiled_steps", guided]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_score_that_decides_by_positions_cannot_be_compiled_and_says_so():
+    sde = vpsde.brownian()
+
+    def undecided(graph, t):
+        return graph.positions * (1 if bool((graph.positions > 3).all()) else 2)
+
+    states = vpsde.sample(
+        undecided, roomy(overlayers(), sde), sde, vpsde.times(3), vpsde.generators(0, range(3)),
+        compile=True,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="torch cannot compile the step, do without"):
+        list(states)
+
+
+if __name__ == "__main__":
+    compare(sys.argv[1] == "guided")
