@@ -185,7 +185,9 @@ class Generator:
         start = collate([self.start] * len(indices)).to(self.device)
         batch = self._generate(start, indices, bar)
         if start.room is not None and not all(batch.finite):
-            # An atom may have met more neighbours than there is room for; if not, this tells, too.
+            say(
+                "sample: structures broke down, or had too little room: generated again without compile"
+            )
             batch = self._generate(replace(start, room=None), indices, bar)
         return batch
 

@@ -62,6 +62,7 @@ class Network(Target):
     features: Annotated[int, Ge(2)] = 64
     blocks: Count = 1
     n_radial: Annotated[int, Ge(2)] = 20
+    messages: Literal["auto", "edges", "fused", "compiled"] = "auto"
 
 
 class Diffusion(Target):
@@ -284,6 +285,7 @@ class Benchmark(Section):
     peers: Peers
     network: NetworkSize
     cutoff: Positive
+    compile: bool | None
     batch_size: Count | None
     training_steps: Count
     cells: Annotated[list[Literal["p3x3", "p4x4", "p3x3_2x2", "p4x4_2x2"]], Field(min_length=1)]

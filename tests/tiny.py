@@ -58,10 +58,12 @@ def run(entry: str, *overrides: str) -> dict[str, Any]:
     return RUN[entry](cli.load(entry, overrides))
 
 
-def start(entry: str, *arguments: str, **more: Any) -> subprocess.Popen:
+def start(
+    entry: str, *arguments: str, env_more: dict[str, str] | None = None, **more: Any
+) -> subprocess.Popen:
     """An entry point as people start it."""
     command = [sys.executable, "-m", f"experiments.{entry}", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | (env_more or {})
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, cwd=ROOT, **pipes | more)
 

@@ -56,8 +56,8 @@ class Contest:
         """Take a workload and warm it up; of a network, count what it asks for."""
         say(f"benchmark: warming up {workload.name}")
         workload.work(workload.brief)
-        if workload.counted:
-            self.costs[workload.name] = cost(partial(workload.work, workload.brief))
+        if workload.definition is not None:
+            self.costs[workload.name] = cost(partial(workload.definition, workload.brief))
         self.timers[workload.name] = partial(workload.timed, self.device)
         self.units[workload.name] = workload.unit
 
@@ -161,7 +161,9 @@ def _add_training(made: Contest, config: DictConfig, entrants: Entrants) -> None
         ("forcefield", "forces", f"{score} and force field", [score, field]),
     ):
         work = entrants.trained[kind].steps
-        made.ours(Workload(TRAINING[kind], "structures", work, config.training_steps))
+        made.ours(
+            Workload(TRAINING[kind], "structures", work, config.training_steps, definition=work)
+        )
         for who, peer in entrants.peers.items():
             timer = partial(peer.timed, f"train {task}")
             made.theirs(who, label, timer, *ours, goal=made.goal(12))
@@ -171,7 +173,8 @@ def _add_sampling(made: Contest, entrants: Entrants) -> None:
     for cell, both in entrants.sampling.items():
         for how, one in zip(("plain", "guided"), both, strict=True):
             name = f"sampling {cell}" + (" guided" if how == "guided" else "")
-            made.ours(Workload(name, "structure\N{MIDDLE DOT}steps", one.work, one.steps, brief=2))
+            unit = "structure\N{MIDDLE DOT}steps"
+            made.ours(Workload(name, unit, one.work, one.steps, brief=2, definition=one.plain))
             for who, peer in entrants.peers.items():
                 task = f"sample {how} {cell}"
                 peer.timed(task, steps=2)
@@ -194,7 +197,7 @@ def _add_neighbours(made: Contest, config: DictConfig, trained: Training) -> Non
     for who, lister in found.items():
         work = partial(lists, lister)
         if who == "ours":
-            made.ours(Workload("neighbour lists", "lists", work, steps=5, counted=False))
+            made.ours(Workload("neighbour lists", "lists", work, steps=5))
         else:
             other = Workload(who, "lists", work, steps=5)
             work(1)
@@ -206,7 +209,8 @@ def _add_relaxation(made: Contest, config: DictConfig, home: Path) -> None:
     say("benchmark: training the force field that structures are relaxed on")
     relaxed = relaxing(config, made.device, home)
     most = config.relaxation.max_steps
-    made.ours(Workload("relaxation", "structures", relaxed.batch, most, brief=most))
+    batch = relaxed.batch
+    made.ours(Workload("relaxation", "structures", batch, most, brief=most, definition=batch))
     for who in OPTIMIZERS:
         loop = Workload(who, "structures", partial(relaxed.loop, who), most)
         goal = Goal(5, 20) if who == "ASE" else None

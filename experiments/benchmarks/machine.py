@@ -31,7 +31,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from painnx.fused import FusedMessages
+from painnx import PaiNN
+from painnx.messages import EdgeMessages
+from painnx.protocols import Graph
 
 MATRIX_SIZES = {"cpu": (512, 1024, 1536), "cuda": (4096, 8192)}
 COPIED = {"cpu": 2**26, "cuda": 2**28}  # float32 numbers: far more than caches hold
@@ -94,7 +96,11 @@ def cost(work: Callable[[], float]) -> Cost:
     edges, with every radial function, and with a matrix product for the filters.
     """
     operations, traffic = FlopCounterMode(display=False), Traffic()
-    with patch.object(FusedMessages, "can", lambda graph: False), operations, traffic:
+
+    def messages_on(painn: PaiNN, graph: Graph) -> EdgeMessages:
+        return EdgeMessages.of(graph, painn.n_radial)
+
+    with patch.object(PaiNN, "messages_on", messages_on), operations, traffic:
         amount = work()
     return Cost(operations.get_total_flops() / amount, traffic.bytes / amount)
 

@@ -45,8 +45,8 @@ class Workload:
     """When timed."""
     brief: int = 1
     """To warm up, and to count operations; the same per unit."""
-    counted: bool = True
-    """Is it mostly a network, whose operations tell something?"""
+    definition: Callable[[int], float] | None = None
+    """The same in plain operations, to be counted; None: it is not mostly a network."""
 
     def timed(self, device: torch.device) -> Timing:
         started = clock(device)
@@ -76,11 +76,17 @@ class Training:
 def train_overrides(config: DictConfig, kind: str, device: torch.device) -> list[str]:
     """What `experiments.train` is told; no repeated cells, for the peer knows none."""
     network = [f"task.network.{key}={value}" for key, value in config.network.items()]
+    network += ["task.network.messages=compiled"] if compiles(config, device) else []
     return [
         f"task={kind}", *network, f"cutoff={config.cutoff}", f"seed={config.seed}",
         f"train.batch_size={batch_size(config, device)}", "data.max_repeats=1",
         f"device={device}", f"threads={config.threads}",
     ]  # fmt: skip
+
+
+def compiles(config: DictConfig, device: torch.device) -> bool:
+    """Shall torch compile messages in training, and steps of sampling?"""
+    return device.type != "cpu" if config.compile is None else config.compile
 
 
 def batch_size(config: DictConfig, device: torch.device) -> int:
@@ -173,6 +179,7 @@ class Sampling:
         settings = cli.load("sample", ["guide=paper" if guided else "guide=none"])
         settings.score = str(models["score"])
         settings.device, settings.threads, settings.seed = str(device), config.threads, config.seed
+        settings.compile = compiles(config, device)
         settings.composition = wanted.composition
         slab = wanted.write(home / f"{cell}.extxyz")
         settings.template.slab = str(slab)
@@ -183,7 +190,15 @@ class Sampling:
         return cls(Generator.of(settings), slab, n, steps)
 
     def work(self, steps: int) -> float:
-        config = self.generator.config.copy()
+        return self._generate(self.generator, steps)
+
+    def plain(self, steps: int) -> float:
+        """Without what torch compiles."""
+        start = replace(self.generator.start, room=None)
+        return self._generate(replace(self.generator, start=start), steps)
+
+    def _generate(self, generator: Generator, steps: int) -> float:
+        config = generator.config.copy()
         config.sampler.steps = steps
-        replace(self.generator, config=config).generate(list(range(self.n)), iter(()))
+        replace(generator, config=config).generate(list(range(self.n)), iter(()))
         return self.n * steps

@@ -58,14 +58,13 @@ class PaiNN(nn.Module):
         self.update = nn.ModuleList(Update(features) for _ in range(blocks))
 
     def config(self) -> dict[str, object]:
-        """The constructor's arguments, as plain values."""
+        """The constructor's arguments as plain values, but for `messages`, a machine's business."""
         return {
             "elements": list(self.elements),
             "features": self.features,
             "blocks": len(self.message),
             "n_radial": self.n_radial,
             "cutoff": self.cutoff,
-            "messages": self.messages,
         }
 
     def species(self, numbers: Int[Tensor, " n"]) -> Int[Tensor, " n"]:

@@ -1,0 +1,48 @@
+"""Sampling by compiled steps, as a command."""
+
+import subprocess
+import sys
+
+import numpy as np
+
+from experiments.runfolder import RunFolder
+from tests.tiny import ROOT, SAMPLE, run, start
+
+
+def positions(folder) -> np.ndarray:
+    return np.array([atoms.positions for atoms in RunFolder(folder).structures("generated")])
+
+
+def arguments(world, output) -> list[str]:
+    return [*world.networks, *SAMPLE, "composition=Ag2O", f"output={output}", "batch_size=2"]
+
+
+def test_compiled_sampling_generates_the_same_structures_with_one_program(world, tmp_path):
+    run("sample", *arguments(world, tmp_path), "name=plain")
+    process = start(
+        "sample", *arguments(world, tmp_path), "name=compiled", "compile=true",
+        env_more={"TORCH_LOGS": "recompiles"},
+    )  # fmt: skip
+    _, told = process.communicate()
+    assert process.returncode == 0, told
+    assert "recompil" not in told.lower(), told
+    plain, compiled = (positions(tmp_path / "sample" / name) for name in ("plain", "compiled"))
+    assert len(plain) == 4
+    np.testing.assert_allclose(compiled, plain, atol=1e-3)  # float32, and forces of up to 10 eV/Å
+
+
+def test_where_room_is_too_small_structures_are_generated_without(world, tmp_path):
+    """No neighbour is left out in silence: every structure breaks down, and is done again."""
+    one_step = "sampler.steps=1"  # which is never compiled
+    run("sample", *arguments(world, tmp_path), "name=plain", one_step)
+    program = (
+        "import experiments.sample as s; s._room = lambda *_: 3; "
+        "s.cli.main('sample', s.run, s.__doc__, '')"
+    )
+    more = "name=tight", "compile=true", one_step
+    command = [sys.executable, "-c", program, *arguments(world, tmp_path), *more]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "generated again without compile" in done.stderr
+    plain, again = (positions(tmp_path / "sample" / name) for name in ("plain", "tight"))
+    np.testing.assert_allclose(again, plain, atol=1e-3)
