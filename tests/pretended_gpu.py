@@ -51,13 +51,15 @@ class OnGPU(torch.Tensor):
 class PretendedGPU(TorchDispatchMode):
     """While it is entered, there is a GPU.
 
-    launches: kernels by name. waits: of the host, by the line of this project that waits.
+    launches: kernels by name. waits: of the host, and uploads: of tensors from its memory (no CUDA
+    graph can hold them), by the line of this project that does so.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.launches: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
+        self.uploads: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -66,6 +68,8 @@ class PretendedGPU(TorchDispatchMode):
                 self.launches[func.name()] += 1
             if _waits(func, args, kwargs):
                 self.waits[_line()] += 1
+        elif func is torch.ops.aten._to_copy.default and _is_gpu(kwargs.get("device")):
+            self.uploads[_line()] += 1
         return _call(func, args, kwargs)
 
 
@@ -74,7 +78,7 @@ def _call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     there = any(_on_gpu(args, kwargs))
     device = kwargs.get("device")
     if device is not None:
-        there = torch.device(device).type == GPU.type
+        there = _is_gpu(device)
         kwargs = kwargs | {"device": torch.device("cpu")}
     elif there:
         _require_together(func, args, kwargs)
@@ -95,6 +99,10 @@ def _require_together(func: Any, args: Any, kwargs: Any) -> None:
             raise RuntimeError(f"{func}: a tensor of shape {tuple(x.shape)} is on the CPU")
 
 
+def _is_gpu(device: Any) -> bool:
+    return device is not None and torch.device(device).type == GPU.type
+
+
 def _on_gpu(args: Any, kwargs: Any) -> Iterator[bool]:
     return (isinstance(x, OnGPU) for x in tree_iter((args, kwargs)))
 
@@ -105,7 +113,7 @@ def _waits(func: Any, args: Any, kwargs: Any) -> bool:
         return any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in args[1])
     if name == "_to_copy":
         to = kwargs.get("device")
-        return to is not None and torch.device(to).type == "cpu"
+        return to is not None and not _is_gpu(to)
     return name in WAITS
 
 

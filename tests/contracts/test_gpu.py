@@ -71,7 +71,8 @@ def test_a_tensor_of_the_cpu_is_refused_on_a_gpu():
 def test_guided_sampling_gives_the_same_structures_and_waits_little(start, networks, sde, room):
     """It waits to find edges (3) and those of the last block (1), and for what it checks.
 
-    That is the time, the elements for each network, and whether the substrate is in its place.
+    That is the time, the elements for each network, and whether the substrate is in its place. From
+    the host it has the noise alone.
     """
     here = list(walk(start, networks, sde))
     with PretendedGPU() as gpu:
@@ -79,13 +80,14 @@ def test_guided_sampling_gives_the_same_structures_and_waits_little(start, netwo
         there = []
         for state in walk(graph.to(GPU), list(map(on_gpu, networks)), sde):
             there.append(state)
-            waits = sum(gpu.waits.values())
-            gpu.waits.clear()
+            waits, uploads = sum(gpu.waits.values()), sum(gpu.uploads.values())
+            gpu.waits.clear(), gpu.uploads.clear()
     assert here[-1].finite.all()
     assert back(there[-1].finite).all()
     for a, b in zip(there, here, strict=True):
         assert_same(a.positions, b.positions)
-    assert waits == (5 if room else 8), gpu.waits
+    assert waits == (5 if room else 8)
+    assert uploads == 1
 
 
 def test_losses_and_their_gradients_are_the_same(start, networks):

@@ -14,15 +14,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
+from sdedata.all_pairs import Pairs, and_nowhere, first_of_each, side_by_side
 from sdedata.kept import kept
 
 BACKENDS = ("auto", "torch", "cluster")
 COMPILED = (torch.float32, torch.float64)
-CANDIDATES = 2**20
-"""Pairs times images looked at in one go by a CPU: few enough to stay in its cache."""
-SLACK = 1e-4
-"""Of the square of the cutoff, for rounding: by torch and torch-cluster searches find a little too
-much, the rest is exact."""
+CANDIDATES = {"cpu": 2**20, "gpu": 2**27}
+"""Pairs times images looked at in one go: few enough for a processor's cache, or for memory."""
+SLACK = 5e-5
+"""Of the cutoff, for rounding: by torch and torch-cluster searches find a little too much, the rest
+is exact."""
 
 
 class Edges(NamedTuple):
@@ -153,8 +154,8 @@ class Search:
         return [x.contiguous().numpy() for x in given]
 
     @kept
-    def _room(self) -> list[int]:
-        """How many edges to expect: as many as were found last, and some."""
+    def _expected(self) -> list[int]:
+        """How many edges: as many as were found last, and some."""
         return [64 * int(self.hears.sum())]
 
     def _compiled(self, positions: Tensor) -> Edges:
@@ -162,53 +163,50 @@ class Search:
 
         given = positions.contiguous().numpy(), *self._arrays
         while True:
-            (room,) = self._room
-            senders, receivers = self.batch.new_empty(2, room)
-            edges = Edges(senders, receivers, positions.new_empty(room, 3))
+            (expected,) = self._expected
+            senders, receivers = self.batch.new_empty(2, expected)
+            edges = Edges(senders, receivers, positions.new_empty(expected, 3))
             found = kernels.edges(*given, self.cutoff, *(x.numpy() for x in edges))
-            if found <= room:
+            if found <= expected:
                 return Edges(*(x[:found] for x in edges))
-            self._room[0] = found + found // 8
+            self._expected[0] = found + found // 8
 
     # Over all pairs, by torch
 
     @kept
-    def _pairs(self) -> list["_Pairs"]:
+    def _pairs(self) -> list[Pairs]:
         """Of all structures, in as many parts as are looked at one after the other."""
         images, b = self._images(0.5), len(self.cell)
-        there = _side_by_side(self.batch, torch.ones_like(self.hears), b)
-        here = _side_by_side(self.batch, self.hears, b)
-        cached = self.room is None and self.cell.device.type == "cpu"
+        there = side_by_side(self.batch, torch.ones_like(self.hears), b)
+        here = side_by_side(self.batch, self.hears, b)
+        at_once = CANDIDATES["cpu" if self.cell.device.type == "cpu" else "gpu"]
         each = there.shape[1] * here.shape[1] * len(images)
-        step = max(1, CANDIDATES // max(1, each)) if cached else b
+        step = max(1, at_once // max(1, each)) if self.room is None else b
         parts = (slice(k, k + step) for k in range(0, b, step))
         return [
-            _Pairs.of(there[s], here[s], self.cell[s], self.pbc[s], self.inverse[s], images)
+            Pairs.of(there[s], here[s], self.cell[s], self.pbc[s], self.inverse[s], images)
             for s in parts
         ]
 
     def _all_pairs(self, positions: Tensor) -> Edges:
-        places, found = _and_nowhere(positions), []
+        places, found = and_nowhere(positions), []
         for pairs in self._pairs:
-            near, fold = pairs.near(places, self.cutoff)
+            near, fold = pairs.near(places, self._slack)
             found.append(pairs.edges(torch.nonzero(near), fold))
         return Edges(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
     def _in_room(self, positions: Tensor, room: int) -> Edges:
         (pairs,) = self._pairs
-        near, fold = pairs.near(_and_nowhere(positions), self.cutoff)
-        b, h, k, m = near.shape
-        near = near.flatten(1)
-        place = near.cumsum(1)  # from 1 on; place 0 is for all that is not near or has no room
-        place = torch.where(near & (place <= room), place, 0)
-        candidates = torch.arange(h * k * m, device=near.device).expand(b, -1)
-        found = candidates.new_full((b, room + 1), -1).scatter(1, place, candidates)[:, 1:]
-        structures = torch.arange(b, device=near.device)[:, None].expand(-1, room)
-        receiver, image, sender = found // (k * m), found // m % k, found % m
-        index = torch.stack([structures, receiver, image, sender], -1).flatten(0, 1)
-        edges = self.only(pairs.edges(index, fold), (found >= 0).flatten())
-        enough = (near.sum(1) <= room).repeat_interleave(room)
+        near, fold = pairs.near(and_nowhere(positions), self._slack)
+        index, there = first_of_each(near, room)
+        edges = self.only(Edges(*pairs.edges(index, fold)), there)
+        enough = (near.flatten(1).sum(1) <= room).repeat_interleave(room)
         return edges._replace(offsets=torch.where(enough[:, None], edges.offsets, torch.nan))
+
+    @property
+    def _slack(self) -> float:
+        """The cutoff, and hardly more."""
+        return self.cutoff * (1 + SLACK)
 
     # By torch-cluster
 
@@ -240,7 +238,7 @@ class Search:
         found_by, found = radius(
             laid_out[allowed].contiguous(),
             wrapped[atoms].contiguous(),
-            self.cutoff * (1 + SLACK),
+            self._slack,
             batch_x=batch[owner],
             batch_y=batch[atoms],
             max_num_neighbors=int(torch.bincount(batch[owner], minlength=1).max()),
@@ -251,82 +249,6 @@ class Search:
         (others,) = torch.nonzero(others, as_tuple=True)
         order = others[torch.argsort(receivers[others], stable=True)]
         return Edges(senders[order], receivers[order], offsets[order])
-
-
-class _Pairs(NamedTuple):
-    """All pairs of atoms of b structures, laid out so that sums run along structures."""
-
-    senders: Int[Tensor, "b m"]
-    receivers: Int[Tensor, "b h"]
-    itself: Bool[Tensor, "b h m"]
-    cell: Float[Tensor, "3 3 b"]
-    inverse: Float[Tensor, "3 3 b"]
-    periodic: Bool[Tensor, "3 b"]
-    images: Float[Tensor, "k 3"]
-    shifts: Float[Tensor, "3 b k"]
-    """Of the images; infinite for those that are none."""
-
-    @classmethod
-    def of(
-        cls,
-        senders: Int[Tensor, "b m"],
-        receivers: Int[Tensor, "b h"],
-        cell: Float[Tensor, "b 3 3"],
-        pbc: Bool[Tensor, "b 3"],
-        inverse: Float[Tensor, "b 3 3"],
-        images: Float[Tensor, "k 3"],
-    ) -> "_Pairs":
-        # Sums over products, not matrix products: these may be rounded to fewer bits.
-        cell, inverse, periodic = cell.permute(1, 2, 0), inverse.permute(1, 2, 0), pbc.T
-        shifts = (images.T[:, None, None] * cell.unsqueeze(-1)).sum(0)
-        forbidden = ((images.T[:, None] != 0) & ~periodic.unsqueeze(-1)).any(0)
-        shifts = torch.where(forbidden, torch.inf, shifts)
-        itself = receivers.unsqueeze(-1) == senders.unsqueeze(-2)
-        return cls(senders, receivers, itself, cell, inverse, periodic, images, shifts)
-
-    def near(
-        self, places: Float[Tensor, "3 p"], cutoff: float
-    ) -> tuple[Bool[Tensor, "b h k m"], Float[Tensor, "3 b h m"]]:
-        """Which images are hardly farther than the cutoff, and the offsets of the middle ones.
-
-        places: of all atoms and, last, of none. With each pair folded to its nearest fractional
-        image, only cutoff/height + 1/2 remain.
-        """
-        there, here = (
-            (places[:, atoms].unsqueeze(1) * self.inverse.unsqueeze(-1)).sum(0)
-            for atoms in (self.senders, self.receivers)
-        )
-        apart = there.unsqueeze(-2) - here.unsqueeze(-1)  # (3, b, receiver, sender)
-        fold = -torch.round(apart) * self.periodic[..., None, None]
-        folded = ((apart + fold).unsqueeze(1) * self.cell[..., None, None]).sum(0)
-        square: Any = 0.0
-        for axis in range(3):
-            shift = self.shifts[axis, :, None, :, None]
-            square = square + (folded[axis].unsqueeze(2) + shift).square()
-        square[:, :, len(self.images) // 2].masked_fill_(self.itself, torch.inf)
-        return square < cutoff**2 * (1 + SLACK), fold
-
-    def edges(self, index: Int[Tensor, "e 4"], fold: Float[Tensor, "3 b h m"]) -> Edges:
-        """Those of `near` with these indices."""
-        structure, receiver, image, sender = index.unbind(1)
-        offsets = self.images[image] + fold[:, structure, receiver, sender].T
-        return Edges(self.senders[structure, sender], self.receivers[structure, receiver], offsets)
-
-
-def _and_nowhere(positions: Float[Tensor, "n 3"]) -> Float[Tensor, "3 n+1"]:
-    """And, last, a place that is near nothing."""
-    return torch.cat([positions, positions.new_full((1, 3), torch.nan)]).T
-
-
-def _side_by_side(batch: Int[Tensor, " n"], some: Bool[Tensor, " n"], b: int) -> Int[Tensor, "b m"]:
-    """The atoms of each structure that are `some`; places beyond the last one hold n."""
-    (atoms,) = torch.nonzero(some, as_tuple=True)
-    owner = batch[atoms]
-    counts = torch.bincount(owner, minlength=b)
-    place = torch.arange(len(atoms), device=batch.device) - (counts.cumsum(0) - counts)[owner]
-    table = atoms.new_full((b, int(counts.max())), len(batch))
-    table[owner, place] = atoms
-    return table
 
 
 def edge_vectors(

@@ -14,12 +14,14 @@ def compiled(
     It may differentiate within. Raises ValueError, when it is first called, for a function that
     torch cannot take as a whole, and where there is no compiler.
     """
-    import torch._dynamo
+    import torch._dynamo  # takes seconds
 
+    # what lets a program differentiate within; torch has it from 2.11 on
+    within = {k: True for k in ["trace_autograd_ops"] if hasattr(torch._dynamo.config, k)}
     mode = "reduce-overhead" if device.type == "cuda" else None
     run = torch.compile(function, fullgraph=True, mode=mode)
 
-    @torch._dynamo.config.patch(trace_autograd_ops=True)
+    @torch._dynamo.config.patch(within)
     def call(*tensors: Any) -> tuple[Any, ...]:
         torch.compiler.cudagraph_mark_step_begin()
         try:

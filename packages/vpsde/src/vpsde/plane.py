@@ -136,7 +136,7 @@ class LogInformation:
         value = interpolate(self.tables, self.row, sigma / self.end * (_NODES - 1))
         if not self.exact:  # past the table E[d dᵀ] is constant
             beyond = 2 * (sigma / self.end).clamp_min(1).log()
-            value = value - beyond[:, None, None] * torch.eye(2).to(value)
+            value = value - torch.diag_embed(beyond.unsqueeze(-1).expand(-1, 2))
         return self.rotation.mT @ value @ self.rotation
 
 
