@@ -185,9 +185,7 @@ class Generator:
         start = collate([self.start] * len(indices)).to(self.device)
         batch = self._generate(start, indices, bar)
         if start.room is not None and not all(batch.finite):
-            say(
-                "sample: structures broke down, or had too little room: generated again without compile"
-            )
+            say("sample: structures broke down, or had no room: generated again without compile")
             batch = self._generate(replace(start, room=None), indices, bar)
         return batch
 
