@@ -34,35 +34,41 @@ def roomy(start: Graph, sde: vpsde.SDE) -> Graph:
     return start.at(sde.prior(start, vpsde.generators(0, range(3)))).with_room(2.0)
 
 
-def compare(guided: bool) -> None:
-    """Three batches on three seeds, compiled and not."""
+def compare(guided: bool, device: str) -> None:
+    """Three batches on three seeds: as they are on the CPU, and compiled on a device."""
     torch.manual_seed(0)
-    score = ScoreNetwork([8, 47], **SMALL).double().eval()
-    guide = Guide(ForceField([8, 47], **SMALL).double().eval().on_mobile, 0.2) if guided else None
+    score, field = (kind([8, 47], **SMALL).double().eval() for kind in (ScoreNetwork, ForceField))
     sde, start = vpsde.brownian() if guided else vpsde.vp(), overlayers()
-    graph = roomy(start, sde)
+    graph = roomy(start, sde).to(device)
     counters.clear()
     for seed in range(3):
         plain, compiled = (
             list(
                 vpsde.sample(
-                    score, here, sde, vpsde.times(STEPS), vpsde.generators(seed, range(3)),
-                    guide=guide, compile=compile,
+                    score.to(here.cell.device), here, sde, vpsde.times(STEPS),
+                    vpsde.generators(seed, range(3)), compile=compile,
+                    guide=Guide(field.to(here.cell.device).on_mobile, 0.2) if guided else None,
                 )
             )
             for here, compile in ((start, False), (graph, True))
         )  # fmt: skip
         for a, b in zip(plain, compiled, strict=True):
             assert a.t == b.t
-            torch.testing.assert_close(b.positions, a.positions, rtol=0, atol=1e-10)
+            torch.testing.assert_close(b.positions.cpu(), a.positions, rtol=0, atol=1e-10)
         assert compiled[-1].finite.all()
     made = counters["stats"]["unique_graphs"]
     assert made == 1, f"{made} programs"
 
 
+cuda = pytest.param(
+    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+)
+
+
+@pytest.mark.parametrize("device", ["cpu", cuda])
 @pytest.mark.parametrize("guided", ["guided", "alone"])
-def test_compiled_steps_end_in_the_same_structures_and_serve_other_batches(guided):
-    command = [sys.executable, "-m", "tests.contracts.test_compiled_steps", guided]
+def test_compiled_steps_end_in_the_same_structures_and_serve_other_batches(guided, device):
+    command = [sys.executable, "-m", "tests.contracts.test_compiled_steps", guided, device]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -83,4 +89,4 @@ def test_a_score_that_decides_by_positions_cannot_be_compiled_and_says_so():
 
 
 if __name__ == "__main__":
-    compare(sys.argv[1] == "guided")
+    compare(sys.argv[1] == "guided", sys.argv[2])

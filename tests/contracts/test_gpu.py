@@ -90,26 +90,33 @@ def test_guided_sampling_gives_the_same_structures_and_waits_little(start, netwo
     assert uploads == 1
 
 
-def test_losses_and_their_gradients_are_the_same(start, networks):
-    score, field = networks
+def losses(graph, score, field):
+    """Of both trainings, each with its gradients."""
     sde, t = vpsde.brownian(), torch.linspace(0.1, 0.9, 3, dtype=torch.float64)
+    (generator,) = vpsde.generators(0, [0])
+    loss = vpsde.score_matching_loss(score, graph, sde, t.to(graph.cell), generator)
+    energy, forces = field.train()(graph)
+    for network, one in ((score, loss), (field, energy.sum() + forces.square().sum())):
+        yield from [one, *torch.autograd.grad(one, list(network.parameters()))]
 
-    def losses(graph, score, field):
-        (generator,) = vpsde.generators(0, [0])
-        yield score, vpsde.score_matching_loss(score, graph, sde, t.to(graph.cell), generator)
-        energy, forces = field.train()(graph)
-        yield field, energy.sum() + forces.square().sum()
 
-    def with_gradients(*given):
-        for network, loss in losses(*given):
-            yield [loss, *torch.autograd.grad(loss, list(network.parameters()))]
-
-    here = list(with_gradients(start, copy.deepcopy(score), copy.deepcopy(field)))
+def test_losses_and_their_gradients_are_the_same(start, networks):
+    here = list(losses(start, *copy.deepcopy(networks)))
     with PretendedGPU():
-        there = list(with_gradients(start.to(GPU), on_gpu(score), on_gpu(field)))
-    for some, others in zip(there, here, strict=True):
-        for a, b in zip(some, others, strict=True):
-            assert_same(a, b)
+        there = list(losses(start.to(GPU), *map(on_gpu, networks)))
+    for a, b in zip(there, here, strict=True):
+        assert_same(a, b)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("messages", ["edges", "compiled"])
+def test_losses_and_their_gradients_are_the_same_on_a_real_one(start, networks, messages):
+    here = list(losses(start, *copy.deepcopy(networks)))
+    moved = copy.deepcopy(networks)
+    for network in moved:
+        network.cuda().painn.messages = messages
+    for a, b in zip(losses(start.to("cuda"), *moved), here, strict=True):
+        assert_same(a.cpu(), b)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,12 @@ def test_a_structure_with_more_neighbours_than_room_is_no_number_and_alone_so():
     assert heard(others) == heard(graph.select(torch.arange(6) != 1))
 
 
+def test_a_batch_has_the_largest_room_if_all_have_some():
+    one, other = surfaces(1).with_room(2.0), surfaces(2).with_room(1.5)
+    assert collate([one, other]).room == max(one.room, other.room)
+    assert collate([one, surfaces(1)]).room is None
+
+
 def test_room_is_for_the_fullest_structure_and_some():
     graph = surfaces()
     to_mobile = graph.mobile[graph.receivers]

@@ -248,7 +248,7 @@ def _single_to_atoms(graph: Graph) -> Atoms:
 
 
 def collate(graphs: Sequence[Graph]) -> Graph:
-    """One batch of several graphs; labels are kept if all have them.
+    """One batch of several graphs; labels are kept if all have them, and room, the largest.
 
     Raises ValueError if there is nothing to collate or the cutoffs differ.
     """
@@ -260,8 +260,10 @@ def collate(graphs: Sequence[Graph]) -> Graph:
     starts = np.cumsum([0] + [g.n_structures for g in graphs[:-1]])
     energies = [g.energy for g in graphs if g.energy is not None]
     forces = [g.forces for g in graphs if g.forces is not None]
+    rooms = [g.room for g in graphs if g.room is not None]
     return replace(
         first,
+        room=max(rooms) if len(rooms) == len(graphs) else None,
         positions=torch.cat([g.positions for g in graphs]),
         numbers=torch.cat([g.numbers for g in graphs]),
         batch=torch.cat([g.batch + int(s) for g, s in zip(graphs, starts, strict=True)]),
