@@ -112,7 +112,18 @@ class Batch:
     diffused: list[Atoms]
     generated: list[Atoms]
     path: list[Atoms]
+    """Of the structure with index 0, if it is here."""
     finite: list[bool]
+
+    def first(self, n: int) -> "Batch":
+        return Batch(self.diffused[:n], self.generated[:n], self.path, self.finite[:n])
+
+    def replace(self, places: list[int], others: "Batch") -> None:
+        """Put the others at these places."""
+        for k, place in enumerate(places):
+            self.diffused[place], self.generated[place] = others.diffused[k], others.generated[k]
+            self.finite[place] = others.finite[k]
+        self.path[:] = others.path or self.path
 
 
 @dataclass(frozen=True)
@@ -182,14 +193,20 @@ class Generator:
 
     def generate(self, indices: list[int], bar: Any) -> Batch:
         """The structures with these indices; each depends on its own index alone."""
-        start = collate([self.start] * len(indices)).to(self.device)
-        batch = self._generate(start, indices, bar)
-        if start.room is not None and not all(batch.finite):
-            say("sample: structures broke down, or had no room: generated again without compile")
-            batch = self._generate(replace(start, room=None), indices, bar)
+        n = len(indices)
+        if self.start.room is not None and self.config.n > self.config.batch_size:
+            # a smaller last batch would want a program of its own: it is filled up
+            indices = indices + [indices[-1] + 1 + k for k in range(self.config.batch_size - n)]
+        batch = self._generate(self.start, indices, bar).first(n)
+        broken = [k for k, fine in enumerate(batch.finite) if not fine]
+        if self.start.room is not None and broken:
+            say(f"sample: {len(broken)} broke down, or had no room: generated again uncompiled")
+            plain = replace(self.start, room=None)
+            batch.replace(broken, self._generate(plain, [indices[k] for k in broken], iter(())))
         return batch
 
-    def _generate(self, start: Graph, indices: list[int], bar: Any) -> Batch:
+    def _generate(self, one: Graph, indices: list[int], bar: Any) -> Batch:
+        start = collate([one] * len(indices)).to(self.device)
         settings = self.config.sampler
         guide = None
         if self.force_field is not None:

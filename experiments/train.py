@@ -18,7 +18,9 @@ from experiments.runfolder import Observe
 
 SHOWN = 4
 VALIDATED = ("val", "forcefield")  # what a model's card tells
-MAY_CHANGE = ("tracking", "output", "device", "threads", "train.checkpoint_every")
+MAY_CHANGE = (
+    "tracking", "output", "device", "threads", "task.network.messages", "train.checkpoint_every"
+)  # fmt: skip
 
 
 def run(config: DictConfig, observe: Observe | None = None) -> dict[str, Any]:

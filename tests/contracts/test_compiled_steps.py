@@ -5,6 +5,7 @@ What torch compiles it takes in another process, where no test checks types on t
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,23 @@ def compare(guided: bool, device: str) -> None:
             assert a.t == b.t
             torch.testing.assert_close(b.positions.cpu(), a.positions, rtol=0, atol=1e-10)
         assert compiled[-1].finite.all()
+    assert_told_where_room_ends(score, start.to(device), sde)
     made = counters["stats"]["unique_graphs"]
-    assert made == 1, f"{made} programs"
+    assert made == 2, f"{made} programs"  # one for each room
+
+
+def assert_told_where_room_ends(score: ScoreNetwork, start: Graph, sde: vpsde.SDE) -> None:
+    """A structure is finite as long as none of its steps began with more neighbours than room."""
+    drawn = vpsde.generators(5, range(3))
+    graph = start.at(sde.prior(start, vpsde.generators(5, range(3)))).with_room(1.0)
+    enough, ends = torch.ones(3, dtype=torch.bool), []
+    for state in vpsde.sample(score, graph, sde, vpsde.times(12), drawn, compile=True):
+        assert state.finite.tolist() == enough.tolist()
+        ends.append(int(enough.sum()))
+        here = replace(start, room=None).at(state.positions)
+        heard = here.receivers[here.mobile[here.receivers]]
+        enough &= (torch.bincount(here.batch[heard], minlength=3) <= graph.room).cpu()
+    assert ends[0] == ends[1] == 3 > ends[-1], ends  # so that it was a compiled step that told
 
 
 cuda = pytest.param(

@@ -18,16 +18,20 @@ def arguments(world, output) -> list[str]:
 
 
 def test_compiled_sampling_generates_the_same_structures_with_one_program(world, tmp_path):
-    run("sample", *arguments(world, tmp_path), "name=plain")
+    """In three batches, the last of which is smaller."""
+    run("sample", *arguments(world, tmp_path), "name=plain", "n=5")
+    programs = tmp_path / "programs"
     process = start(
-        "sample", *arguments(world, tmp_path), "name=compiled", "compile=true",
-        env_more={"TORCH_LOGS": "recompiles"},
+        "sample", *arguments(world, tmp_path), "name=compiled", "compile=true", "n=5",
+        env_more={"TORCH_LOGS": "recompiles", "TORCHINDUCTOR_CACHE_DIR": str(programs)},
     )  # fmt: skip
     _, told = process.communicate()
     assert process.returncode == 0, told
+    assert list(programs.rglob("*.so")), "nothing was compiled"
     assert "recompil" not in told.lower(), told
+    assert "generated again" not in told
     plain, compiled = (positions(tmp_path / "sample" / name) for name in ("plain", "compiled"))
-    assert len(plain) == 4
+    assert len(plain) == 5
     np.testing.assert_allclose(compiled, plain, atol=1e-3)  # float32, and forces of up to 10 eV/Å
 
 
@@ -43,6 +47,6 @@ def test_where_room_is_too_small_structures_are_generated_without(world, tmp_pat
     command = [sys.executable, "-c", program, *arguments(world, tmp_path), *more]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "generated again without compile" in done.stderr
+    assert "2 broke down, or had no room: generated again uncompiled" in done.stderr
     plain, again = (positions(tmp_path / "sample" / name) for name in ("plain", "tight"))
     np.testing.assert_allclose(again, plain, atol=1e-3)

@@ -131,7 +131,7 @@ class ForceField(nn.Module):
 
     def _energy(self, graph: Graph, painn: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
         scalars, _ = painn(graph)
-        atomic = self.shift[self.painn.index[graph.numbers]]  # `painn` has looked whether it knows
+        atomic = self.shift[self.painn.index[graph.numbers]]  # `painn` knows all of them
         atomic = atomic + self.scale * self.readout(scalars)[:, 0]
         return atomic.new_zeros(graph.n_structures).index_add(0, graph.batch, atomic)
 

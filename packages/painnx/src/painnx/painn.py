@@ -22,9 +22,9 @@ class PaiNN(nn.Module):
 
     elements: atomic numbers that the network knows. features: f. blocks: message and update
     pairs. n_radial: Gaussians per filter. cutoff: Å. messages: how neighbours are summed and
-    atoms updated, by torch along "edges" on any device, by the same "compiled" (several times
-    faster after up to a minute at first use), or by the "fused" kernels for CPUs. All ways give the
-    same numbers; "auto" takes the kernels where they are, else "edges".
+    atoms updated, by torch along "edges" on any device, by the same "compiled" (on a CPU two to
+    five times as fast, after up to a minute at first use), or by the "fused" kernels for CPUs. All
+    ways give the same numbers; "auto" takes the kernels where they are, else "edges".
     """
 
     index: Tensor

@@ -90,7 +90,8 @@ def first_of_each(
 ) -> tuple[Int[Tensor, "b*{room} 4"], Bool[Tensor, "b*{room}"]]:
     """Indices of the first `room` True ones of each structure, and which of these there are.
 
-    As many whatever is True, and no host has to count them.
+    As many whatever is True, and no host has to count them. Those that are not there are spread
+    over the receivers.
     """
     b, h, k, m = near.shape
     near = near.flatten(1)
@@ -98,6 +99,9 @@ def first_of_each(
     place = torch.where(near & (place <= room), place, 0)
     all_of_them = torch.arange(h * k * m, device=near.device).expand(b, -1)
     found = all_of_them.new_full((b, room + 1), -1).scatter(1, place, all_of_them)[:, 1:]
-    structures = torch.arange(b, device=near.device)[:, None].expand(-1, room)
+    there = found >= 0
+    structures, places = (torch.arange(x, device=near.device) for x in (b, room))
+    found = torch.where(there, found, places % h * (k * m))
+    structures = structures[:, None].expand(-1, room)
     index = torch.stack([structures, found // (k * m), found // m % k, found % m], -1)
-    return index.flatten(0, 1), (found >= 0).flatten()
+    return index.flatten(0, 1), there.flatten()

@@ -44,7 +44,8 @@ class Graph:
     backend: str = "auto"
     """Neighbour list: "auto", "torch" or "cluster" (see `sdedata.neighbours`)."""
     room: int | None = None
-    """Edges to mobile atoms of each structure, silent ones among them (see `with_room`)."""
+    """How many edges each structure has to mobile atoms, silent ones among them, and as many from
+    them (see `with_room`); None: those that there are."""
 
     @property
     def n_structures(self) -> int:
@@ -135,9 +136,12 @@ class Graph:
         The mobile atoms of a structure have room for `share` times the neighbours that those of any
         structure have now. Where they ever have more, edges are NaN, so that nothing is left out.
         """
-        receivers = self._search(self.positions).receivers
+        if len(self.movers) == 0:
+            raise ValueError("no atom is mobile: there is nothing to make room for")
+        plain = replace(self, room=None)
+        receivers = plain._search(self.positions).receivers
         most = torch.bincount(self.batch[receivers], minlength=self.n_structures).max()
-        return replace(self, room=math.ceil(share * int(most)))
+        return replace(self, room=max(1, math.ceil(share * int(most))))
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -19,11 +19,11 @@ from sdedata.kept import kept
 
 BACKENDS = ("auto", "torch", "cluster")
 COMPILED = (torch.float32, torch.float64)
-CANDIDATES = {"cpu": 2**20, "gpu": 2**27}
+CANDIDATES = {"cpu": 2**20, "gpu": 2**25}
 """Pairs times images looked at in one go: few enough for a processor's cache, or for memory."""
 SLACK = 5e-5
-"""Of the cutoff, for rounding: by torch and torch-cluster searches find a little too much, the rest
-is exact."""
+"""Of the cutoff, for rounding: by torch and torch-cluster searches find a little too much, and what
+is too far is taken out."""
 
 
 class Edges(NamedTuple):
@@ -63,9 +63,9 @@ class Search:
     """`neighbour_list` as a function of the positions alone: all else is looked at once.
 
     Worth it where atoms move: on a GPU the host waits for each thing that it must look at. With
-    `room` there is nothing left to look at: every structure has so many edges, and those that are
-    too many are silent, from an atom to an image of itself beyond the cutoff. A structure with more
-    neighbours than room has offsets that are NaN.
+    `room` there is nothing left to look at: every structure has exactly `room` edges, and those too
+    many are silent, from an atom to an image of itself beyond the cutoff (as some that rounding
+    adds are). Where a structure has more neighbours than room, all its offsets are NaN.
     """
 
     cell: Float[Tensor, "b 3 3"]
@@ -87,11 +87,16 @@ class Search:
         heard_by: Bool[Tensor, " n"] | None = None,
         room: int | None = None,
     ) -> "Search":
-        """Arguments and errors of `neighbour_list`; with room, `backend` is "torch"."""
+        """Arguments and errors of `neighbour_list`; with room it is by torch, whatever `backend`.
+
+        Raises ValueError for no room, and for room without a first cell vector, too.
+        """
         if backend not in BACKENDS:
             raise ValueError(f"neighbour backend must be one of {BACKENDS}, not {backend!r}")
         hears = torch.ones_like(batch, dtype=torch.bool) if heard_by is None else heard_by
         _check(len(cell), batch, cutoff, hears)
+        if room is not None and (room < 1 or bool((cell[:, 0].norm(dim=-1) < 1e-6).any())):
+            raise ValueError(f"room={room} must be 1 or more, along a first cell vector")
         return cls(_complete(cell.detach(), pbc), pbc, batch, cutoff, backend, hears, room)
 
     def __call__(self, positions: Float[Tensor, "n 3"]) -> Edges:
@@ -110,20 +115,20 @@ class Search:
     def only(self, edges: Edges, these: Bool[Tensor, " e"]) -> Edges:
         """Those edges that are `these`; with room, the others are silenced instead."""
         if self.room is None:
-            (kept,) = torch.nonzero(these, as_tuple=True)
-            return Edges(*(x[kept] for x in edges))
+            (left,) = torch.nonzero(these, as_tuple=True)
+            return Edges(*(x[left] for x in edges))
         senders, receivers, offsets = edges
         return Edges(
-            torch.where(these, senders, 0),
-            torch.where(these, receivers, 0),
-            torch.where(these[:, None], offsets, self._far),
+            torch.where(these, senders, receivers),
+            receivers,
+            torch.where(these[:, None], offsets, self._far[self.batch[receivers]]),
         )
 
     @kept
-    def _far(self) -> Float[Tensor, " 3"]:
-        """An offset to an image of the first atom beyond the cutoff."""
-        far = self.cell.new_zeros(3)
-        far[0] = torch.ceil(self.cutoff / self.heights[0, 0]) + 1
+    def _far(self) -> Float[Tensor, "b 3"]:
+        """Offsets to an atom's own images beyond the cutoff."""
+        far = torch.zeros_like(self.heights)
+        far[:, 0] = torch.ceil(self.cutoff / self.heights[:, 0]) + 1
         return far
 
     @kept
@@ -199,7 +204,9 @@ class Search:
         (pairs,) = self._pairs
         near, fold = pairs.near(and_nowhere(positions), self._slack)
         index, there = first_of_each(near, room)
-        edges = self.only(Edges(*pairs.edges(index, fold)), there)
+        senders, receivers, offsets = pairs.edges(index, fold)
+        receivers = receivers.clamp(max=len(positions) - 1)  # or nowhere, in an empty place
+        edges = self.only(Edges(senders, receivers, offsets), there)
         enough = (near.flatten(1).sum(1) <= room).repeat_interleave(room)
         return edges._replace(offsets=torch.where(enough[:, None], edges.offsets, torch.nan))
 

@@ -16,19 +16,23 @@ def compiled(
     """
     import torch._dynamo  # takes seconds
 
-    # what lets a program differentiate within; torch has it from 2.11 on
-    within = {k: True for k in ["trace_autograd_ops"] if hasattr(torch._dynamo.config, k)}
+    # It may differentiate (torch has that from 2.11 on), and there is one program for each shape.
+    wanted = {"trace_autograd_ops": True, "recompile_limit": 256}
+    within = {k: v for k, v in wanted.items() if hasattr(torch._dynamo.config, k)}
     mode = "reduce-overhead" if device.type == "cuda" else None
-    run = torch.compile(function, fullgraph=True, mode=mode)
+    run = torch.compile(function, fullgraph=True, dynamic=False, mode=mode)
+    errors = torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit
 
     @torch._dynamo.config.patch(within)
     def call(*tensors: Any) -> tuple[Any, ...]:
         torch.compiler.cudagraph_mark_step_begin()
         try:
             out = run(*tensors)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except errors as error:
             reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"torch cannot compile the step, do without: {reason}") from error
+            raise ValueError(
+                f"torch cannot compile the step, do without or give the graph room: {reason}"
+            ) from error
         return tuple(x.clone() for x in out)  # a CUDA graph writes to the same memory each time
 
     return call

@@ -53,7 +53,10 @@ def draws(
             distribution(count, 3, generator=source, device=source.device, dtype=torch.float64)
             for source, count in zip(sources, counts, strict=True)
         ]
-        return torch.cat(numbers).to(graph.positions.device)
+        drawn, device = torch.cat(numbers), graph.positions.device
+        if device.type == "cuda":  # from pinned memory, so that the host need not wait
+            return drawn.pin_memory().to(device, non_blocking=True)
+        return drawn.to(device)
 
     return draw
 

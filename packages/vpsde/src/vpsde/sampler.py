@@ -29,6 +29,7 @@ class State(NamedTuple):
 
     @property
     def graph(self) -> Graph:
+        """The structures; made anew each time."""
         return self.start.at(self.positions)
 
 
@@ -100,25 +101,26 @@ def sample(
     "ancestral" or "euler" (the paper; with `noisy_end` in the last step too). With exact scores the
     frequencies of a mixture come out at 25 steps with the first, and are 5 % off with the second.
 
-    `compile`: after the first, steps are one program that torch makes of model, guide and all else
-    (on a GPU one CUDA graph). No shape may then depend on the positions, and nothing be decided by
-    them. Raises ValueError for a graph that cannot be diffused (see `sde.check`), and where torch
-    cannot compile.
+    `compile`: steps after the first are one program that torch makes of model, guide and all else
+    (on a GPU one CUDA graph). No shape and no branch may then depend on the positions.
+
+    Raises ValueError for a graph that cannot be diffused (see `sde.check`), and where torch cannot
+    compile.
     """
     graph = graph.at(sde.prior(graph, generators))
     drawn, scales = draws(graph, generators), sde.scales(graph)
 
-    @torch.no_grad()
     def step(
         positions: Tensor, finite: Tensor, dw: Tensor, t: Tensor, t_next: Tensor, std: Tensor
     ) -> tuple[Tensor, Tensor]:
         here = graph.at(positions)
         at = t.to(graph.cell).expand(graph.n_structures)
         velocity = 0.0 if guide is None else guide(here, t)
-        score = rows_times(model(here, at), scales(at)[graph.batch])
-        new = reverse_step(here, score, sde, t, t_next, dw, std=std, velocity=velocity)
-        finite = finite & _all_finite(here, new)
-        return torch.where(finite[graph.batch, None], new, positions), finite
+        with torch.no_grad():
+            score = rows_times(model(here, at), scales(at)[graph.batch])
+            new = reverse_step(here, score, sde, t, t_next, dw, std=std, velocity=velocity)
+            finite = finite & _all_finite(here, new)
+            return torch.where(finite[graph.batch, None], new, positions), finite
 
     finite = torch.ones(graph.n_structures, dtype=torch.bool, device=graph.positions.device)
     state = State(grid[0], graph.positions, finite, graph)
