@@ -16,7 +16,7 @@ from torch import Tensor
 from painnx import fused_update, kernels
 from painnx.awaited import awaited
 from painnx.blocks import Between
-from painnx.compiled import Last, arrays, run
+from painnx.jit import Last, arrays, run
 from painnx.protocols import Graph
 
 PRECISIONS = (torch.float32, torch.float64)

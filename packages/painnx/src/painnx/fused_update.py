@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from painnx.blocks import EPSILON
-from painnx.compiled import Last, even_parts, inner, kernel, run
+from painnx.jit import Last, even_parts, inner, kernel, run
 
 
 def invariants(

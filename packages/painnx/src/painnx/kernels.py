@@ -24,7 +24,7 @@ import math
 
 import numpy as np
 
-from painnx.compiled import inner, kernel
+from painnx.jit import inner, kernel
 
 USUAL = 64
 """Features for which the kernels are made once more, a fifth faster."""

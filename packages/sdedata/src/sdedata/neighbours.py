@@ -18,7 +18,7 @@ from sdedata.all_pairs import Pairs, and_nowhere, first_of_each, side_by_side
 from sdedata.kept import kept
 
 BACKENDS = ("auto", "torch", "cluster")
-COMPILED = (torch.float32, torch.float64)
+PRECISIONS = (torch.float32, torch.float64)
 CANDIDATES = {"cpu": 2**20, "gpu": 2**25}
 """Pairs times images looked at in one go: few enough for a processor's cache, or for memory."""
 SLACK = 5e-5
@@ -106,8 +106,8 @@ class Search:
         positions = positions.detach()
         if self.room is not None:
             return self._in_room(positions, self.room)
-        if self.backend == "auto" and _compiles(positions, self.cell):
-            return self._compiled(positions)
+        if self.backend == "auto" and _has_loops(positions, self.cell):
+            return self._by_loops(positions)
         edges = (self._cluster if self.backend == "cluster" else self._all_pairs)(positions)
         vectors = edge_vectors(positions, self.cell, self.batch, edges)
         return self.only(edges, vectors.square().sum(-1) < self.cutoff**2)
@@ -163,7 +163,7 @@ class Search:
         """How many edges: as many as were found last, and some."""
         return [64 * int(self.hears.sum())]
 
-    def _compiled(self, positions: Tensor) -> Edges:
+    def _by_loops(self, positions: Tensor) -> Edges:
         from sdedata import kernels  # Numba takes half a second to import
 
         given = positions.contiguous().numpy(), *self._arrays
@@ -267,7 +267,7 @@ def edge_vectors(
     """R[sender] + offset @ cell - R[receiver] in Å: from the receiver to the sender's image."""
     senders, receivers, offsets = edges
     variable = positions.requires_grad or cell.requires_grad
-    if _compiles(positions, cell) and not variable:
+    if _has_loops(positions, cell) and not variable:
         from sdedata import kernels
 
         out = positions.new_empty(len(senders), 3)
@@ -323,10 +323,10 @@ def _check(structures: int, batch: Tensor, cutoff: float, hears: Tensor) -> None
         raise ValueError(f"the cutoff must be a length in Å, not {cutoff}")
 
 
-def _compiles(positions: Tensor, cell: Tensor) -> bool:
+def _has_loops(positions: Tensor, cell: Tensor) -> bool:
     """Are there compiled loops for these, which know nothing of forward-mode derivatives?"""
     if torch.compiler.is_compiling():
         return False
-    plain = positions.device.type == "cpu" and positions.dtype in COMPILED
+    plain = positions.device.type == "cpu" and positions.dtype in PRECISIONS
     dual = any(unpack_dual(x).tangent is not None for x in (positions, cell))
     return plain and cell.dtype == positions.dtype and not dual
