@@ -5,7 +5,6 @@ VENV ?= .venv
 TORCH_INDEX ?=
 BIN = $(VENV)/bin
 UV = UV_FIND_LINKS="$(PIP_FIND_LINKS)" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -c constraints.txt
-MEMBERS = $(foreach p,sdedata painnx vpsde guidance,-e packages/$(p))
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -20,11 +19,11 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard packages/*/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(if $(TORCH_INDEX),$(UV) --index-url $(TORCH_INDEX) torch)
-	$(UV) $(MEMBERS) -e '.[dev]'
+	$(UV) -e '.[dev]'
 	@touch $@
 
 quickstart: $(STAMP)  ## train, generate Ag6O3 in p(3x3), relax, compare with random search (minutes)
-	$(BIN)/python -m experiments.quickstart
+	$(BIN)/surfdiff quickstart
 
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest
@@ -39,7 +38,7 @@ cluster: $(STAMP)  ## build torch-cluster, the optional neighbour backend (needs
 	PATH="$(abspath $(BIN)):$$PATH" $(UV) --no-build-isolation 'torch-cluster==1.6.3'
 
 doctor: $(STAMP)  ## versions, device, neighbour backend, W&B key
-	$(BIN)/python -m experiments.doctor
+	$(BIN)/surfdiff doctor
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

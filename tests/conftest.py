@@ -4,6 +4,8 @@ import jaxtyping
 import pytest
 import torch
 
+from experiments.harness.execution.logs import log_to_stderr
+
 # These sizes are too small for two threads: waiting for each other costs more than it saves.
 torch.set_num_threads(1)
 
@@ -28,6 +30,11 @@ def programs_without_checks():
     torch.compile = compile
     yield
     torch.compile = plain
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs_as_commands_have_them():
+    log_to_stderr()
 
 
 @pytest.fixture(scope="session")

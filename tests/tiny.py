@@ -16,16 +16,12 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
-from experiments import (
-    benchmark,
-    cli,
-    evaluate,
-    generate_data,
-    quickstart,
-    sample,
-    search_cost,
-    train,
-)
+from experiments.harness.benchmarks import benchmark
+from experiments.harness.config import cli
+from experiments.harness.generation import evaluate, sample
+from experiments.harness.pipeline import quickstart
+from experiments.harness.structure_search import generate_data, search_cost
+from experiments.harness.training import train
 
 ROOT = Path(__file__).parents[1]
 RUN = {
@@ -62,7 +58,7 @@ def start(
     entry: str, *arguments: str, env_more: dict[str, str] | None = None, **more: Any
 ) -> subprocess.Popen:
     """An entry point as people start it."""
-    command = [sys.executable, "-m", f"experiments.{entry}", *arguments]
+    command = [sys.executable, "-m", "experiments", entry, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | (env_more or {})
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, cwd=ROOT, **pipes | more)

@@ -1,0 +1,75 @@
+"""Time training, sampling, neighbour lists and relaxation, on this machine and beside others.
+
+After a warm-up every task is done once in each of several rounds, ours and another's in turn, so
+that a machine that is busy for a while slows both. Told are medians (lowest-highest), ratios of
+the same round, the memory of training, how the time of a score grows with atoms, batch and cutoff,
+and beside each network's speed what it asks for: operations and bytes per unit, with the share of
+this machine's measured matrix rate and memory bandwidth that it reaches.
+
+Everything is in the run folder: every time in benchmark.json, the tables in table.md, the growth in
+figures/growth.png. The same command measures anew. Compared with ASE, with matscipy, vesin (both of
+`make setup`) and torch-cluster (`make cluster`) where they are installed, and with AGeDi, which
+wants an environment of its own:
+
+    python3.12 -m venv peer
+    peer/bin/pip install "agedi[full]==1.4.0"
+    surfdiff benchmark peers.agedi=peer/bin/python
+"""
+
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.harness.config import cli
+from experiments.harness.config.instantiate import device_of, prepare_torch
+from experiments.harness.execution.progress import progress
+from experiments.harness.runs.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+def run(config: DictConfig) -> dict[str, Any]:
+    """Measure, write the run folder, print the tables; returns the summary."""
+    from experiments.harness.benchmarks import growth
+    from experiments.harness.benchmarks.contest import TRAINING, contest, entrants
+    from experiments.harness.benchmarks.machine import measure
+    from experiments.harness.benchmarks.memory import peak_memories
+    from experiments.harness.benchmarks.tables import Results
+    from experiments.harness.benchmarks.workloads import train_overrides
+    from experiments.harness.execution.signals import sigterm_exits
+    from experiments.harness.figures.plots import save
+    from experiments.harness.runs.atomic_io import write_text
+
+    device = device_of(config.device)
+    prepare_torch(config.threads)
+    with sigterm_exits(), ExitStack() as stack:
+        home = Path(stack.enter_context(TemporaryDirectory()))
+        entered = entrants(config, device, home, stack)
+        folder = RunFolder(Path(config.output) / "benchmark" / config.name)
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        folder.save_config(plain, may_change=("output", "peers"))
+        folder.save_environment(str(device))
+        results = Results(contest(config, device, home, entered))
+        for _ in progress(range(config.rounds), "benchmark"):
+            results.machines.append(measure(device))
+            for name, timing in results.contest.round():
+                results.times[name].append(timing)
+    log.info("benchmark: memory and growth")
+    trainings = {name: train_overrides(config, kind, device) for kind, name in TRAINING.items()}
+    results.memory = peak_memories(trainings)
+    results.growth = growth.measure(config, device)
+    save(growth.figure(results.growth), folder / "figures/growth.png")
+    folder.write_json("benchmark.json", results.record())
+    folder.write_json("summary.json", results.summary())  # nothing of an earlier measurement stays
+    write_text(folder / "table.md", results.tables() + "\n")
+    print(results.tables())
+    log.info(f"benchmark: every time in {folder.path}/benchmark.json, growth in figures/growth.png")
+    return folder.summary
+
+
+def main() -> None:
+    cli.main("benchmark", run, __doc__, "device=cpu threads=2 cells=[p3x3]", "measures anew")

@@ -1,0 +1,170 @@
+"""Compare runs on one page: what differs, what came out, energies, learning curves, structures.
+
+Each PATH is a run folder (one with config.yaml) or a folder that stands for all runs below it, such
+as runs/evaluate or a sweep's runs/sweeps/eta. The page is one file and needs no network.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.harness.comparison.config_diff import table, unit
+from experiments.harness.comparison.run_reader import Run, config_of, find, read, short_names
+from experiments.harness.config import cli
+from experiments.harness.figures.page import (
+    MOST,
+    Drawn,
+    Figures,
+    Gallery,
+    Section,
+    Text,
+    write_page,
+)
+from experiments.harness.figures.style import COLOURS
+from experiments.harness.runs.energies import EDGES
+from experiments.harness.runs.run_folder import RunFolder
+
+FINE = np.arange(EDGES[0], EDGES[-1] + 0.01, (EDGES[1] - EDGES[0]) / 2)
+"""Each common bin in two halves; the page puts them together again, or does not."""
+EACH = 4  # structures of a run that are shown, fewer if there are more than 30 runs
+POINTS = 300  # of a learning curve
+ENERGIES = ("gen", "gen_relaxed")
+
+
+def compare(
+    paths: Sequence[Path], output: Path | None = None, names: Sequence[str] = ()
+) -> tuple[Path, int]:
+    """Write the page; returns its path and the number of runs.
+
+    ValueError for a path without runs, or for names that do not fit.
+    """
+    folders, sweeps = find(paths)
+    if names and len(names) != len(folders):
+        raise ValueError(f"--names gives {len(names)} names, but there are {len(folders)} runs")
+    if len(set(names)) != len(names):
+        raise ValueError("--names must give every run another name")
+    named = list(names) or short_names(folders)
+    each = max(1, min(EACH, MOST // len(folders)))
+    runs = [read(folder, each) for folder in folders]
+    if output is None:
+        output = (
+            paths[0].parent if (paths[0] / "config.yaml").is_file() else paths[0]
+        ) / "compare.html"
+    elif output.is_dir():
+        raise ValueError(f"{output} is a folder: -o wants the name of a page, such as compare.html")
+    sections = [
+        *(_question(folder) for folder in sweeps),
+        Drawn("Runs", ("chart", "compare"), data(named, runs)),
+        *_gallery(named, runs, each),
+        *(plots for folder in sweeps if (plots := _plots(folder)).figures),
+    ]
+    count = f"{len(runs)} runs" if len(runs) > 1 else "1 run"
+    return write_page(output, f"{count} compared", *sections), len(runs)
+
+
+def data(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Any]:
+    """All that the page's script draws, as plain values."""
+    references = list({id(r.reference): r.reference for r in runs if r.reference}.values())
+    columns, same = table(runs)
+    return {
+        "runs": [
+            {
+                "name": name,
+                "path": str(run.path),
+                "energies": {k: histogram(v) for k, v in run.energies.items() if k in ENERGIES},
+                # Without random search an evaluation takes its own lowest for zero.
+                "own_zero": run.results.get("rss/n") is None,
+                "reference": next(
+                    (i for i, r in enumerate(references) if r is run.reference), None
+                ),
+            }
+            for name, run in zip(names, runs, strict=True)
+        ],
+        "columns": columns,
+        "same": same,
+        "edges": FINE.tolist(),
+        "references": [{"name": r.name, **histogram(r.energies)} for r in references],
+        "curves": curves(runs),
+        "colours": list(COLOURS),
+    }
+
+
+def histogram(energies: np.ndarray) -> dict[str, Any]:
+    """Counts below the first edge of FINE, in each of its bins, and above the last."""
+    counts = np.histogram(energies, [-np.inf, *FINE, np.inf])[0]
+    return {"counts": counts.tolist(), "n": len(energies), "median": float(np.median(energies))}
+
+
+def curves(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """For every kind of network and metric the curves of the runs that have it."""
+    panels: dict[tuple[str, str], dict[str, Any]] = {}
+    for number, run in enumerate(runs):
+        for (role, metric), curve in run.curves.items():
+            title = metric if metric.startswith(role) else f"{role}: {metric}"
+            empty = {"title": title, "unit": unit(metric), "lines": []}
+            panel = panels.setdefault((role, metric), empty)
+            steps, values = list(curve), list(curve.values())
+            count = min(len(steps), POINTS)
+            kept = np.linspace(0, len(steps) - 1, count).round().astype(int).tolist()
+            line = {"steps": [steps[i] for i in kept], "values": [values[i] for i in kept]}
+            panel["lines"].append({"run": number, **line})
+    order = ("train/loss", "val/loss")
+    return [panels[key] for key in sorted(panels, key=lambda k: (k[0], k[1] not in order, k[1]))]
+
+
+def _gallery(names: Sequence[str], runs: Sequence[Run], each: int) -> list[Section]:
+    shown = [
+        (atoms, {"run": name, "rank": rank, **facts})
+        for name, run in zip(names, runs, strict=True)
+        for rank, (atoms, facts) in enumerate(run.structures, start=1)
+    ]
+    if not shown:
+        return []
+    heading = f"Structures: of each run the {each} lowest" if each > 1 else "The lowest structures"
+    return [Gallery(heading, [atoms for atoms, _ in shown], [facts for _, facts in shown])]
+
+
+def _question(folder: Path) -> Text:
+    """What a sweep asks, and how it says to read the answer."""
+    sweep = config_of(RunFolder(folder))["sweep"]
+    told = sweep if isinstance(sweep, dict) else {}
+    parts = [f"{key.capitalize()}: {str(told[key]).strip()}"
+             for key in ("question", "hypothesis", "reading") if told.get(key)]  # fmt: skip
+    return Text(f"Sweep {_sweep_name(folder)}", " ".join(parts))
+
+
+def _plots(folder: Path) -> Figures:
+    """A sweep's plots as they are saved, each as the smaller file."""
+    files: dict[str, Path] = {}
+    for file in sorted((folder / "figures").glob("[!.]*")):
+        if file.suffix in (".svg", ".png"):
+            smallest = files.get(file.stem, file)
+            files[file.stem] = min(smallest, file, key=lambda one: one.stat().st_size)
+    plots: dict[str, Any] = {stem.replace("_", ": ", 1): file for stem, file in files.items()}
+    return Figures(f"Plots of the sweep {_sweep_name(folder)}", plots)
+
+
+def _sweep_name(folder: Path) -> str:
+    return folder.resolve().parent.name
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="surfdiff compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folders of runs")
+    parser.add_argument("-o", dest="output", type=Path, metavar="OUT.html",
+                        help="default: compare.html where the first PATH's runs are")  # fmt: skip
+    parser.add_argument("--names", nargs="+", default=(), metavar="NAME",
+                        help="what to call the runs, in their order")  # fmt: skip
+    arguments = parser.parse_args()
+    try:
+        page, count = compare(arguments.paths, arguments.output, arguments.names)
+    except (ValueError, OSError) as error:
+        cli.refuse("compare", error)
+    print(f"{count} runs compared: look at {page}")

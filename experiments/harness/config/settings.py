@@ -1,0 +1,362 @@
+"""What a valid config is: unknown keys and values out of range are refused before any compute.
+
+Hydra merges whatever it is given; these models are the check of the composed result. Nodes with a
+`_target_` are checked by the object that they build.
+"""
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt
+from omegaconf import DictConfig, OmegaConf
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
+
+
+def _above_the_slab(window: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < window[0] < window[1]:
+        raise ValueError("a window is [low, high] with 0 < low < high, Å above the slab")
+    return window
+
+
+RENAMED = {
+    "data.within": "data.max_energy",
+    "data.window": "data.z_range",
+    "template.window": "template.z_range",
+    "allow_other_window": "allow_other_z_range",
+    "sampler.refine": "sampler.time_power",
+    "task.refine_times": "task.time_power",
+    "surrogate.leap": "surrogate.trust_radius",
+}
+"""Keys as configs, data sets and models of earlier versions call them, and their names today."""
+
+
+def renamed(node: Any, prefix: str = "") -> Any:
+    """A nested mapping with today's names for the keys of `RENAMED`."""
+    if not isinstance(node, dict):
+        return node
+    found = {}
+    for key, value in node.items():
+        path = f"{prefix}{key}"
+        found[RENAMED.get(path, path).rpartition(".")[2]] = renamed(value, f"{path}.")
+    return found
+
+
+def new_name(key: str) -> str:
+    """What to add to a complaint about an unknown key: its name today, if it had another."""
+    return f"; it is called {RENAMED[key]} now" if key in RENAMED else ""
+
+
+Count = Annotated[int, Ge(1)]
+Natural = Annotated[int, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Lt(1)]
+
+
+def _readable(composition: str) -> str:
+    from sdedata import parse_formula  # here: it brings torch, which few checks need
+
+    parse_formula(composition)
+    return composition
+
+
+Formula = Annotated[str, AfterValidator(_readable)]
+Window = Annotated[tuple[float, float], Strict(False), AfterValidator(_above_the_slab)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class Target(BaseModel):
+    """An object to build; its arguments are checked by itself."""
+
+    model_config = ConfigDict(extra="allow")
+    target: str = Field(alias="_target_")
+
+
+class Network(Target):
+    """painnx's networks, whose layers would complain in torch's words."""
+
+    features: Annotated[int, Ge(2)] = 64
+    blocks: Count = 1
+    n_radial: Annotated[int, Ge(2)] = 20
+    messages: Literal["auto", "edges", "fused", "compiled"] = "auto"
+
+
+class Diffusion(Target):
+    """vpsde compares the two."""
+
+    beta_min: NonNegative = 0.0
+    beta_max: NonNegative = 1.0
+
+
+class Workers(Target):
+    max_workers: Count = 1
+
+
+class Tracking(Section):
+    mode: Literal["online", "offline", "disabled"] | None
+    id: str | None
+    project: str
+    entity: str | None
+    group: str | None
+    tags: list[str]
+
+
+class Template(Section):
+    slab: str
+    z_range: Window | None
+
+
+class Run(Section):
+    name: str
+    output: str
+    seed: Natural
+    tracking: Tracking
+
+
+class Relaxation(Section):
+    fmax: Positive
+    max_steps: Count
+    max_step: Positive
+
+
+class Surrogate(Section):
+    model: str | None
+    trust_radius: Positive | None
+    first: Count
+    growth: Annotated[float, Gt(1)]
+    training: list[str]
+
+
+class GenerateData(Run):
+    @model_validator(mode="before")
+    @classmethod
+    def _composition_is_compositions(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """One formula is a list of one, so that both ways to write it are the same run."""
+        if (single := config.pop("composition", None)) is not None:
+            config["compositions"] = [single]
+        return config
+
+    template: Template
+    compositions: Annotated[list[Formula], Field(min_length=1)]
+    n_per_composition: Count
+    min_distances: dict[str, Positive]
+    relaxation: Relaxation
+    frames_per_minimum: Annotated[int, Ge(2)]
+    task_size: Count
+    surrogate: Surrogate | None
+    extend: str | None
+    calculator: Target
+    executor: Workers
+
+
+class Planner(Section):
+    model: str | None
+    trust_radius: Positive
+
+
+class SearchCost(Section):
+    name: str
+    output: str
+    tracking: Tracking
+    extend: str
+    surrogate: Planner
+    candidates: Annotated[int, Ge(2)]
+    skip: Natural
+    fmax: Annotated[list[Positive], Field(min_length=1)]
+    max_steps: Count
+    task_size: Count
+    executor: Workers
+
+
+class Data(Section):
+    path: str
+    frames: str | None
+    max_energy: Positive
+    oxygen: Literal["all", "poor", "rich"]
+    z_range: Window
+    max_repeats: Count
+
+
+class Optimisation(Section):
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: NonNegative
+    warmup: Natural
+    clip: Positive
+    ema: Share
+    validation_share: Annotated[float, Gt(0), Lt(1)]
+    validation_at_most: Count | None
+    validate_every: Count
+    checkpoint_every: Count
+    log_every: Count
+
+
+class ScoreTask(Section):
+    kind: Literal["score"]
+    network: Network
+    time_power: Positive
+
+
+class ForceFieldTask(Section):
+    kind: Literal["forcefield"]
+    network: Network
+    energy_weight: NonNegative
+    force_weight: NonNegative
+
+
+class Train(Run):
+    data: Data
+    task: ScoreTask | ForceFieldTask = Field(discriminator="kind")
+    sde: Diffusion
+    train: Optimisation
+    cutoff: Positive
+    neighbours: Literal["auto", "torch", "cluster"]
+    device: str
+    threads: Count | None
+
+
+class Sampler(Section):
+    steps: Count
+    time_power: Positive
+    noise: Literal["ancestral", "euler"]
+    noisy_end: bool
+
+
+class Guide(Section):
+    eta_dt: NonNegative
+    max_force: Positive | None
+    descent_steps: Natural
+
+
+class Sample(Run):
+    score: str | None
+    forcefield: str | None
+    template: Template
+    composition: Formula
+    n: Count
+    batch_size: Count
+    sampler: Sampler
+    guide: Guide | None
+    allow_other_z_range: bool
+    neighbours: Literal["auto", "torch", "cluster"]
+    device: str
+    compile: bool
+    threads: Count | None
+
+
+class Evaluate(Run):
+    name: str | None  # type: ignore[assignment]  # null: as the sample's
+    sample: str | None
+    reference: str | None
+    relaxation: Relaxation
+    tolerance: Positive
+    calculator: Target
+    executor: Workers
+
+
+class Quickstart(Section):
+    name: str
+    output: str
+    seed: Natural
+    threads: Count | None
+    tracking_mode: Literal["online", "offline", "disabled"] | None
+    forcefield: list[str]
+    score: list[str]
+    sample: list[str]
+    evaluate: list[str]
+
+
+class Peers(Section):
+    agedi: str | None
+
+
+class NetworkSize(Section):
+    features: Annotated[int, Ge(2)]
+    blocks: Count
+    n_radial: Annotated[int, Ge(2)]
+
+
+class TimedRelaxation(Section):
+    structures: Count
+    one_by_one: Count
+    fmax: Positive
+    max_steps: Count
+    training_steps: Count
+
+
+class Growth(Section):
+    repeats: Annotated[list[Annotated[tuple[Count, Count], Strict(False)]], Field(min_length=1)]
+    batches: Annotated[list[Count], Field(min_length=1)]
+    cutoffs: Annotated[list[Positive], Field(min_length=1)]
+
+
+class Benchmark(Section):
+    name: str
+    output: str
+    seed: Natural
+    device: str
+    threads: Count
+    rounds: Count
+    peers: Peers
+    network: NetworkSize
+    cutoff: Positive
+    compile: bool | None
+    batch_size: Count | None
+    training_steps: Count
+    cells: Annotated[list[Literal["p3x3", "p4x4", "p3x3_2x2", "p4x4_2x2"]], Field(min_length=1)]
+    structures: Count | None
+    steps: Count
+    relaxation: TimedRelaxation
+    growth: Growth
+
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "generate_data": GenerateData,
+    "search_cost": SearchCost,
+    "train": Train,
+    "sample": Sample,
+    "evaluate": Evaluate,
+    "quickstart": Quickstart,
+    "benchmark": Benchmark,
+}
+
+
+def checked(entry: str, config: DictConfig) -> DictConfig:
+    """The same config, resolved, with 2 as 2.0 where a float is meant.
+
+    ValueError, naming the first wrong key, if it is not valid for the entry point.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain.pop("experiment", None)
+    try:
+        valid = SCHEMAS[entry].model_validate(plain)
+    except ValidationError as error:
+        raise ValueError(in_words(error)) from error
+    return OmegaConf.create(valid.model_dump(by_alias=True, exclude_unset=True))
+
+
+def in_words(error: ValidationError) -> str:
+    """The first thing that is wrong, with its key."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"] if part not in ("bool", "int", "float", "str")]
+    if path[0] == "task":
+        del path[1:2]  # which of the two schemas it was
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        return f"there is no config key {key}{new_name(key)}"
+    if first["type"] == "missing":
+        return f"config key {key} is missing"
+    return f"config key {key}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"

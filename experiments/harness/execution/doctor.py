@@ -1,0 +1,40 @@
+"""Print versions, device, neighbour backends and whether a W&B key is present."""
+
+import importlib.util
+import platform
+import sys
+from typing import Any
+
+USAGE = "usage: surfdiff doctor   (no options)"
+
+
+def report() -> dict[str, Any]:
+    """What somebody would ask for who helps with an installation."""
+    import torch
+
+    from experiments.harness.runs.run_folder import git_commit, versions
+    from experiments.harness.tracking.tracker import has_key
+
+    cluster = importlib.util.find_spec("torch_cluster") is not None
+    return {
+        "python": platform.python_version(),
+        "commit": git_commit() or "not a git checkout",
+        **{name: version or "not installed" for name, version in versions().items()},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "neighbours": "torch (default)"
+        + (
+            "; cluster is installed: neighbours=cluster" if cluster else "; cluster: `make cluster`"
+        ),
+        "W&B key": "present: runs are logged online"
+        if has_key()
+        else "none: runs are kept offline",
+    }
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        print(f"{__doc__.strip()}\n\n{USAGE}")
+        sys.exit(0 if sys.argv[1] in ("-h", "--help") else 2)
+    for name, value in report().items():
+        print(f"{name:<12} {value}")

@@ -1,0 +1,180 @@
+"""Put random searches among the data that `sdedata` carries, and rewrite its datasheet.
+
+    surfdiff package_data rss_c2x8=runs/generate_data/c2x8
+
+Without arguments only the datasheet is rewritten: its numbers between the markers, its picture, and
+the relaxed Ag6 model, which is made if it is missing. The text says what the files say.
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.harness.config import cli
+from experiments.harness.publishing.publish import fill, markdown
+from sdedata import StructureSet, Template, shipped
+from sdedata.composition import parse_formula
+from sdedata.dataset import (
+    LOW_WITHIN,
+    counts_table,
+    distinct,
+    inside_window,
+)
+from sdedata.similarity import same
+
+SHEET, PICTURE = "DATASHEET.md", "lowest.png"
+TRAINING, WINDOW = "rss_c2x8", (1.0, 5.0)
+AG6, AG6_SEARCH = "ag6_p4x4", "rss_ag12o6_p4x4"
+ROWS = 4
+"""Of the picture: one per number of oxygen atoms."""
+
+
+def ship(runs: dict[str, Path], folder: Path) -> None:
+    """Copy the sets of finished searches, by the name that each is to have, into the folder."""
+    for name, run in runs.items():
+        if not name.startswith(shipped.SEARCH):
+            raise ValueError(f"the name of a search begins with {shipped.SEARCH}, not {name}")
+        StructureSet.read(run / "minima.npz")  # it is there, and whole
+        StructureSet.read(run / "frames.npz")
+    for name, run in runs.items():
+        shutil.copy(run / "minima.npz", folder / f"{name}.npz")
+        if name == TRAINING:
+            shutil.copy(run / "frames.npz", folder / f"{name}{shipped.FRAMES}.npz")
+
+
+def relaxed_ag6(search: StructureSet) -> StructureSet:
+    """The hand-built Ag6 model, relaxed with the calculator and settings of this search."""
+    from omegaconf import OmegaConf
+
+    from experiments.harness.config.instantiate import build
+    from guidance import LBFGS
+    from sdedata.ag6 import ag6_model
+    from sdedata.rss import relax
+
+    kept = ("template", "calculator", "relaxation", "versions")
+    meta = {key: search.meta[key] for key in kept if key in search.meta}
+    atoms = ag6_model(Template.load(meta["template"]["slab"]))
+    calculator = build(OmegaConf.create(meta["calculator"]))
+    path = relax(atoms, calculator, optimizer=LBFGS, **meta["relaxation"])
+    atoms = path.frame(-1, atoms)
+    atoms.info |= {
+        "index": 0, "relax_steps": path.steps, "converged": path.converged,
+        "energy_initial": float(path.energies[0]),
+    }  # fmt: skip
+    return StructureSet.from_atoms([atoms], meta=meta)
+
+
+def sets_table(sets: dict[str, StructureSet]) -> str:
+    """Markdown: what each set holds."""
+    header = ["set", "structures", "surfaces", "energy, median (eV)", "largest (eV)", "digest"]
+    lines = [header, ["---"] * len(header)]
+    for name, data in sets.items():
+        energy = data.relative_energy
+        surfaces = "–" if name.endswith(shipped.FRAMES) else str(len(distinct(data)))
+        lines.append([
+            f"`{name}`", str(len(data)), surfaces, f"{np.median(energy):.2f}",
+            f"{energy.max():.2f}", f"`{data.digest}`",
+        ])  # fmt: skip
+    return markdown(lines)
+
+
+def stoichiometry_table(minima: StructureSet) -> str:
+    """Markdown: minima and surfaces of each stoichiometry, and what the paper's sets hold."""
+    once = distinct(minima.select(inside_window(minima, WINDOW)))
+    counts = counts_table(once)
+    subsets = [key for key in counts[0] if key != "stoichiometry"]
+    header = ["stoichiometry", "minima", "surfaces", "lowest (eV)", *subsets]
+    lines = [header, ["---"] * len(header)]
+    found, formulas = distinct(minima).compositions, minima.compositions
+    for row in counts:
+        formula = str(row["stoichiometry"])
+        mine = formulas == formula
+        lowest = minima.energy[mine].min()
+        numbers = [str(mine.sum()), str((found == formula).sum()), f"{lowest:.2f}"]
+        lines.append([formula, *numbers, *(str(row[key]) for key in subsets)])
+    totals = [str(sum(int(row[key]) for row in counts)) for key in subsets]
+    lines.append(["all", str(len(minima)), str(len(found)), "–", *totals])
+    return markdown(lines)
+
+
+def place_of_ag6(ag6: StructureSet, search: StructureSet) -> str:
+    """A sentence: the model among the minima of random search."""
+    model, above = ag6.atoms(0), search.energy - ag6.energy[0]
+    hits = sum(same(atoms, model) for atoms in search.to_atoms())
+    return (
+        f"The Ag6 model, built by hand and relaxed in the same way, has {ag6.energy[0]:.3f} eV. "
+        f"Of the {len(search)} minima of random search {int((above < 0).sum())} lie below it; the "
+        f"lowest is {above.min():+.3f} eV from it, the median {np.median(above):+.2f} eV. "
+        f"{hits} of them "
+        f"{'is' if hits == 1 else 'are'} the model itself."
+    )
+
+
+def numbers(folder: Path) -> str:
+    """All that the datasheet says of the sets in this folder, in markdown."""
+    sets = {path.stem: StructureSet.read(path) for path in sorted(folder.glob("*.npz"))}
+    minima = sets[TRAINING]
+    low, high = WINDOW
+    inside = int(inside_window(minima, WINDOW).sum())
+    return "\n\n".join([
+        sets_table(sets),
+        f"Energies are above the lowest of the same stoichiometry. In `{TRAINING}`, where {inside} "
+        f"minima lie wholly {low:g} to {high:g} Å above the slab (D within 2 eV and D_lowE within "
+        f"{LOW_WITHIN:g} eV of the lowest count those only, and each surface once):",
+        stoichiometry_table(minima),
+        place_of_ag6(sets[AG6], sets[AG6_SEARCH]),
+    ])  # fmt: skip
+
+
+def draw_lowest(minima: StructureSet, path: Path) -> None:
+    """The lowest structure of each stoichiometry, from the top and from the side."""
+    from matplotlib.image import imsave
+
+    from experiments.harness.figures.pictures import structures
+    from experiments.harness.publishing.publish import pixels
+
+    formulas, lowest_of_all = minima.compositions, minima.relative_energy == 0
+    every = sorted(set(formulas), key=lambda f: tuple(parse_formula(f).items())[::-1])
+    rows = []
+    for some in np.array_split(np.array(every), ROWS):
+        lowest = [np.flatnonzero((formulas == f) & lowest_of_all)[0] for f in some]
+        rows.append(pixels(structures([minima.atoms(int(i)) for i in lowest], some.tolist()), 60))
+    width, height = (min(row.shape[k] for row in rows) for k in (1, 0))
+    half = len(rows) // 2
+    cut = [row[:height, :width] for row in rows]
+    picture = np.hstack([np.vstack(cut[:half]), np.vstack(cut[half:])])
+    imsave(path, picture, pil_kwargs={"optimize": True})
+
+
+def rewrite(folder: Path) -> None:
+    """The datasheet's numbers and its picture."""
+    if not (folder / f"{AG6}.npz").is_file():
+        relaxed_ag6(StructureSet.read(folder / f"{AG6_SEARCH}.npz")).write(folder / f"{AG6}.npz")
+    draw_lowest(StructureSet.read(folder / f"{TRAINING}.npz"), folder / PICTURE)
+    sheet = folder / SHEET
+    text = fill(sheet.read_text(encoding="utf-8"), "numbers", numbers(folder))
+    sheet.write_text(text, encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="surfdiff package_data",
+        description=__doc__,
+        formatter_class=form,
+    )
+    parser.add_argument("runs", nargs="*", metavar="NAME=RUN", help="a set's name, and its search")
+    parser.add_argument("--folder", type=Path, default=shipped.FOLDER, help="where the sets are")
+    parsed = parser.parse_args(arguments)
+    try:
+        pairs = [run.partition("=") for run in parsed.runs]
+        if not all(name and path for name, _, path in pairs):
+            raise ValueError("say which set a search is to be: NAME=RUN")
+        ship({name: Path(path) for name, _, path in pairs}, parsed.folder)
+        rewrite(parsed.folder)
+    except (ValueError, OSError) as error:
+        cli.refuse("ship", error)
+    print(f"written: {parsed.folder / SHEET}")

@@ -1,0 +1,271 @@
+"""The run folder: everything a command did, on disk, before any tracker hears of it.
+
+    config.yaml       the resolved configuration
+    metrics.jsonl     one row per event, flushed as it happens
+    summary.json      the results, flat, names as in W&B
+    environment.json  commit, versions, device
+    structures/ checkpoints/ figures/
+
+A process may be killed at any point. Files are replaced whole, rows and frames are appended and a
+half-written last one is ignored by readers and cut by the next writer. Repeating a command on its
+folder therefore continues it. ``Path`` objects are stored relative to the folder, so that a folder
+can be moved.
+"""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from importlib import metadata
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.harness.runs.atomic_io import alone, last_whole_frame, last_whole_line, naming, write_text
+
+Observe = Callable[[Mapping[str, Any]], None]
+"""Is told of every row of a run as it is written; what it raises ends the run."""
+PACKAGES = (
+    "torch", "numpy", "numba", "ase", "sdedata", "painnx", "vpsde", "guidance", "chgnet", "wandb"
+)  # fmt: skip
+
+
+class RunFolder:
+    """One run at ``path``, which is made if missing."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._checked: set[Path] = set()  # files whose end this object has made whole
+
+    @classmethod
+    def existing(cls, path: str | os.PathLike[str]) -> "RunFolder":
+        """Open a run that must be there; ValueError if it is not."""
+        if not (Path(path) / "config.yaml").is_file():
+            raise ValueError(f"{path} is not a run folder: it has no config.yaml")
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    def __truediv__(self, name: str) -> Path:
+        """A path inside the folder, its parents made."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def relative(self, path: str | os.PathLike[str]) -> str:
+        """``path`` as it is stored: relative to the folder."""
+        return os.path.relpath(Path(path).resolve(), self.path.resolve())
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Inside, nobody else works on this run: ValueError if somebody does."""
+        return alone(self / ".lock", f"another process works in {self.path}")
+
+    # Configuration
+
+    def save_config(self, config: Mapping[str, Any], may_change: Iterable[str] = ()) -> None:
+        """Write ``config`` (nested), or check it against the one that made this folder.
+
+        ``may_change`` names keys ("train.epochs", or a whole group "tracking") that a continued
+        run may set anew. Any other difference is a ValueError that names the keys.
+        """
+        new, old = self._plain(config), self.config
+        allowed = tuple(may_change)
+        differing = [
+            line
+            for key, line in _differences(flattened(old), flattened(new))
+            if not any(key == name or key.startswith(name + ".") for name in allowed)
+        ]
+        if old and differing:
+            raise ValueError(
+                f"{self.path} holds a run with another configuration ({'; '.join(differing)}): "
+                "give this run another name, or remove the folder"
+            )
+        write_text(self / "config.yaml", yaml.safe_dump(new, sort_keys=False, allow_unicode=True))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        path = self.path / "config.yaml"
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
+
+    # Events
+
+    def log(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Append one event to metrics.jsonl and return it as written: NaN and infinity are null."""
+        written = self._plain(row)
+        self._append(self / "metrics.jsonl", self._json(written) + "\n", last_whole_line)
+        return written
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All events; a half-written last line is not one."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        whole = path.read_bytes()
+        return [
+            _parse(path, number, line)
+            for number, line in enumerate(whole[: last_whole_line(whole)].splitlines(), start=1)
+        ]
+
+    # Results
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        path = self.path / "summary.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def update_summary(self, values: Mapping[str, Any]) -> None:
+        """Add flat results, such as ``{"gen/n": 64}``."""
+        new = self._plain(values)
+        nested = [name for name, value in new.items() if isinstance(value, (dict, list))]
+        if nested:
+            raise ValueError(f"a summary is flat: {', '.join(nested)} must be one number or text")
+        self.write_json("summary.json", self.summary | new)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Replace a JSON file in the folder whole."""
+        write_text(self / name, self._json(content, indent=2) + "\n")
+
+    def save_environment(self, device: str = "cpu") -> None:
+        """Write what the numbers may depend on besides the configuration; no host name."""
+        import torch
+
+        self.write_json(
+            "environment.json",
+            {
+                "commit": git_commit(),
+                "python": platform.python_version(),
+                "platform": f"{platform.system()} {platform.machine()}",
+                "device": str(device),
+                "threads": torch.get_num_threads(),
+                **versions(),
+            },
+        )
+
+    # Structures
+
+    def save_structures(self, name: str, frames: Iterable[Any]) -> Path:
+        """Replace structures/<name>.extxyz by these ASE atoms."""
+        path = self / f"structures/{name}.extxyz"
+        write_text(path, _extxyz(frames))
+        return path
+
+    def append_structures(self, name: str, frames: Iterable[Any]) -> Path:
+        """Add ASE atoms to structures/<name>.extxyz, after the last whole frame."""
+        path = self / f"structures/{name}.extxyz"
+        self._append(path, _extxyz(frames), last_whole_frame)
+        return path
+
+    def structures(self, name: str) -> list[Any]:
+        """The whole frames of structures/<name>.extxyz, none if there is no such file."""
+        from ase.io import read
+
+        path = self.path / f"structures/{name}.extxyz"
+        content = path.read_bytes() if path.is_file() else b""
+        whole = content[: last_whole_frame(content)].decode()
+        return list(read(StringIO(whole), ":", format="extxyz")) if whole else []
+
+    def _append(self, path: Path, text: str, whole_end: Callable[[bytes], int]) -> None:
+        """Append ``text``, the first time after cutting what a killed writer left half-written."""
+        if path not in self._checked and path.is_file():
+            os.truncate(path, whole_end(path.read_bytes()))
+        self._checked.add(path)
+        with naming(path), open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+
+    def _plain(self, value: Any) -> Any:
+        """``value`` as JSON knows it: arrays to lists, paths to relative text, NaN to None."""
+        if isinstance(value, Mapping):
+            return {str(key): self._plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._plain(item) for item in value]
+        if isinstance(value, os.PathLike):
+            return self.relative(value)
+        if hasattr(value, "tolist"):  # NumPy arrays and scalars, torch tensors
+            return self._plain(value.tolist())
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        return value
+
+    def _json(self, value: Any, indent: int | None = None) -> str:
+        return json.dumps(self._plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def _extxyz(frames: Iterable[Any]) -> str:
+    from ase.io import write
+
+    text = StringIO()
+    write(text, list(frames), format="extxyz")
+    return text.getvalue()
+
+
+def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except ValueError:
+        raise ValueError(f"{path}, line {number}, is not JSON: remove that line") from None
+
+
+# Configurations compared
+
+
+def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots; an empty mapping counts as a value."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str]]:
+    """Each differing key with one phrase that says how."""
+    missing = object()
+    told = []
+    for key in sorted(old.keys() | new.keys()):
+        there, now = old.get(key, missing), new.get(key, missing)
+        if there is missing:
+            told.append((key, f"{key} is new"))
+        elif now is missing:
+            told.append((key, f"{key} is gone"))
+        elif there != now:
+            told.append((key, f"{key} was {there}, is now {now}"))
+    return told
+
+
+# Provenance
+
+
+def git_commit() -> str | None:
+    """The commit of this code, with "+changes" if files differ from it; None outside git."""
+
+    def git(*arguments: str) -> str:
+        # Without locks: a kill in the middle must not leave the repository locked.
+        command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str | None]:
+    """Version of each package that results depend on, None where it is not installed."""
+    found: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found

@@ -1,0 +1,291 @@
+"""Random structure search: relaxed minima, with their paths, from any ASE calculator.
+
+Once there are some minima, a force field is trained on their paths and plans the relaxations of the
+others; the calculator has the last word on each (`guidance.refine`). The same command continues
+after a kill. At the end the minima (npz and extxyz), frames of the relaxations, and the counts per
+stoichiometry (Fig. 2b).
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import atomic_numbers
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.harness.config import cli
+from experiments.harness.config.instantiate import build, frozen_key
+from experiments.harness.execution.progress import progress
+from experiments.harness.execution.workers import require_success, workers
+from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.structure_search.search import Surrogate, Task, read, search
+from experiments.harness.training.checkpoint import Model, load_model
+from experiments.harness.training.data import load_set
+from sdedata import parse_formula, shipped
+from sdedata.dataset import concatenate, counts_table, distinct, inside_window, thin, with_surfaces
+from sdedata.rss import random_surface
+from sdedata.structures import StructureSet
+from sdedata.template import Template
+
+log = logging.getLogger(__name__)
+
+MAY_CHANGE = ("n_per_composition", "executor", "tracking", "output")
+SAME = ("seed", "template", "compositions", "min_distances", "relaxation", "calculator")
+"""What one set has in common: two that differ here are never put together."""
+LEARNT = (0.3, 9.0)
+"""Å above the slab: overlayers that the surrogate learns from; others are sinking or flying off."""
+
+
+def run(config: DictConfig) -> dict[str, Any]:
+    """Search, then pack what was found; returns the summary."""
+    from experiments.harness.figures.plots import counts_per_stoichiometry
+    from experiments.harness.tracking.tracker import Tracker
+
+    template = template_of(config)
+    for composition in config.compositions:  # what cannot be drawn is told before any worker starts
+        random_surface(template, composition, np.random.default_rng(0), config.min_distances)
+    build(config.calculator)  # likewise a calculator that cannot be built
+    planner = given(config, template)
+    base = extended(config)
+    done = 0 if base is None else 1 + int(base.frames.info["index"].max())
+    total = config.n_per_composition * len(config.compositions)
+    folder = RunFolder(Path(config.output) / "generate_data" / config.name)
+    folder.save_config(_plain(config), may_change=MAY_CHANGE)
+    folder.save_environment()
+    tasks: list[Task] = []
+    with Tracker(folder, **_plain(config.tracking), name=config.name) as tracker:
+        for start, stop in rounds(done, total, config.surrogate):
+            model = surrogate = None
+            if planner is not None:
+                model = config.surrogate.model
+            elif config.surrogate is not None and start >= config.surrogate.first:
+                model = trained(config, base, tasks, folder.path / f"surrogate/{start}")
+            if model is not None:
+                surrogate = Surrogate(model, config.surrogate.trust_radius)
+            new = plan(config, template, folder.path, range(start, stop), surrogate)
+            _search_all(config, new, start, total, tracker)
+            tasks += new
+        found = pack(base, tasks, config.frames_per_minimum)
+        require_success(len(found.failed), total - done, (found.failed or [""])[-1], last=True)
+        meta = _meta(config, planner)
+        told = _with_surfaces(found.minima, found.frames)
+        minima, frames = (replace(s, meta=meta) for s in told)
+        minima.write(folder / "minima.npz")
+        minima.write(folder / "minima.extxyz")
+        frames.write(folder / "frames.npz")
+        counts = counts_by_subset(minima)
+        folder.write_json("counts.json", counts)
+        tracker.figure("counts", counts_per_stoichiometry(counts))
+        tracker.energies("minima", minima.relative_energy.tolist())
+        summary = {
+            "data/minima": len(minima),
+            "data/surfaces": len(distinct(minima)),
+            "data/frames": len(frames),
+            "data/candidates": total,
+            "data/failed": len(found.failed),
+            "data/relax_steps_mean": float(np.mean(minima.info["relax_steps"])),
+            "data/digest": minima.digest,
+        }
+        tracker.summary(summary)
+    log.info(f"{len(minima)} minima and {len(frames)} frames in {folder.path}")
+    return summary
+
+
+def template_of(config: DictConfig) -> Template:
+    return Template.load(config.template.slab, tuple(config.template.z_range or (1.0, 4.5)))
+
+
+def given(config: DictConfig, template: Template) -> Model | None:
+    """The force field that `surrogate.model` names; ValueError for one that cannot plan this."""
+    if config.surrogate is None or config.surrogate.model is None:
+        return None
+    source = config.surrogate.model
+    model = load_model(source, "forcefield")
+    needed = {atomic_numbers[s] for c in config.compositions for s in parse_formula(c)}
+    model.require_elements(needed | set(template.slab.numbers), source)
+    template.require_vacuum(model.network.cutoff)
+    return model
+
+
+@dataclass(frozen=True)
+class Found:
+    """Converged minima, thinned frames of all relaxations, and why candidates failed."""
+
+    minima: StructureSet
+    frames: StructureSet
+    failed: list[str]
+
+
+def extended(config: DictConfig) -> Found | None:
+    """The set that this search goes on from, if any; ValueError if it was made in another way."""
+    name = config.extend
+    if name is None:
+        return None
+    minima = load_set(name)
+    for key in SAME:
+        theirs, ours = minima.meta.get(key), _plain(config[key])
+        if theirs != ours:
+            raise ValueError(
+                f"extend={name} was made with {key}={theirs}, this search has {key}={ours}: "
+                "such minima are not put together"
+            )
+    if name not in shipped.names():
+        frames: str | None = str(Path(name).with_name("frames.npz"))
+    else:
+        frames = shipped.frames_of(name)  # none of a reference, from which nothing learns
+    return Found(minima, minima if frames is None else load_set(frames), [])
+
+
+def rounds(done: int, total: int, surrogate: Any) -> Iterator[tuple[int, int]]:
+    """Ranges of candidates: the surrogate, if any, is trained anew before each that follows on
+    enough of them, and so whenever there are `growth` times more; one that is given stays.
+    """
+    while done < total:
+        stop = total
+        if surrogate is not None and surrogate.model is None:
+            stop = min(total, max(surrogate.first, int(done * surrogate.growth)))
+        yield done, stop
+        done = stop
+
+
+def plan(
+    config: DictConfig,
+    template: Template,
+    folder: Path,
+    indices: range,
+    surrogate: Surrogate | None,
+) -> list[Task]:
+    """The search for these candidates; an index decides composition and all that is random."""
+    compositions = list(config.compositions)
+    size = config.task_size
+    return [
+        Task(
+            candidates=tuple(
+                (index, compositions[index % len(compositions)]) for index in indices[k : k + size]
+            ),
+            seed=config.seed,
+            template=template,
+            calculator=frozen_key(config.calculator),
+            min_distances=_plain(config.min_distances),
+            relaxation=_plain(config.relaxation),
+            surrogate=surrogate,
+            folder=str(folder / "candidates"),
+        )
+        for k in range(0, len(indices), size)
+    ]
+
+
+def trained(config: DictConfig, base: Found | None, tasks: Sequence[Task], home: Path) -> str:
+    """A force field that learnt the frames of these, as a file; it is trained but once."""
+    from experiments.harness.training import train
+
+    model = home / "train/forcefield/model.pt"
+    if not model.is_file():
+        data = home / "frames.npz"
+        frames = pack(base, tasks, config.frames_per_minimum).frames
+        frames.select(inside_window(frames, LEARNT)).write(data)
+        command = [
+            "task=forcefield", "name=forcefield", f"output={home}", f"data.path={data}",
+            f"data.z_range=[{LEARNT[0]},{LEARNT[1]}]", "data.max_repeats=1", f"seed={config.seed}",
+            "tracking.mode=disabled", *config.surrogate.training,
+        ]  # fmt: skip
+        train.run(cli.load("train", command))
+    return str(model)
+
+
+def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> Found:
+    """What the tasks found, after what the search goes on from."""
+    minima = [] if base is None else [base.minima]
+    frames = [] if base is None else [base.frames]
+    failed: list[str] = []
+    for task in tasks:
+        found, rows = read(task.path)
+        for row in rows:
+            if "failed" in row:
+                failed.append(row["failed"])
+            if len(found) == 0 or row["index"] not in found.info["index"]:
+                continue
+            path = found.select(found.info["index"] == row["index"])
+            path = replace(path, info=path.info | {"seed": np.full(len(path), task.seed)})
+            if row["converged"]:
+                minima.append(path.select([len(path) - 1]))
+            forces = path.forces.reshape(len(path), -1, 3)
+            frames.append(path.select(thin(path.energy, forces, frames_per_minimum)))
+    if not minima:
+        raise ValueError("no candidate relaxed to a minimum: raise relaxation.max_steps")
+    return Found(concatenate(minima), concatenate(frames), failed)
+
+
+def _with_surfaces(minima: StructureSet, frames: StructureSet) -> tuple[StructureSet, StructureSet]:
+    """Both with the fact `surface_index`: for a path that of its end, if it ends in a minimum, or
+    else its own `index`.
+    """
+    minima = with_surfaces(minima)
+    ends = dict(
+        zip(minima.info["index"].tolist(), minima.info["surface_index"].tolist(), strict=True)
+    )
+    surface = np.array([ends.get(i, i) for i in frames.info["index"].tolist()])
+    return minima, replace(frames, info=frames.info | {"surface_index": surface})
+
+
+def counts_by_subset(minima: StructureSet) -> dict[str, dict[str, int]]:
+    """Fig. 2b: for D, D_lowE and its halves, the number of structures of each stoichiometry."""
+    table = counts_table(minima)
+    subsets = [key for key in table[0] if key != "stoichiometry"]
+    return {
+        subset: {str(row["stoichiometry"]): int(row[subset]) for row in table} for subset in subsets
+    }
+
+
+def _search_all(
+    config: DictConfig, tasks: Sequence[Task], start: int, total: int, tracker: Any
+) -> None:
+    """Carry out what is not done yet; too many failures stop the search."""
+    missing = [task for task in tasks if not task.path.is_file()]
+    if not missing:
+        return
+    done = start + sum(len(task.candidates) for task in tasks if task not in missing)
+    failed, n, reason = 0, 0, ""
+    with workers(config.executor) as executor:
+        futures = [executor.submit(search, task) for task in missing]
+        rows = (row for future in as_completed(futures) for row in future.result())
+        for n, row in enumerate(progress(rows, "search", total, done), start=1):
+            tracker.log({"event": "candidate", **row})
+            if "failed" in row:
+                failed, reason = failed + 1, row["failed"]
+                require_success(failed, n, reason)
+    require_success(failed, n, reason, last=True)
+
+
+def _meta(config: DictConfig, planner: Model | None) -> dict[str, Any]:
+    """Provenance: what somebody needs to judge these numbers, or to make more of them."""
+    from experiments.harness.runs.run_folder import versions
+
+    surrogate = _plain(config.surrogate)
+    if planner is not None:  # a path would say nothing elsewhere
+        surrogate = {
+            "model": planner.digest,
+            "trained_on": planner.card["data"],
+            "trust_radius": config.surrogate.trust_radius,
+        }
+    return {
+        "name": config.name,
+        **{key: _plain(config[key]) for key in SAME},
+        "surrogate": surrogate,
+        "extend": config.extend,
+        "versions": {
+            k: v for k, v in versions().items() if k in ("ase", "chgnet", "torch", "numpy")
+        },
+    }
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def main() -> None:
+    cli.main("generate_data", run, __doc__, "n_per_composition=10 calculator=emt")

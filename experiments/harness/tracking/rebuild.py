@@ -1,0 +1,123 @@
+"""Rebuild W&B runs from run folders, as after a kill: `surfdiff sync runs/...`.
+
+Takes run folders, and folders that hold some at any depth. What W&B has already is left alone; an
+incomplete offline log is replaced by a complete one. A run that a process works on is left alone.
+Exit code 1 if not every run could be mirrored.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.config import cli
+from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.tracking.run_id import identity
+from experiments.harness.tracking.tracker import MODES, Tracker, inspect
+from experiments.harness.tracking.wandb_media import shown_name
+
+KILLED = 128 + 9
+"""The exit code of a run that never said how it ended."""
+
+
+class NotSynced(Exception):
+    """W&B did not take a run."""
+
+
+def run_folders(paths: Iterable[Path]) -> list[Path]:
+    """The run folders at and below ``paths``, outer ones first; ValueError if one has none."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(f"there is no folder {path}")
+        below = list(_below(path))
+        if not below:
+            raise ValueError(f"{path} is no run folder and holds none: no config.yaml in it")
+        found |= dict.fromkeys(below)
+    return list(found)
+
+
+def _below(path: Path) -> Iterable[Path]:
+    for place, folders, files in os.walk(path):
+        # W&B's own files are no runs, though there is a config.yaml among them.
+        folders[:] = sorted(name for name in folders if name != "wandb" and name[0] != ".")
+        if "config.yaml" in files:
+            yield Path(place)
+
+
+def sync(path: Path, mode: str | None = None) -> str:
+    """Mirror the run at ``path`` as a Tracker would, and say in a few words what was done.
+
+    ValueError if a process works on it or its files cannot be read; NotSynced if W&B failed.
+    """
+    folder = RunFolder.existing(path)
+    rows = folder.rows()
+    if not rows and not folder.summary:
+        return "nothing to show yet"
+    about = identity(folder)
+    ended = about.pop("exit_code", 0 if folder.summary else KILLED)
+    about = about or _from_config(folder)
+    tracker = Tracker(folder, **about | {"mode": mode})
+    if tracker.mode == "offline" and is_mirrored(folder, tracker.about["id"]):
+        return "already complete"
+    # The run ends here as it ended there: a killed one is not to look finished.
+    with suppress(SystemExit), tracker:
+        new = len(rows) - tracker.first
+        raise SystemExit(KILLED if ended is None else ended)
+    if tracker.failed:
+        raise NotSynced(f"not synced, W&B failed ({tracker.mode})")
+    files = {row[key] for row in rows for key in ("file", "picture") if row.get(key)}
+    missing = sum(not (folder.path / name).is_file() for name in files)
+    told = f"{len(rows)} rows"
+    told += f" ({new} of them new to W&B)" if new < len(rows) else ""
+    told += f", {len(files) - missing} files"
+    told += f" ({missing} more are gone)" if missing else ""
+    return f"{told}, {tracker.mode} as {tracker.about['id']}"
+
+
+def _from_config(folder: RunFolder) -> dict[str, Any]:
+    """Who a run is that no Tracker has worked on."""
+    tracking = folder.config.get("tracking") or {}
+    known = ("id", "project", "entity", "group", "tags")
+    return {key: tracking[key] for key in known if tracking.get(key) is not None}
+
+
+def is_mirrored(folder: RunFolder, run_id: str) -> bool:
+    """Whether one of the folder's logs ends with its last row, its summary and its end."""
+    summary = {shown_name(key): value for key, value in folder.summary.items() if value is not None}
+    for log in (folder.path / "wandb").glob(f"*run-*/run-{run_id}.wandb"):
+        told = inspect(log)
+        held = told["summary"]
+        if (
+            told["exit_code"] is not None
+            and held.get("row", -1) + 1 == len(folder.rows())
+            and all(held.get(key) == value for key, value in summary.items())
+        ):
+            return True
+    return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="surfdiff sync", description=__doc__)
+    parser.add_argument("folders", type=Path, nargs="+", help="run folders, or folders of runs")
+    parser.add_argument(
+        "--mode", choices=MODES[:2], help="default: online if there is a key, else offline"
+    )
+    arguments = parser.parse_args()
+    failed = False
+    try:
+        folders = run_folders(arguments.folders)
+        if arguments.mode == "online":
+            Tracker(RunFolder(folders[0]), mode="online")  # refuses if there is no key
+    except ValueError as error:
+        cli.refuse("sync", error)
+    for path in folders:
+        try:
+            told = sync(path, arguments.mode)
+        except (ValueError, OSError, NotSynced) as error:
+            told, failed = " ".join(str(error).split()), True
+        print(f"{path}: {told}", flush=True)
+    sys.exit(int(failed))

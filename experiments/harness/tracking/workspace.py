@@ -1,0 +1,245 @@
+"""A study's W&B workspaces as code: `surfdiff dashboard sweeps/eta.yaml`.
+
+Prints them as JSON, which needs no account; `--save` uploads them. One shows the trials: energies
+over each other, quantiles against each knob, parallel coordinates, importances and structures. If
+the study trains, another one shows the learning curves: a workspace has but one set of runs.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.harness.config import cli
+from experiments.harness.runs.energies import bin_counts
+from experiments.harness.tracking.tracker import has_key
+from experiments.harness.tracking.wandb_media import HISTOGRAM, chart_table, shown_name
+
+try:
+    from wandb_workspaces import expr
+    from wandb_workspaces import workspaces as ws
+    from wandb_workspaces.reports import v2 as wr
+except ModuleNotFoundError:
+    ws = None  # type: ignore[assignment]
+
+ENERGIES = {"gen_relaxed": "relaxed", "gen": "generated"}
+QUANTILES = ("p10", "median", "p90")
+CURVES = {
+    "score": ("train/loss", "val/loss"),
+    "forcefield": ("train/loss", "val/loss", "forcefield/energy_mae", "forcefield/force_mae"),
+}
+SHOWN_RUNS = 100
+INSTALL = "the dashboard needs another package: pip install -c constraints.txt wandb-workspaces"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a dashboard shows of a study; names as in the run folders."""
+
+    name: str
+    knobs: dict[str, bool]  # whether it varies on a logarithmic scale
+    objectives: dict[str, str]  # "minimize" or "maximize"
+    stages: tuple[str, ...] = ("evaluate",)
+    question: str = ""
+    tracking: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_energies(self) -> bool:
+        return "evaluate" in self.stages
+
+    @property
+    def metrics(self) -> list[str]:
+        """What is drawn against each knob: objectives first, then quantiles."""
+        quantiles = [f"gen_relaxed/energy_{q}" for q in QUANTILES if self.has_energies]
+        return list(dict.fromkeys([*self.objectives, *quantiles]))
+
+
+def read(path: Path) -> Study:
+    """The study of a sweep's file, or of its run folder (runs/sweeps/<name>/study)."""
+    is_folder = path.is_dir()
+    file = path / "config.yaml" if is_folder else path
+    if not file.is_file():
+        raise ValueError(f"there is no {file}: give a sweep's file, such as sweeps/eta.yaml")
+    try:
+        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read as YAML: {error}") from error
+    if isinstance(content, dict):
+        content = content.get("sweep", content)
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), dict) and content[key] for key in ("space", "objectives")
+    ):
+        raise ValueError(f"{file} is no sweep: it needs the keys space and objectives")
+    space, objectives = content["space"], content["objectives"]
+    if any(direction not in ("minimize", "maximize") for direction in objectives.values()):
+        raise ValueError(f"{file}: objectives are METRIC: minimize, or METRIC: maximize")
+    return Study(
+        name=content.get("name") or (path.parent.name if is_folder else path.stem),
+        knobs={knob: isinstance(how, dict) and bool(how.get("log")) for knob, how in space.items()},
+        objectives=objectives,
+        stages=tuple(content.get("stages") or ("evaluate",)),
+        question=content.get("question") or "",
+        tracking=content.get("tracking") or {},
+    )
+
+
+def workspaces(study: Study, project: str, entity: str = "") -> list[Any]:
+    """W&B workspaces of the study's trials and, if it trains, of its trainings."""
+    if ws is None:
+        raise ValueError(INSTALL)
+
+    def workspace(name: str, job_type: str, sections: list[Any], **more: Any) -> Any:
+        group = [expr.Metric("Group") == study.name, expr.Metric("JobType") == job_type]
+        return ws.Workspace(
+            entity=entity,
+            project=project,
+            name=f"{study.name}: {name}",
+            sections=sections,
+            settings=ws.WorkspaceSettings(max_runs=SHOWN_RUNS),
+            runset_settings=ws.RunsetSettings(filters=group, **more),
+        )
+
+    found = [workspace("trials", "trial", _trial_sections(study), **_table(study))]
+    if any(stage in CURVES for stage in study.stages):
+        found.append(workspace("trainings", "train", [_learning_curves(study)]))
+    return found
+
+
+def as_json(workspace: Any) -> dict[str, Any]:
+    """What W&B is told of a workspace, as plain values."""
+    view = workspace._to_model()  # as its own save() does; there is no public way without a login
+    return {
+        "entity": view.entity,
+        "project": view.project,
+        "name": view.display_name,
+        "spec": json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True)),
+    }
+
+
+def _saved(workspace: Any) -> str:
+    """The address of a new workspace in W&B; ValueError if W&B does not take it."""
+    try:
+        return workspace.save().url
+    except Exception as error:  # of wandb, of its service, of the network
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"W&B did not take the workspace: {reason}") from error
+
+
+def _table(study: Study) -> dict[str, Any]:
+    """The list of runs: what was set, what came out, the best first."""
+    objective, direction = next(iter(study.objectives.items()))
+    order = expr.Ordering(expr.Summary(shown_name(objective)), ascending=direction == "minimize")
+    columns = [*map(_knob, study.knobs), *map(shown_name, study.objectives), "optuna/state"]
+    return {"order": [order], "pinned_columns": [f"summary:{name}" for name in columns]}
+
+
+def _trial_sections(study: Study) -> list[Any]:
+    sections = []
+    if study.has_energies:
+        sections.append(_section("Energies", _energies(), columns=2))
+    for knob, log in study.knobs.items():
+        sections.append(_section(knob, [_against(metric, knob, log) for metric in study.metrics]))
+    importances = [
+        wr.ParameterImportancePlot(with_respect_to=shown_name(name)) for name in study.objectives
+    ]
+    sections.append(_section("All knobs", [_parallel(study), *importances], columns=2))
+    if study.has_energies:
+        sections.append(_section("Structures", _gallery(), columns=1))
+    return sections
+
+
+def _energies() -> list[Any]:
+    """Histograms of all runs over each other, and counts in the bins that all runs share."""
+    panels: list[Any] = []
+    for name, text in ENERGIES.items():
+        title = f"Energy of {text} structures above the reference (eV)"
+        table = {"id": None, "name": None, "_defaultColorIndex": None}
+        panels.append(
+            wr.CustomChart(
+                query=table | {"summaryTable": {"tableKey": chart_table(name)}},
+                chart_name=HISTOGRAM,
+                chart_fields={"value": "energy"},
+                chart_strings={"title": title},
+            )
+        )
+        panels.append(
+            wr.BarPlot(
+                title=title,
+                metrics=list(bin_counts(name, [])),
+                orientation="v",
+                title_x="structures",
+                max_runs_to_show=SHOWN_RUNS,
+            )
+        )
+    return panels
+
+
+def _against(metric: str, knob: str, log: bool) -> Any:
+    x, y = wr.SummaryMetric(_knob(knob)), wr.SummaryMetric(shown_name(metric))
+    return wr.ScatterPlot(title=f"{metric} against {knob}", x=x, y=y, log_x=log or None)
+
+
+def _parallel(study: Study) -> Any:
+    def column(metric: str, text: str, log: bool = False) -> Any:
+        return wr.ParallelCoordinatesPlotColumn(
+            metric=wr.SummaryMetric(metric), display_name=text, log=log or None
+        )
+
+    knobs = [column(_knob(knob), knob, log) for knob, log in study.knobs.items()]
+    objectives = [column(shown_name(metric), metric) for metric in study.objectives]
+    return wr.ParallelCoordinatesPlot(title=study.question or None, columns=[*knobs, *objectives])
+
+
+def _gallery() -> list[Any]:
+    """The best structures of each trial."""
+    pictures = {"best/structures": "from top and side", "best/molecules": "to turn"}
+    return [
+        wr.MediaBrowser(
+            title=f"Best structures, {text}", media_keys=[key], num_columns=2, gallery_axis="run"
+        )
+        for key, text in pictures.items()
+    ]
+
+
+def _learning_curves(study: Study) -> Any:
+    metrics = dict.fromkeys(m for stage in study.stages for m in CURVES.get(stage, ()))
+    curves = [wr.LinePlot(title=m, x="train/step", y=[m], log_y=True) for m in metrics]
+    return _section("Learning curves", curves, columns=2)
+
+
+def _section(name: str, panels: list[Any], columns: int = 3) -> Any:
+    rows = -(-len(panels) // columns)
+    layout = ws.SectionLayoutSettings(columns=columns, rows=rows)
+    return ws.Section(name=name, panels=panels, is_open=True, layout_settings=layout)
+
+
+def _knob(name: str) -> str:
+    return shown_name(f"knob/{name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="surfdiff dashboard", description=__doc__)
+    parser.add_argument("study", type=Path, help="a sweep's file, or its run folder")
+    parser.add_argument("--project", help="default: as the sweep's tracking, or surfaces")
+    parser.add_argument("--entity", help="user or team; default: as the sweep's tracking")
+    parser.add_argument("--save", action="store_true", help="upload instead of print")
+    arguments = parser.parse_args()
+    try:
+        study = read(arguments.study)
+        entity = arguments.entity or study.tracking.get("entity") or ""
+        project = arguments.project or study.tracking.get("project") or "surfaces"
+        if arguments.save and not has_key():
+            raise ValueError("--save needs a W&B key: run `wandb login`, or leave --save out")
+        if arguments.save and not entity:
+            raise ValueError("--save needs --entity, the user or team in W&B who gets it")
+        found = workspaces(study, project, entity)
+        if not arguments.save:
+            print(json.dumps([as_json(workspace) for workspace in found], indent=2))
+            return
+        for workspace in found:
+            print(_saved(workspace))
+    except (ValueError, OSError) as error:
+        cli.refuse("dashboard", error)

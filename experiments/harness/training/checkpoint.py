@@ -1,0 +1,123 @@
+"""Model files: one small file rebuilds a network and says what it is for; it runs no code."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+
+import painnx
+import vpsde
+from experiments.harness.runs.atomic_io import replacing
+
+NETWORKS = {"score": painnx.ScoreNetwork, "forcefield": painnx.ForceField}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with its card: what it was trained on, and where it may be used."""
+
+    kind: str
+    network: Any
+    card: dict[str, Any]
+    """window (Å above the slab), elements, cutoff, calculator, data digest, sde, steps, losses."""
+    digest: str
+    """First 12 digits of the file's SHA-256: sha256:0123456789ab."""
+
+    @property
+    def window(self) -> tuple[float, float]:
+        low, high = self.card["window"]
+        return low, high
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        return tuple(self.card["elements"])
+
+    def require_elements(self, numbers: Iterable[int], source: str) -> None:
+        """ValueError, naming `source`, unless the network knows these atomic numbers."""
+        unknown = sorted(set(map(int, numbers)) - set(self.elements))
+        if unknown:
+            known, missing = (
+                ", ".join(chemical_symbols[z] for z in these) for these in (self.elements, unknown)
+            )
+            raise ValueError(f"the {self.kind} network in {source} knows {known}, not {missing}")
+
+    def sde(self) -> vpsde.SDE:
+        """The diffusion that a score was trained for."""
+        return _of_vpsde(self.card["sde"])
+
+
+def save_model(path: Path, kind: str, network: Any, card: dict[str, Any]) -> None:
+    content = {
+        "kind": kind,
+        "config": json.dumps(network.config()),
+        "state": {name: tensor.cpu() for name, tensor in network.state_dict().items()},
+        "card": json.dumps(card),
+    }
+    save(path, content)
+
+
+def load_model(path: str | Path, kind: str | None = None) -> Model:
+    """The model of a training run (its folder) or of a model file; ValueError if it is not one."""
+    path = Path(path)
+    file = path / "model.pt" if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        raise ValueError(f"{path} holds no model.pt: is it a training run, and has it finished?")
+    content = load(file)
+    if not isinstance(content, dict) or not {"kind", "config", "state", "card"} <= set(content):
+        raise ValueError(f"{file} is not a model file of this project")
+    if kind is not None and content["kind"] != kind:
+        raise ValueError(
+            f"{file} holds a {content['kind']} network; a {kind} network is needed here"
+        )
+    try:
+        network = NETWORKS[content["kind"]](**json.loads(content["config"]))
+        network.load_state_dict(content["state"])
+        model = Model(content["kind"], network.eval(), json.loads(content["card"]), digest(file))
+        model.sde()
+    except Exception as error:  # a file can hold anything
+        raise ValueError(f"{file} holds no whole model: {type(error).__name__}: {error}") from error
+    return model
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Atomically: a checkpoint that is there is whole."""
+    packed = BytesIO()  # torch's own writing tells of a full disk in words of its own
+    torch.save(content, packed)
+    with replacing(path) as part:
+        part.write_bytes(packed.getbuffer())
+
+
+def load(path: Path) -> Any:
+    """Tensors and plain values only (`weights_only`): a file cannot execute anything."""
+    if not path.is_file():
+        raise ValueError(f"no checkpoint {path}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling a broken file raises nearly anything
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: {type(error).__name__}"
+        ) from error
+
+
+def digest(path: Path) -> str:
+    """With a prefix: bare digits such as 12e3… would come back from extxyz as a number."""
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def _of_vpsde(node: Any) -> Any:
+    """What a `_target_` node describes, made of vpsde's public names alone: a file runs no code."""
+    if isinstance(node, list):
+        return [_of_vpsde(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    target = str(node.get("_target_"))
+    name = target.removeprefix("vpsde.")
+    if name not in vpsde.__all__:
+        raise ValueError(f"its sde names {target}, which is not part of vpsde")
+    return getattr(vpsde, name)(**{k: _of_vpsde(v) for k, v in node.items() if k != "_target_"})

@@ -1,0 +1,104 @@
+"""From a config's `data` section to graphs for training and validation."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from experiments.harness.config.settings import renamed
+from sdedata import Graph, StructureSet, Template, shipped
+from sdedata.dataset import (
+    distinct,
+    inside_window,
+    low_energy,
+    oxygen_poor,
+    oxygen_rich,
+    require_window,
+    split,
+)
+from vpsde import generators
+
+SPLIT_STREAM = 2**31  # a random stream that no training step uses
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    train: list[Graph]
+    val: list[Graph]
+    structures: StructureSet
+    """Both, as labelled structures."""
+    facts: dict[str, Any]
+    """For the model's card: elements, calculator, digest, compositions, counts."""
+
+
+def load_set(path: str, cache: Path | None = None) -> StructureSet:
+    """A shipped set by name, or any file that ASE reads."""
+    data = shipped.load(path) if path in shipped.names() else StructureSet.read(path, cache)
+    return replace(data, meta=renamed(data.meta))
+
+
+def training_data(config: DictConfig, kind: str) -> TrainingData:
+    """Graphs for a network of this kind, split so that frames of one relaxation stay together.
+
+    A score learns minima within `data.max_energy` of the lowest of their stoichiometry, of each
+    surface the lowest. A force field learns every frame of the relaxations. Raises ValueError for
+    data that cannot be used.
+    """
+    section = config.data
+    source = _source(section, kind)
+    data = load_set(source, Path(config.output) / "cache")
+    total = len(data)
+    own = source not in shipped.names()
+    window = tuple(section.z_range)
+    if own:
+        _require_room(
+            data, window, config.cutoff, source
+        )  # of a user's data, nothing is left out unasked
+    else:
+        data = data.select(inside_window(data, window))
+    if kind == "score":
+        data = low_energy(distinct(data), section.max_energy)
+    if section.oxygen != "all":
+        data = (oxygen_poor if section.oxygen == "poor" else oxygen_rich)(data)
+    (generator,) = generators(config.seed, [SPLIT_STREAM])
+    train, val = split(
+        data, config.train.validation_share, generator, config.train.validation_at_most
+    )
+    graphs = data.graphs(config.cutoff, window, config.neighbours)
+    return TrainingData(
+        train=[graphs[i] for i in train],
+        val=[graphs[i] for i in val],
+        structures=data,
+        facts={
+            "data": source if not own else Path(source).name,
+            "digest": data.digest,
+            "structures": len(data),
+            "of": total,
+            "elements": list(data.elements),
+            "compositions": sorted(set(data.compositions.tolist())),
+            "calculator": data.meta.get("calculator"),
+            "window": list(window),
+        },
+    )
+
+
+def _require_room(
+    data: StructureSet, window: tuple[float, float], cutoff: float, source: str
+) -> None:
+    """ValueError unless the overlayers lie in the window, and see no image of the slab above."""
+    require_window(data, window, source)
+    for i in range(len(data)):
+        try:
+            Template.from_slab(data.atoms(i), window).require_vacuum(cutoff)
+        except ValueError as error:
+            raise ValueError(f"{source}, frame {i}, {error}") from error
+
+
+def _source(section: DictConfig, kind: str) -> str:
+    """Minima for the score, frames for the force field where there are any."""
+    if kind == "score":
+        return section.path
+    if section.frames is not None:
+        return section.frames
+    return shipped.frames_of(section.path) or section.path

@@ -1,0 +1,74 @@
+"""Say what a run or a model file is: how far, its losses, window, elements, cutoff."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ase.data import chemical_symbols
+
+from experiments.harness.config import cli
+from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.training.checkpoint import Model, load_model
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """Name and value of what there is to know; ValueError if the path is no run and no model."""
+    if not path.is_dir():
+        return _of_model(load_model(path))
+    folder = RunFolder.existing(path)
+    found = {"run": f"{path.resolve().parent.name} {path.resolve().name}"}
+    if "train" in folder.config:
+        found |= _of_training(folder)
+    else:
+        found["progress"] = "finished" if folder.summary else "not finished"
+    found |= folder.summary
+    if (path / "model.pt").is_file():
+        found |= _of_model(load_model(path))
+    return found
+
+
+def _of_training(folder: RunFolder) -> dict[str, Any]:
+    """How far it is; the last loss of each kind; what its data say."""
+    rows = [row for row in folder.rows() if "train/step" in row]
+    step = rows[-1]["train/step"] if rows else 0
+    found = {"progress": f"step {step} of {folder.config['train']['steps']}"}
+    found |= {k: v for row in rows for k, v in row.items() if k.split("/")[-1] == "loss"}
+    card = json.loads((folder.path / "data.json").read_text())
+    return found | _of_card(card | {"cutoff": folder.config["cutoff"]})
+
+
+def _of_model(model: Model) -> dict[str, Any]:
+    weights = sum(p.numel() for p in model.network.parameters())
+    found = {"model": f"{model.kind}, {weights:,} parameters", "digest": model.digest}
+    found |= {"steps": model.card["steps"], **model.card["losses"], **_of_card(model.card)}
+    if model.kind == "score":
+        found["sde"] = ", ".join(f"{k}={v}" for k, v in model.card["sde"].items())
+    return found
+
+
+def _of_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the model may be used."""
+    return {
+        "trained on": f"{card['structures']} structures of {card['data']} ({card['digest']})",
+        "window": "{:g} to {:g} Å above the slab".format(*card["window"]),
+        "elements": ", ".join(chemical_symbols[z] for z in card["elements"]),
+        "cutoff": f"{card['cutoff']:g} Å",
+        "compositions": ", ".join(card["compositions"]),
+        "calculator": card["calculator"] or "not recorded",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="surfdiff inspect", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a run, or a model file")
+    arguments = parser.parse_args()
+    try:
+        found = facts(arguments.run)
+    except (ValueError, OSError) as error:
+        cli.refuse("inspect", error)
+    width = max(len(name) for name in found)
+    for name, value in found.items():
+        told = f"{value:.4g}" if isinstance(value, float) else value
+        print(f"{name:<{width}}  {told}")

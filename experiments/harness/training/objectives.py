@@ -1,0 +1,130 @@
+"""What is learned: denoising score matching, or energies and forces. One class each."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from experiments.harness.config.instantiate import build
+from painnx import ForceField, ScoreNetwork, fit_shift_and_scale
+from sdedata import Graph, collate
+from vpsde import SDE, denoising_errors, draw_times, generators
+
+VALIDATION_SEED = 1234567
+VALIDATION_DRAWS = 4
+
+
+class Task(Protocol):
+    """A network with its loss."""
+
+    kind: str
+    network: Any
+
+    def loss(self, network: Any, graph: Graph, generator: torch.Generator) -> Tensor: ...
+    def validate(self, network: Any, batches: Sequence[Graph]) -> dict[str, float]: ...
+
+
+class ScoreTask:
+    """Denoising score matching: the network learns S(t)⁻¹ grad log p_t."""
+
+    kind = "score"
+
+    def __init__(self, network: ScoreNetwork, sde: SDE, time_power: float) -> None:
+        self.network = network
+        self.sde = sde
+        self.time_power = time_power
+
+    def loss(self, network: Any, graph: Graph, generator: torch.Generator) -> Tensor:
+        return self._errors(network, graph, generator).mean()
+
+    def validate(self, network: Any, batches: Sequence[Graph]) -> dict[str, float]:
+        """The loss on held-out structures with the same noise every time, uniform in t."""
+        errors = []
+        with torch.no_grad():
+            for k, graph in enumerate(batches):
+                for generator in generators(VALIDATION_SEED + k, range(VALIDATION_DRAWS)):
+                    errors.append(self._errors(network, graph, generator, refine=1.0))
+        return {"val/loss": float(torch.cat(errors).mean())}
+
+    def _errors(
+        self, network: Any, graph: Graph, generator: torch.Generator, refine: float | None = None
+    ) -> Tensor:
+        t = draw_times(graph.n_structures, generator, refine or self.time_power)
+        return denoising_errors(network, graph, self.sde, t.to(graph.positions), generator)
+
+
+class ForceFieldTask:
+    """Energies per atom (eV) and forces on all atoms (eV/Å), with a Huber loss each."""
+
+    kind = "forcefield"
+
+    def __init__(self, network: ForceField, energy_weight: float, force_weight: float) -> None:
+        self.network = network
+        self.energy_weight = energy_weight
+        self.force_weight = force_weight
+
+    def loss(self, network: Any, graph: Graph, generator: torch.Generator) -> Tensor:
+        energy, forces = network(graph)
+        true_energy, true_forces = _labels(graph)
+        per_atom = (energy - true_energy) / graph.counts
+        # Huber: the violent first frames of a relaxation must not drown the region that matters.
+        force_error = torch.nn.functional.huber_loss(forces, true_forces, delta=1.0)
+        energy_error = torch.nn.functional.huber_loss(
+            per_atom, torch.zeros_like(per_atom), delta=0.1
+        )
+        return self.energy_weight * energy_error + self.force_weight * force_error
+
+    def validate(self, network: Any, batches: Sequence[Graph]) -> dict[str, float]:
+        """Mean absolute errors on held-out relaxations, where no force exceeds 5 eV/Å."""
+        losses, energy_errors, force_errors = [], [], []
+        for graph in batches:
+            energy, forces = network(graph)
+            true_energy, true_forces = _labels(graph)
+            calm = _calm(graph)
+            per_atom = ((energy - true_energy) / graph.counts)[calm]
+            difference = (forces - true_forces)[calm[graph.batch]]
+            energy_errors.append(per_atom.abs())
+            force_errors.append(difference.abs().flatten())
+            with torch.no_grad():
+                losses.append(self.loss(network, graph, torch.Generator()))
+        return {
+            "val/loss": float(torch.stack(losses).mean()),
+            "forcefield/energy_mae": 1000 * float(torch.cat(energy_errors).mean()),
+            "forcefield/force_mae": 1000 * float(torch.cat(force_errors).mean()),
+        }
+
+
+CALM = 5.0  # eV/Å
+
+
+def _labels(graph: Graph) -> tuple[Tensor, Tensor]:
+    """Energies and forces; ValueError for a graph without them."""
+    if graph.energy is None or graph.forces is None:
+        raise ValueError("a force field learns from energies and forces: the data have none")
+    return graph.energy, graph.forces
+
+
+def _calm(graph: Graph) -> Tensor:
+    """Per structure: is every force below CALM?"""
+    _, forces = _labels(graph)
+    largest = forces.norm(dim=-1)
+    return largest.new_zeros(graph.n_structures).scatter_reduce(
+        0, graph.batch, largest, "amax"
+    ) < CALM  # fmt: skip
+
+
+def make_task(config: DictConfig, elements: Sequence[int], train: Sequence[Graph]) -> Task:
+    """The task of a config, with a new network for these elements."""
+    network = build(config.task.network, elements=list(elements), cutoff=config.cutoff)
+    if config.task.kind == "score":
+        return ScoreTask(network, build(config.sde), config.task.time_power)
+    graph = collate(train)
+    energy, forces = _labels(graph)
+    calm = forces.norm(dim=-1, keepdim=True) < CALM
+    shift, scale = fit_shift_and_scale(
+        list(elements), graph.numbers, graph.batch, energy, forces * calm
+    )
+    network.set_shift_and_scale(shift, scale)
+    return ForceFieldTask(network, config.task.energy_weight, config.task.force_weight)

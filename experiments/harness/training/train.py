@@ -1,0 +1,97 @@
+"""Train a score network (task=score) or a force field (task=forcefield).
+
+The run folder gets metrics, checkpoints and `model.pt`, one file from which the network, its
+window, elements and cutoff are rebuilt. The same command continues an interrupted run to the same
+numbers.
+"""
+
+import logging
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.harness.config import cli
+from experiments.harness.config.instantiate import build, device_of, prepare_torch
+from experiments.harness.execution.progress import progress
+from experiments.harness.runs.run_folder import Observe
+
+log = logging.getLogger(__name__)
+
+SHOWN = 4
+VALIDATED = ("val", "forcefield")  # what a model's card tells
+MAY_CHANGE = (
+    "tracking", "output", "device", "threads", "task.network.messages", "train.checkpoint_every"
+)  # fmt: skip
+
+
+def run(config: DictConfig, observe: Observe | None = None) -> dict[str, Any]:
+    """Train, validate and save; returns the summary."""
+    from experiments.harness.figures.plots import learning_curves
+    from experiments.harness.runs.run_folder import RunFolder
+    from experiments.harness.tracking.tracker import Tracker
+    from experiments.harness.training.checkpoint import save_model
+    from experiments.harness.training.data import training_data
+    from experiments.harness.training.objectives import make_task
+    from experiments.harness.training.trainer import Trainer, seeded
+
+    device = device_of(config.device)
+    prepare_torch(config.threads)
+    build(config.sde)  # also for a force field: what is wrong in a config is told
+    data = training_data(config, config.task.kind)
+    seeded(config.seed)
+    task = make_task(config, data.facts["elements"], data.train)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    folder = RunFolder(Path(config.output) / "train" / config.name)
+    folder.save_config(plain | {"digest": data.facts["digest"]}, may_change=MAY_CHANGE)
+    folder.save_environment(str(device))
+    folder.write_json("data.json", data.facts)
+    facts = data.facts
+    log.info(
+        f"{config.task.kind}: {facts['structures']} of {facts['of']} structures of {facts['data']} "
+        f"(data.z_range, data.max_energy, data.oxygen); {len(data.train)} to learn from, "
+        f"{len(data.val)} held out; "
+        f"{sum(p.numel() for p in task.network.parameters()):,} parameters; {device}"
+    )
+    trainer = Trainer(
+        task, data.train, data.val, config.train, config.data.max_repeats, config.seed, device
+    )
+    checkpoint = folder / "checkpoints/last.pt"
+    if checkpoint.is_file():
+        trainer.resume(checkpoint)
+    logged = max((row.get("train/step", 0) for row in folder.rows()), default=0)
+    tracking = plain["tracking"] | {"tags": [*plain["tracking"]["tags"], config.task.kind]}
+    last: dict[str, float] = {}
+    tracker = Tracker(folder, **tracking, job_type="train", name=config.name, observe=observe)
+    with tracker:
+        if not folder.rows():
+            _show_data(tracker, data.structures)
+        with closing(trainer.run(checkpoint)) as steps:
+            for row in progress(steps, "train", config.train.steps, trainer.step):
+                last |= row
+                if len(row) > 1 and row["train/step"] > logged:
+                    tracker.log(row)
+        if not last:  # nothing was left to do
+            last = {k: v for r in folder.rows() for k, v in r.items() if isinstance(v, int | float)}
+        card = data.facts | {"cutoff": config.cutoff, "steps": trainer.step, "sde": plain["sde"]}
+        card |= {"losses": {k: v for k, v in last.items() if k.split("/")[0] in VALIDATED}}
+        save_model(folder / "model.pt", config.task.kind, trainer.best, card)
+        tracker.figure("learning_curves", learning_curves(folder.rows()))
+        tracker.summary(last)
+    told = ", ".join(f"{k} {v:.4g}" for k, v in card["losses"].items())
+    log.info(f"{folder.path}/model.pt after {trainer.step} steps: {told}")
+    return folder.summary
+
+
+def _show_data(tracker: Any, structures: Any) -> None:
+    """What is learned from: energies above the lowest of each stoichiometry, the lowest drawn."""
+    energies = structures.relative_energy
+    tracker.energies("data", energies.tolist())
+    first = structures.relative_energy.argsort(kind="stable")[:SHOWN]
+    captions = [str(structures.compositions[i]) for i in first]
+    tracker.structures("lowest", [structures.atoms(int(i)) for i in first], captions)
+
+
+def main() -> None:
+    cli.main("train", run, __doc__, "task=forcefield data.path=mine.traj")

@@ -1,0 +1,160 @@
+"""The training loop, as a generator: it yields what happened, the entry point logs it.
+
+Step k is a function of the state after step k-1 and of (seed, k) alone, so that a run that was
+interrupted goes on to the same numbers.
+"""
+
+import math
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch.optim.swa_utils import AveragedModel
+
+from experiments.harness.training.checkpoint import load, save
+from experiments.harness.training.objectives import Task
+from sdedata import Graph, collate, repeat
+from sdedata.augment import draw_repeats
+from vpsde import generators
+
+VALIDATION_BATCH = 32
+INIT_STREAM = 2**31 + 1  # a random stream that no training step uses
+
+
+class Trainer:
+    """A task on its way: network, its moving average, optimiser, and the step it has reached."""
+
+    def __init__(
+        self,
+        task: Task,
+        train: Sequence[Graph],
+        val: Sequence[Graph],
+        settings: DictConfig,
+        max_repeats: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.task = task
+        self.network = task.network.to(device)
+        self.train, self.settings = train, settings
+        self.max_repeats, self.seed, self.device = max_repeats, seed, device
+        self.val = [
+            collate(val[i : i + VALIDATION_BATCH]).to(device)
+            for i in range(0, len(val), VALIDATION_BATCH)
+        ]
+        self.average = AveragedModel(self.network, multi_avg_fn=self._average)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.step = 0
+        self.losses: list[float] = []  # since the last row that told of them
+        self._whole = True  # False from the change of weights to the row that tells of it
+
+    @property
+    def best(self) -> Any:
+        """The network to use: the moving average of the weights."""
+        return self.average.module.eval()
+
+    def run(self, checkpoint: Path) -> Generator[dict[str, float], None, None]:
+        """Train to the last step; yields rows for the log, and keeps `checkpoint` up to date."""
+        try:
+            yield from self._steps(checkpoint)
+        finally:  # also when the run is told to stop
+            if self._whole:  # a checkpoint neither holds half a step nor lacks its row in the log
+                self.save(checkpoint)
+
+    def _steps(self, checkpoint: Path) -> Iterator[dict[str, float]]:
+        settings, started, seen = self.settings, time.perf_counter(), 0
+        while self.step < settings.steps:
+            loss, norm, n = self._advance()
+            self.losses.append(loss)
+            seen += n
+            row: dict[str, float] = {"train/step": self.step}
+            last = self.step == settings.steps
+            if self.step % settings.log_every == 0 or last:
+                row |= {
+                    "train/loss": sum(self.losses) / len(self.losses),
+                    "train/learning_rate": self._learning_rate(self.step),
+                    "train/grad_norm": norm,
+                    "train/structures_per_second": seen / (time.perf_counter() - started),
+                }
+                self.losses = []
+            if self.step % settings.validate_every == 0 or last:
+                row |= self.task.validate(self.best, self.val)
+            self._whole = True
+            yield row
+            if self.step % settings.checkpoint_every == 0:
+                self.save(checkpoint)
+
+    def _advance(self) -> tuple[float, float, int]:
+        """One step: its loss, the norm of its gradient, and how many structures it saw."""
+        (generator,) = generators(self.seed, [self.step])
+        graph = self._batch(generator)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.step)
+        self.network.train()
+        loss = self.task.loss(self.network, graph, generator)
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"the loss is not finite at step {self.step}: lower train.learning_rate "
+                f"(now {self.settings.learning_rate:g})"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=list(self.network.parameters()))  # not by positions: a fifth faster
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self._whole = False
+        self.optimizer.step()
+        self.average.update_parameters(self.network)
+        self.step += 1
+        return float(loss.detach()), float(norm), graph.n_structures
+
+    def _batch(self, generator: torch.Generator) -> Graph:
+        """Random structures in random repeats; larger cells come in fewer, at like cost."""
+        repeats = draw_repeats(self.max_repeats, generator)
+        n = max(1, self.settings.batch_size // math.prod(repeats))
+        chosen = torch.randperm(len(self.train), generator=generator)[:n].tolist()
+        return repeat(collate([self.train[i] for i in chosen]), repeats).to(self.device)
+
+    def _learning_rate(self, step: int) -> float:
+        """Linear warm-up, then half a cosine down to 1 % of the peak."""
+        s = self.settings
+        if step < s.warmup:
+            return s.learning_rate * (step + 1) / s.warmup
+        progress = (step - s.warmup) / max(1, s.steps - s.warmup)
+        return s.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def _average(self, averaged: Any, current: Any, n: Any) -> None:
+        # Short memory at first, or the random start would stay in the average for long.
+        decay = min(self.settings.ema, (1 + float(n)) / (10 + float(n)))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def save(self, path: Path) -> None:
+        state = {
+            "step": self.step,
+            "losses": self.losses,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save(path, state)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint of the same configuration."""
+        state = load(path)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = int(state["step"])
+        self.losses = [float(loss) for loss in state["losses"]]
+
+
+def seeded(seed: int) -> None:
+    """Initial weights follow from the seed (torch draws them from its global generator)."""
+    (generator,) = generators(seed, [INIT_STREAM])
+    torch.manual_seed(generator.initial_seed())

@@ -1,0 +1,99 @@
+"""The shape of the repository: who may import whom."""
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("sdedata", "painnx", "vpsde", "guidance")
+TOOLS = {"hydra", "omegaconf", "wandb", "optuna", "matplotlib", "experiments", "sweeps"}
+OPTIONAL = {"sdedata": {"torch_cluster"}}
+
+
+def modules(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found, folder
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of all that a module imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_neither_each_other_nor_the_trunk_s_tools(package):
+    forbidden = TOOLS | set(PACKAGES) - {package}
+    for path in modules(f"packages/{package}/src"):
+        assert not imports(path) & forbidden, path
+
+
+def test_wandb_has_one_home():
+    homes = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("experiments", "sweeps", "packages")
+        for path in (ROOT / folder).rglob("*.py")
+        if "wandb" in imports(path)
+    }
+    assert homes == {"experiments/harness/tracking/tracker.py"}
+
+
+def test_no_path_hacks():
+    for folder in ("experiments", "sweeps", "packages", "tests"):
+        for path in modules(folder):
+            hacks = [
+                node
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Attribute)
+                and node.attr == "path"
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "sys"
+            ]
+            assert not hacks, path
+
+
+def test_optuna_and_slurm_are_the_sweeps_business():
+    for path in modules("experiments"):
+        assert not imports(path) & {"optuna", "submitit", "sweeps"}, path
+
+
+@pytest.mark.parametrize(
+    "folder", ["experiments", "sweeps", *(f"packages/{p}/src" for p in PACKAGES)]
+)
+def test_modules_say_what_they_are_for(folder):
+    for path in modules(folder):
+        if path.read_text(encoding="utf-8").strip():
+            assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_declare_what_they_import(package):
+    project = tomllib.loads((ROOT / f"packages/{package}/pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    used = set().union(*map(imports, modules(f"packages/{package}/src")))
+    used -= {package, *sys.stdlib_module_names, *OPTIONAL.get(package, ())}
+    assert used == declared
+    assert project["requires-python"] == ">=3.11"
+    assert project["version"].endswith("+surface")  # `guidance` on PyPI is somebody else's
+
+
+def test_one_distribution_holds_everything():
+    """`pip install .` must work where no index knows the packages, and need what they need."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert included == [*(f"packages/{p}/src/{p}" for p in PACKAGES), "experiments", "sweeps"]
+    names = {re.split(r"[^\w-]", line)[0] for line in project["project"]["dependencies"]}
+    for package in PACKAGES:
+        own = tomllib.loads((ROOT / f"packages/{package}/pyproject.toml").read_text())["project"]
+        assert {re.split(r"[^\w-]", line)[0] for line in own["dependencies"]} <= names

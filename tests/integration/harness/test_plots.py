@@ -1,0 +1,287 @@
+"""Figures show the data's numbers: checked on what is drawn, not on how it looks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import fcc111
+from ase.constraints import FixAtoms
+from matplotlib import rcParams
+from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
+
+from experiments.harness.figures import plots
+from experiments.harness.figures.pictures import MARGIN, drawn_radii
+from experiments.harness.figures.spheres import PIXELS, render
+from experiments.harness.figures.style import COLOURS
+
+ROOT = Path(__file__).parents[3]
+
+
+def surface(oxygen=(1.0, 1.0)) -> Atoms:
+    atoms = fcc111("Ag", (2, 2, 2), a=4.15, vacuum=6)
+    atoms.pbc = (True, True, False)
+    top = atoms.positions[:, 2].max()
+    atoms += Atoms("O", [[*oxygen, top + 1.3]])
+    atoms.set_constraint(FixAtoms(range(8)))
+    return atoms
+
+
+def steps(figure: Figure) -> list[StepPatch]:
+    """The filled histograms, in the order of the sets."""
+    return [p for p in figure.axes[0].patches if isinstance(p, StepPatch) and p.get_fill()]
+
+
+def labels(figure: Figure, axes: int = 0) -> list[str]:
+    return [text.get_text() for text in figure.axes[axes].get_legend().get_texts()]
+
+
+def test_histogram_is_the_share_per_common_bin():
+    rng = np.random.default_rng(0)
+    sets = {"RSS": rng.gamma(3, 0.4, 60) - 81.4, "generated": rng.gamma(2, 0.2, 200) - 81.4}
+    figure = plots.energy_histogram(sets, reference=-81.4)
+    drawn = steps(figure)
+    for step, energies in zip(drawn, sets.values(), strict=True):
+        shares, edges, _ = step.get_data()
+        np.testing.assert_array_equal(edges, drawn[0].get_data().edges)
+        expected = np.histogram(energies + 81.4, edges)[0] / len(energies)
+        np.testing.assert_allclose(shares, expected, atol=1e-12)
+        widths = np.diff(edges)
+        np.testing.assert_allclose(widths, widths[0], rtol=1e-9)
+        assert edges[0] <= min(min(s) for s in sets.values()) + 81.4
+        np.testing.assert_allclose(edges / widths[0], np.rint(edges / widths[0]), atol=1e-9)
+    medians = [line.get_xdata()[0] for line in figure.axes[0].lines if len(line.get_xdata())]
+    np.testing.assert_allclose(medians, [np.median(e) + 81.4 for e in sets.values()], atol=1e-9)
+    assert figure.axes[0].get_xlabel() == "E \N{MINUS SIGN} E$_{\\mathrm{ref}}$ (eV)"
+    assert "(n = 200" in labels(figure)[1]
+
+
+def test_histogram_takes_given_bins_and_tells_what_lies_beyond():
+    figure = plots.energy_histogram({"a": [0.1, 0.2, 5.0, np.nan, np.inf]}, bins=[0.0, 0.5, 1.0])
+    np.testing.assert_allclose(steps(figure)[0].get_data().values, [2 / 3, 0])
+    assert labels(figure)[0] == "a (n = 3, 1 beyond)"
+
+
+def test_one_wild_energy_does_not_flatten_the_others():
+    energies = np.linspace(0, 1, 99)
+    figure = plots.energy_histogram({"a": [*energies, 1e6], "b": energies})
+    edges = steps(figure)[0].get_data().edges
+    assert edges[-1] < 1.2
+    assert labels(figure)[0].endswith("1 beyond)")
+    assert steps(figure)[1].get_data().values.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("energies", [[], [np.nan], [0.3], [0.3, 0.3]])
+def test_histogram_of_next_to_nothing(energies, tmp_path):
+    plots.save(plots.energy_histogram({"a": energies}), tmp_path / "a.png")
+    assert (tmp_path / "a.svg").stat().st_size > 1000
+
+
+def test_learning_curves_draw_every_logged_number():
+    rows = [{"train/step": s, "train/loss": 1 / (1 + s), "train/lr": 0.1} for s in range(5)]
+    rows += [{"train/step": 4, "val/loss": 0.3, "note": "x"}, {"gen/n": 3}, {"event": "figure"}]
+    rows += [{"train/step": 3, "val/loss": None}]
+    figure = plots.learning_curves(rows)
+    loss, lr = figure.axes[:2]
+    assert (loss.get_title(), lr.get_title()) == ("Loss", "Learning rate")
+    train, val = loss.lines
+    np.testing.assert_allclose(train.get_xydata(), [[s, 1 / (1 + s)] for s in range(5)])
+    np.testing.assert_allclose(val.get_xydata(), [[4, 0.3]])
+    assert train.get_color() == COLOURS[0] != val.get_color()
+    assert labels(figure) == ["train", "val"]
+
+
+def test_long_noisy_curves_are_smoothed_without_bias():
+    rows = [{"train/step": s, "train/loss": 1.0 + 0.01 * s} for s in range(600)]
+    raw, mean = plots.learning_curves(rows).axes[0].lines
+    np.testing.assert_allclose(raw.get_ydata(), 1.0 + 0.01 * np.arange(600))
+    np.testing.assert_allclose(mean.get_ydata(), 1.0 + 0.01 * mean.get_xdata(), atol=0.011)
+
+
+def test_counts_are_bars_in_chemical_order():
+    table = {
+        "D": {"Ag6O5": 9, "Ag4O2": 7, "Ag10O2": 1},
+        "D_lowE": {"Ag4O2": 3},
+    }
+    figure = plots.counts_per_stoichiometry(table)
+    axes = figure.axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [
+        "Ag$_{4}$O$_{2}$",
+        "Ag$_{6}$O$_{5}$",
+        "Ag$_{10}$O$_{2}$",
+    ]
+    heights = [[bar.get_height() for bar in bars] for bars in axes.containers]
+    assert heights == [[7, 9, 1], [3, 0, 0]]
+    assert labels(figure) == ["D (n = 17)", "D$_{\\mathrm{lowE}}$ (n = 3)"]
+    edges = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches)
+    assert all(a[1] <= b[0] + 1e-9 for a, b in zip(edges, edges[1:], strict=False))
+
+
+def test_overview_has_counts_energies_and_curves():
+    rows = [{"train/step": s, "train/loss": 2.0 - s, "forcefield/force_mae": 5.0} for s in (0, 1)]
+    figure = plots.training_overview(rows, {"D": {"Ag4O2": 3}}, {"D": [0.1, 0.2]})
+    panels = [axes for subfigure in figure.subfigs for axes in subfigure.axes]
+    assert [p.get_ylabel() for p in panels[:2]] == ["Structures", "Probability per 0.01 eV"]
+    assert [p.get_title() for p in panels[2:]] == ["Loss", "Force MAE (meV/Å)"]
+
+
+def image(axes):
+    """The picture, and a function from Å in it to pixels."""
+    (drawn,) = axes.get_images()
+    left, right, bottom, top = drawn.get_extent()
+    picture = np.asarray(drawn.get_array())
+    rows, columns = picture.shape[:2]
+
+    def at(x, y):
+        row = int((top - y) / (top - bottom) * rows)
+        return picture[row, int((x - left) / (right - left) * columns)]
+
+    return picture, at
+
+
+def is_red(pixel):
+    return pixel[3] > 0.9 and pixel[0] > 1.5 * pixel[1]
+
+
+def test_top_view_shows_atoms_where_they_are():
+    atoms = surface()
+    figure = plots.structures([atoms], ["best"])
+    top, side = figure.axes
+    assert top.get_title() == "best"
+    picture, at = image(top)
+    x, y, _ = atoms.positions[-1]
+    assert is_red(at(x, y))
+    a, b, _ = atoms.cell
+    image_of_it = at(*(atoms.positions[-1] + a)[:2])
+    assert is_red(image_of_it)
+    assert image_of_it[1] > at(x, y)[1] + 0.2, "periodic images are faded"
+    red = (picture[..., 3] > 0.9) & (picture[..., 0] > 1.5 * picture[..., 1])
+    assert red.any()
+    assert not is_red(at(x + 1.0, y + 1.0))
+    outline = top.lines[0].get_xydata()
+    np.testing.assert_allclose(outline[:4], [[0, 0], a[:2], (a + b)[:2], b[:2]], atol=1e-9)
+    assert side.get_ylim()[1] > atoms.positions[:, 2].max()
+
+
+def test_side_view_shows_heights():
+    atoms = surface()
+    _, side = plots.structures([atoms]).axes
+    _, at = image(side)
+    along = atoms.cell[0] / np.linalg.norm(atoms.cell[0])
+    across = atoms.positions[-1] @ along
+    height = atoms.positions[-1, 2] + 0.5 * drawn_radii(np.array([8]))[0]
+    assert is_red(at(across, height))
+    image_of_it = at(across + np.linalg.norm(atoms.cell[0]), height)
+    assert is_red(image_of_it)
+    assert image_of_it[1] > at(across, height)[1] + 0.2, "periodic images are faded"
+    assert at(across, atoms.positions[:, 2].max() + 1.2)[3] == 0, "nothing above the surface"
+
+
+@pytest.mark.parametrize("shift", [(3, 0), (-2, 5)])
+def test_whole_cell_shifts_of_an_atom_change_nothing(shift):
+    atoms, moved = surface(), surface()
+    moved.positions[-1] += np.array([*shift, 0]) @ atoms.cell
+    for one, other in zip(
+        plots.structures([atoms]).axes, plots.structures([moved]).axes, strict=True
+    ):
+        np.testing.assert_allclose(image(one)[0], image(other)[0], atol=0.02)
+
+
+def test_substrate_is_paler_than_overlayer():
+    atoms = surface()
+    atoms += Atoms("Ag", [atoms.positions[4] + [0, 0, 2.4]])
+    covered, bare = plots.structures([atoms]).axes[0], plots.structures([surface()]).axes[0]
+    x, y = atoms.positions[4, :2]
+    assert image(covered)[1](x, y)[:3].mean() < image(bare)[1](x, y)[:3].mean() - 0.1
+
+
+def test_atoms_that_are_not_finite_are_left_out(tmp_path):
+    atoms = surface()
+    atoms.positions[-1] = np.nan
+    bare = surface()
+    del bare[-1]
+    drawn, expected = plots.structures([atoms]).axes[0], plots.structures([bare]).axes[0]
+    np.testing.assert_array_equal(image(drawn)[0], image(expected)[0])
+
+
+def test_path_names_the_times():
+    figure = plots.path([surface((x, 1.0)) for x in (0.2, 0.6, 1.0)])
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["t = 1", "t = 0.5", "t = 0"]
+    with pytest.raises(ValueError, match="2 structures need as many times, not 3"):
+        plots.path([surface(), surface()])
+    with pytest.raises(ValueError, match="no structure"):
+        plots.structures([])
+
+
+def test_renderer_against_geometry():
+    """One sphere is a disc of its area, its light symmetric about the light's direction; of two
+    that intersect each shows the part that is nearer, divided by a straight line."""
+    low, high = np.array([-2.0, -2.0]), np.array([2.0, 2.0])
+    one = render(np.zeros((1, 2)), np.zeros(1), np.array([1.5]), np.ones((1, 3)), low, high)
+    assert one.shape == (4 * PIXELS, 4 * PIXELS, 4)
+    assert one[..., 3].sum() / PIXELS**2 == pytest.approx(np.pi * 1.5**2, rel=1e-3)
+
+    centres = np.array([[-0.5, 0.0], [0.5, 0.0]])
+    red_blue = np.array([[1.0, 0, 0], [0, 0, 1.0]])
+    two = render(centres, np.zeros(2), np.ones(2), red_blue, low, high)
+    middle = two.shape[1] // 2
+    inside = two[..., 3] > 0.99
+    assert (two[:, : middle - 1, 0] >= two[:, : middle - 1, 2])[inside[:, : middle - 1]].all()
+    assert (two[:, middle + 1 :, 2] >= two[:, middle + 1 :, 0])[inside[:, middle + 1 :]].all()
+
+    hidden = render(np.zeros((2, 2)), np.array([0.0, 3.0]), np.ones(2), red_blue, low, high)
+    assert hidden[..., 0].max() < hidden[..., 2].max()
+    assert hidden[two.shape[0] // 2, middle, 2] > hidden[two.shape[0] // 2, middle, 0]
+
+
+def test_cell_vectors_longer_than_wide_lie_in_the_side_view():
+    atoms = fcc111("Ag", (1, 4, 2), a=4.15, vacuum=6)
+    side = plots.structures([atoms]).axes[1]
+    length = np.linalg.norm(atoms.cell[1])
+    np.testing.assert_allclose(side.get_xlim(), [-MARGIN, length + MARGIN])
+
+
+def test_saving_is_reproducible_and_leaves_settings_alone(tmp_path):
+    before = dict(rcParams)
+    for name in ("one", "two"):
+        figure = plots.structures([surface()])
+        assert plots.save(figure, tmp_path / f"{name}.png") == tmp_path / f"{name}.png"
+    for kind in ("png", "svg"):
+        files = [(tmp_path / f"{name}.{kind}").read_bytes() for name in ("one", "two")]
+        assert files[0] == files[1]
+    assert dict(rcParams) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "one.png",
+        "one.svg",
+        "two.png",
+        "two.svg",
+    ]
+
+
+def test_colours_stay_apart_for_the_colour_blind():
+    """Machado et al. 2009, severity 1: no two of the first five come close in simulated sRGB."""
+    matrices = {
+        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                   [-0.011820, 0.042940, 0.968881]],
+    }  # fmt: skip
+    srgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLOURS[:5]])
+    for matrix in matrices.values():
+        seen = srgb**2.2 @ np.array(matrix).T
+        seen = np.clip(seen, 0, 1) ** (1 / 2.2)
+        apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1)[np.triu_indices(5, 1)]
+        assert apart.min() > 0.15
+
+
+def test_pyplot_is_never_loaded():
+    code = (
+        "import sys; from experiments import plots, page\n"
+        "plots.energy_histogram({'a': [0.0, 1.0]})\n"
+        "sys.exit('pyplot was loaded' if 'matplotlib.pyplot' in sys.modules else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,440 @@
+"""W&B shows what the folder holds: real offline runs, read back with W&B's own reader."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import add_adsorbate, fcc111
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+
+from experiments.harness.execution.signals import Stopped
+from experiments.harness.figures.plots import energy_histogram
+from experiments.harness.runs.energies import EDGES, bin_counts, energy_statistics
+from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.tracking.tracker import Tracker, has_key, identity, run_id_of
+from tests.integration.harness.mirror import (
+    history,
+    log_of,
+    logs,
+    nobody_logged_in,  # noqa: F401  (a fixture of every test)
+    records,
+    updates,
+)
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "train" / "first")
+    folder.save_config({"seed": 1, "model": {"features": 64}})
+    return folder
+
+
+def surface(energy: float):
+    atoms = fcc111("Ag", (2, 2, 2), a=4.15, vacuum=6)
+    atoms.set_constraint(FixAtoms(range(8)))
+    add_adsorbate(atoms, "O", 1.3, (1.0, 1.0))
+    atoms.info = {}
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.zeros((9, 3)))
+    return atoms
+
+
+def test_config_rows_summary_and_axes_arrive(folder):
+    with Tracker(folder, group="study", tags=["quick"]) as tracker:
+        for step in range(3):
+            tracker.log({"train/step": step, "train/loss": 1 / (1 + step)})
+        tracker.log({"train/step": 2, "val/loss": math.nan})
+        tracker.summary({"gen/n": 5})
+    (log,) = logs(folder)
+    assert [item.get("train/loss") for item in history(log)] == [1.0, 0.5, 1 / 3, None]
+    assert "val/loss" not in history(log)[3], "NaN is no point of a curve"
+    assert updates(log, "config")["seed"] == 1
+    assert updates(log, "summary")["gen/n"] == 5
+    every = records(log)
+    run = next(r["run"] for r in every if r["type"] == "run")
+    assert run["run_id"] == "train-first"
+    assert run["run_group"] == "study"
+    assert run["job_type"] == "train"
+    assert run["display_name"] == "first"
+    assert run["tags"] == ["quick"]
+    axes = {r["metric"].get("glob_name"): r["metric"].get("step_metric")
+            for r in every if r["type"] == "metric"}  # fmt: skip
+    assert axes["train/*"] == axes["val/*"] == "train/step"
+    assert every[-1]["exit"]["exit_code"] == 0
+    assert folder.rows()[3] == {"train/step": 2, "val/loss": None}
+
+
+def test_energies_arrive_three_ways(folder):
+    energies = [0.0, 0.1, 0.12, 0.4, 1.3, 7.0, math.nan]
+    with Tracker(folder) as tracker:
+        told = tracker.energies("gen", energies)
+    (log,) = logs(folder)
+    (item,) = history(log)
+    assert told["gen/energy_median"] == item["gen/energy_median"] == np.median(energies[:-1])
+    assert item["gen/energy_histogram._type"] == "histogram"
+    assert sum(item["gen/energy_histogram.values"]) == 5, "7 eV lies outside the fixed bins"
+    assert item["gen/energy_bins/+0000meV"] == 3
+    assert item["gen/energy_bins/above"] == 1
+    assert item["gen/energy_chart_table.nrows"] == 6
+    charts = json.dumps(updates(log, "config"))
+    assert "wandb/histogram/v0" in charts
+
+
+def test_a_table_of_mixed_types_arrives(folder):
+    rows = [[0, "complete", 0.001, None], [1, "failed", math.nan, "out of memory"], [2, 7, None, 3]]
+    with Tracker(folder) as tracker:
+        tracker.table("trials", ["number", "state", "eta", "reason"], rows)
+        tracker.table("none", ["number"], [])
+        with pytest.raises(ValueError, match=r"table t has 2 columns, but a row of 1: \[1\]"):
+            tracker.table("t", ["a", "b"], [[1]])
+    (log,) = logs(folder)
+    item, empty = history(log)
+    shown = json.loads((log.parent / "files" / item["tables/trials.path"]).read_text())
+    assert shown["columns"] == ["number", "state", "eta", "reason"]
+    assert shown["data"] == [[*rows[0]], [1, "failed", None, "out of memory"], rows[2]]
+    assert empty["tables/none.nrows"] == 0
+    assert [row["event"] for row in folder.rows()] == ["table", "table"]
+    assert folder.rows()[0]["rows"] == shown["data"]
+
+
+def test_a_dot_in_a_name_is_no_nesting(folder):
+    params = {"params": {"sample.guide.eta_dt": 0.001}}
+    folder.save_config(folder.config | params, may_change=["params"])
+    with Tracker(folder) as tracker:
+        tracker.log({"a.b": 1})
+        tracker.summary({"knob/sample.guide.eta_dt": 0.001})
+    (log,) = logs(folder)
+    assert history(log)[0]["a_b"] == 1
+    assert updates(log, "summary")["knob/sample_guide_eta_dt"] == 0.001
+    assert updates(log, "config")["params"] == {"sample.guide.eta_dt": 0.001}
+    assert folder.summary == {"knob/sample.guide.eta_dt": 0.001}
+
+
+def test_an_observer_sees_what_is_recorded_and_may_stop_the_run(folder):
+    """As a sweep prunes: the row is kept, the run has ended well."""
+    folder.log({"train/step": 0})
+    seen = []
+
+    def observe(row):
+        assert folder.rows()[-1] == row
+        seen.append(row)
+        if row.get("val/loss") == 2.0:
+            raise Stopped("worse than the others")
+
+    def training():
+        with Tracker(folder, observe=observe) as tracker:
+            for step, loss in enumerate([math.nan, 2.0, 1.0], start=1):
+                tracker.log({"train/step": step, "val/loss": loss})
+
+    with pytest.raises(Stopped):
+        training()
+    assert seen == [{"train/step": 1, "val/loss": None}, {"train/step": 2, "val/loss": 2.0}]
+    (log,) = logs(folder)
+    assert [item["train/step"] for item in history(log)] == [0, 1, 2]
+    assert records(log)[-1]["exit"]["exit_code"] == 0
+    assert identity(folder)["exit_code"] == 0
+
+
+def test_only_nan_energies_are_no_failure(folder, capsys):
+    with Tracker(folder) as tracker:
+        tracker.energies("gen", [math.nan, math.inf])
+        tracker.energies("gen", [])
+        tracker.log({"after": 1})
+    assert history(logs(folder)[0])[-1]["after"] == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_structures_arrive_as_picture_molecule_and_artifact(folder):
+    broken = surface(9.0)
+    broken.positions[-1] = math.nan
+    with Tracker(folder) as tracker:
+        tracker.structures("gen", [surface(-1.0), broken, surface(0.5)], ["best", "broken"])
+        tracker.figure("energies", energy_histogram({"RSS": [0.0, 1.0]}))
+    (log,) = logs(folder)
+    shown, figure = history(log)
+    assert shown["gen/molecules.captions"] == ["best"], "a molecule needs finite positions"
+    assert shown["gen/structures._type"] == "image-file"
+    assert figure["figures/energies._type"] == "image-file"
+    files = log.parent / "files"
+    for item, key in ((shown, "gen/structures.path"), (figure, "figures/energies.path")):
+        assert (files / item[key]).read_bytes().startswith(b"\x89PNG")
+    molecule = (files / shown["gen/molecules.filenames"][0]).read_text()
+    assert molecule.count("ATOM") == 9 * 4, "two by two cells"
+    artifact = next(r["artifact"] for r in records(log) if r["type"] == "artifact")
+    assert (artifact["name"], artifact["type"]) == ("train-first-gen", "structures")
+    assert artifact["manifest"]["contents"][0]["path"] == "gen.extxyz"
+    assert len(folder.structures("gen")) == 3
+    for name in ("gen_structures.png", "gen_structures.svg", "energies.png", "energies.svg"):
+        assert (folder.path / "figures" / name).stat().st_size > 1000
+    assert folder.rows()[0]["picture"] == "figures/gen_structures.png"
+
+
+def test_nothing_is_written_outside_the_folder(folder, tmp_path):
+    before = {name: value for name, value in os.environ.items() if name.startswith("WANDB")}
+    with Tracker(folder) as tracker:
+        tracker.structures("gen", [surface(0.0)], ["best"])
+        tracker.energies("gen", [0.0, 1.0])
+        artifact = next((folder.path / "wandb" / "data").rglob("tmp*"))
+    assert artifact.is_file()
+    assert {n: v for n, v in os.environ.items() if n.startswith("WANDB")} == before
+    outside = [p for p in (tmp_path / "home").rglob("*") if p.is_file() and "wandb" in str(p)]
+    assert outside == []
+
+
+def test_a_repeated_command_continues_the_run(folder):
+    """One log, with every row once, whatever an earlier one had lost."""
+    with Tracker(folder) as tracker:
+        tracker.log({"train/step": 0, "train/loss": 3.0})
+        tracker.energies("gen", [0.0, 1.0])
+
+    def failing():
+        with Tracker(RunFolder(folder.path)) as tracker:
+            tracker.log({"train/step": 1, "train/loss": 2.0})
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        failing()
+    folder.log({"train/step": 2, "train/loss": 1.0})  # a row that W&B never saw
+    with Tracker(RunFolder(folder.path)):
+        pass
+    (log,) = logs(folder)
+    items = history(log)
+    assert [item["row"] for item in items] == [0, 1, 2, 3]
+    assert [item.get("train/loss") for item in items] == [3.0, None, 2.0, 1.0]
+    assert items[1]["gen/energy_mean"] == 0.5
+
+
+def test_what_was_synced_is_not_told_twice(folder):
+    with Tracker(folder) as tracker:
+        tracker.log({"train/step": 0})
+        tracker.log({"train/step": 1})
+    (first,) = logs(folder)
+    Path(f"{first}.synced").touch()  # what `wandb sync` leaves
+    with Tracker(RunFolder(folder.path)) as tracker:
+        tracker.log({"train/step": 2})
+    (second,) = set(logs(folder)) - {first}
+    assert first.is_file()
+    assert [item["row"] for item in history(second)] == [2]
+
+
+LONG_RUN = """
+import sys, time
+from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.tracking.tracker import Tracker
+with Tracker(RunFolder(sys.argv[1])) as tracker:
+    for step in range(50):
+        tracker.log({"train/step": step})
+    print("logged", flush=True)
+    time.sleep(60)
+"""
+
+
+def long_run(folder: RunFolder) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", LONG_RUN, str(folder.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == "logged\n"
+    return process
+
+
+def test_two_processes_never_work_on_one_folder(folder):
+    """The second is refused, whatever its mode; a kill frees the folder."""
+    process = long_run(folder)
+    assert identity(folder)["exit_code"] is None, "it runs"
+    refused = subprocess.run(
+        [sys.executable, "-c", LONG_RUN, str(folder.path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert f"Busy: another process works in {folder.path}" in refused.stderr
+    with pytest.raises(ValueError, match="another process works in"):
+        Tracker(folder, mode="disabled").__enter__()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=120)
+    with Tracker(folder, mode="disabled"), pytest.raises(ValueError, match="another process"):
+        Tracker(folder, mode="disabled").__enter__()
+    assert len(folder.rows()) == 50
+    with Tracker(folder, mode="disabled"):
+        pass
+
+
+def test_a_pipeline_and_its_stage_are_two_runs_at_once(folder):
+    stage = RunFolder(folder / "train" / "score")
+    with Tracker(folder, id="eta-0003", job_type="trial") as trial:
+        trial.log({"a": 1})
+        with Tracker(stage, id="eta-0003-score", job_type="train") as tracker:
+            tracker.log({"b": 1})
+            tracker.energies("gen", [0.0])
+        trial.log({"a": 2})
+    assert [item.get("a") for item in history(log_of(folder, "eta-0003"))] == [1, 2]
+    shown = history(log_of(stage, "eta-0003-score"))
+    assert shown[0]["b"] == 1
+    assert shown[1]["gen/energy_bins/+0000meV"] == 1
+
+
+def test_sigterm_closes_the_run_and_loses_nothing(folder):
+    """As Slurm's time limit does it: the signal goes to every process of the group."""
+    process = long_run(folder)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert errors == ""
+    (log,) = logs(folder)
+    assert [item["train/step"] for item in history(log)] == list(range(50))
+    assert records(log)[-1]["exit"]["exit_code"] == 143
+
+
+def test_sigkill_leaves_a_folder_that_rebuilds_the_mirror(folder):
+    process = long_run(folder)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=120)
+    with Tracker(RunFolder(folder.path)):
+        pass
+    (log,) = logs(folder)
+    assert [item["train/step"] for item in history(log)] == list(range(50))
+
+
+def test_wandb_failing_is_one_line_and_the_folder_goes_on(folder, capsys):
+    with Tracker(folder) as tracker:
+        tracker.log({"a": 1})
+        tracker.run.finish()  # behind the tracker's back: every later call raises
+        tracker.log({"a": 2})
+        tracker.log({"a": 3})
+        tracker.summary({"gen/n": 1})
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert told.startswith("W&B (offline) failed, the run goes on")
+    assert [row["a"] for row in folder.rows()] == [1, 2, 3]
+    assert folder.summary == {"gen/n": 1}
+
+
+def test_a_folder_that_wandb_cannot_write_to_is_no_failure(folder, capsys):
+    (folder.path / "wandb").write_text("in the way")
+    with Tracker(folder) as tracker:
+        tracker.log({"a": 1})
+    assert capsys.readouterr().err.count("\n") == 1
+    assert folder.rows() == [{"a": 1}]
+
+
+def test_online_without_network_falls_back_to_a_log(folder, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
+    code = "import experiments.harness.tracking.tracker as t; t.INIT_TIMEOUT = 1\n" + LONG_RUN
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("time.sleep(60)", "pass"), str(folder.path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.returncode) == ("logged\n", 0)
+    assert done.stderr.count("W&B (online) failed, the run goes on") == 1
+    (log,) = [log for log in logs(folder) if log.parent.name.startswith("offline-")]
+    assert len(history(log)) == 50
+
+
+def test_disabled_keeps_the_folder_only(folder):
+    with Tracker(folder, mode="disabled") as tracker:
+        tracker.log({"a": 1})
+        tracker.energies("gen", [1.0])
+    assert len(folder.rows()) == 2
+    assert not (folder.path / "wandb").exists()
+
+
+def test_the_console_stays_quiet(folder):
+    code = LONG_RUN.replace("time.sleep(60)", "pass")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder.path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("logged\n", "", 0)
+
+
+def test_modes_and_keys(folder, tmp_path, monkeypatch):
+    assert not has_key()
+    assert Tracker(folder).mode == "offline"
+    with pytest.raises(ValueError, match="tracking.mode=onlin is not one of"):
+        Tracker(folder, mode="onlin")
+    with pytest.raises(ValueError, match="needs a W&B key"):
+        Tracker(folder, mode="online")
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine example.org login user password x\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert not has_key()
+    netrc.write_text(f"machine api.wandb.ai login user password {'0' * 40}\n")
+    assert has_key()
+    assert Tracker(folder).mode == "online"
+    monkeypatch.delenv("NETRC")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    assert has_key()
+
+
+def test_run_ids_follow_the_place_below_the_output_root(tmp_path):
+    """Not where that is, nor what the working directory is."""
+
+    def id_of(place: str, *runs: str) -> str:
+        for run in runs:
+            RunFolder(tmp_path / run).save_config({"seed": 0})
+        return run_id_of(RunFolder(tmp_path / place))
+
+    assert id_of("runs/train/first") == id_of("elsewhere/deep/train/first") == "train-first"
+    stages = ("train/score", "train/forcefield", "sample/Ag6O3", "evaluate/Ag6O3")
+    for root in ("runs", "other"):
+        ids = [id_of(f"{root}/quickstart/mine/{s}", f"{root}/quickstart/mine") for s in stages]
+        assert ids == ["quickstart-mine-" + s.replace("/", "-") for s in stages]
+    assert id_of("runs/sweeps/eta/0003", "runs/sweeps/eta/0003") == "eta-0003"
+    assert id_of("runs/sweeps/eta/0003/train/score") == "eta-0003-train-score"
+    assert id_of("runs/sweeps/steps/0003/train/score", "runs/sweeps/steps/0003") != "train-score"
+    RunFolder(tmp_path / "runs/sweeps/eta/0003").write_json("tracking.json", {"id": "other"})
+    assert id_of("runs/sweeps/eta/0003/train/score") == "other-train-score"
+    assert id_of("train/a b/c") == "a-b-c"
+    long = [id_of("train/" + letter + "n" * 200) for letter in "ab"]
+    assert [len(one) for one in long] == [64, 64]
+    assert long[0] != long[1]
+
+
+def test_a_folder_keeps_its_run_for_good(folder, tmp_path):
+    """Moved, renamed or given another id, and with the group it was last given."""
+    with Tracker(folder, id="eta-0003", group="eta", job_type="trial", tags=["quick"]) as tracker:
+        tracker.log({"a": 1})
+    told = json.loads((folder.path / "tracking.json").read_text())
+    assert told == {
+        "id": "eta-0003", "project": "surfaces", "entity": None, "group": "eta",
+        "job_type": "trial", "name": "first", "tags": ["quick"], "exit_code": 0,
+    }  # fmt: skip
+    moved = RunFolder(folder.path.rename(tmp_path / "moved"))
+    with Tracker(moved, id="another", group="eta2") as tracker:
+        tracker.log({"a": 2})
+    assert [item["a"] for item in history(log_of(moved, "eta-0003"))] == [1, 2]
+    assert (identity(moved)["id"], identity(moved)["group"]) == ("eta-0003", "eta2")
+    with Tracker(RunFolder(tmp_path / "x"), id="a/b c", mode="disabled") as tracker:
+        assert tracker.about["id"] == "a-b-c"
+
+
+def test_statistics_and_bins_against_numpy():
+    energies = np.random.default_rng(0).gamma(2.0, 0.6, size=200)
+    told = energy_statistics("gen", [*energies, math.nan, None])
+    assert told == {
+        "gen/energy_mean": energies.mean(),
+        "gen/energy_min": energies.min(),
+        "gen/energy_p10": np.percentile(energies, 10),
+        "gen/energy_median": np.median(energies),
+        "gen/energy_p90": np.percentile(energies, 90),
+        "gen/energy_std": energies.std(),
+    }
+    counts = bin_counts("gen", [*energies, math.nan])
+    assert sum(counts.values()) == 200
+    assert counts["gen/energy_bins/+0250meV"] == ((energies >= 0.25) & (energies < 0.5)).sum()
+    assert counts["gen/energy_bins/above"] == (energies >= 5).sum()
+    assert len(counts) == len(EDGES) + 1
+    assert bin_counts("gen", [-0.6])["gen/energy_bins/below"] == 1
+    assert all(math.isnan(value) for value in energy_statistics("gen", [math.nan]).values())

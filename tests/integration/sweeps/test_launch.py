@@ -1,0 +1,78 @@
+"""Workers as jobs: submitit's local executor is real, its processes are jobs."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from sweeps.execution import launch
+from sweeps.execution.study import states
+from tests.integration.sweeps.tiny_sweep import sampled, study_at, summaries, trained, write
+
+LOCAL = ["cluster=local", "jobs=2", "cpus=1", "wait=true"]
+
+
+def test_jobs_share_the_study(world, tmp_path, postgresql):
+    file = write(tmp_path / "jobs.yaml", sampled(world))
+    launch.launch([*LOCAL, str(file), f"storage={postgresql}", f"runs={tmp_path}"])
+    study = study_at(postgresql, "jobs")
+    assert states(study)["complete"] == len(study.trials) == 4
+    assert len(summaries(tmp_path / "sweeps/jobs")) == 4
+    logs = {path.name.split("_")[0] for path in (tmp_path / "sweeps/jobs/jobs").glob("*.out")}
+    assert len(logs) == 2  # a job each
+
+
+def test_a_job_at_its_time_limit_goes_on_when_its_turn_comes_again(tmp_path, sqlite):
+    content = trained(budget=1)
+    content["stages"]["score"] = [*content["stages"]["score"], "train.steps=300"]
+    file = write(tmp_path / "limit.yaml", content)
+    arguments = [str(file), f"storage={sqlite}", f"runs={tmp_path}"]
+    (job,) = launch.launch(["cluster=local", "jobs=1", "cpus=1", *arguments])
+    training = tmp_path / "sweeps/limit/0000/train/score"
+    end = time.monotonic() + 300
+    while not (training / "checkpoints/last.pt").is_file():
+        assert time.monotonic() < end, job.stderr()
+        time.sleep(0.02)
+    os.kill(_task_of(job), signal.SIGUSR2)  # as Slurm does some time before the limit
+    job.result()  # submitted again, it goes on
+    assert "Requeued" in job.stdout()
+    study = study_at(sqlite, "limit")
+    assert states(study)["complete"] == 1
+    rows = [json.loads(line) for line in (training / "metrics.jsonl").read_text().splitlines()]
+    steps = [row["train/step"] for row in rows if "train/loss" in row]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 300
+    assert len(study.trials) == 2
+
+
+def _task_of(job) -> int:
+    """The process that works: submitit's own is its parent."""
+    pid = job._process.pid
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["jobs=0"], "jobs must be a whole number above 0, got '0'"),
+        (["cluster=moon"], "cluster must be slurm or local, got 'moon'"),
+        (["wait=perhaps"], "wait must be true or false, got 'perhaps'"),
+        (["workers=3"], "workers=N is for sweeps.execution.run; here it is jobs=N"),
+        (["jobs=2"], "SQLite is for one machine"),
+    ],
+)
+def test_bad_input(world, tmp_path, arguments, sentence):
+    file = write(tmp_path / "bad.yaml", sampled(world))
+    with pytest.raises(ValueError, match=sentence):
+        launch.launch([str(file), *arguments])
+    assert not (tmp_path / "sweeps").exists()
+
+
+def test_slurm_s_parameters_are_submitit_s(world):
+    jobs, rest = launch.parse(["slurm.partition=gpu", "slurm.gpus_per_node=1", "x.yaml", "hours=2"])
+    assert jobs.more == {"slurm_partition": "gpu", "slurm_gpus_per_node": 1}
+    assert jobs.hours == 2
+    assert rest == ["x.yaml"]

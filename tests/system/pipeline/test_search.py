@@ -1,0 +1,347 @@
+"""Random structure search that is planned by a force field, in rounds, and that may be killed."""
+
+import json
+import random
+import signal
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from ase.calculators.emt import EMT
+from ase.io import write as write_frames
+
+from experiments.harness.config import cli
+from experiments.harness.publishing.publish import publish
+from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.structure_search import search_cost
+from experiments.harness.structure_search.generate_data import plan, rounds
+from experiments.harness.structure_search.search import (
+    Reference,
+    Surrogate,
+    labels_of,
+    read,
+    search,
+)
+from sdedata import Graph, StructureSet, Template, collate
+from sdedata.dataset import distinct
+from sdedata.similarity import same
+from tests.tiny import NETWORK, NoOxygen, run, start
+
+TRAINING = [*NETWORK, "train.steps=150", "train.batch_size=8", "threads=1", "train.warmup=5"]
+SAME = [
+    "calculator=emt", "tracking.mode=disabled", "compositions=[Ag3,Ag2O]", "task_size=2",
+    "surrogate.first=8", "surrogate.growth=2", f"surrogate.training={TRAINING}",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """24 candidates: 8 by the calculator alone, 8 and 8 planned by a force field each."""
+    home = tmp_path_factory.mktemp("search")
+    summary = run(
+        "generate_data", *SAME, "executor=threads", "n_per_composition=12", f"output={home}",
+        "name=whole",
+    )  # fmt: skip
+    return home / "generate_data/whole", summary
+
+
+def test_rounds():
+    surrogate = cli.load("generate_data").surrogate
+    surrogate.first, surrogate.growth = 10, 3.0
+    assert list(rounds(0, 100, surrogate)) == [(0, 10), (10, 30), (30, 90), (90, 100)]
+    assert list(rounds(0, 7, surrogate)) == [(0, 7)]
+    assert list(rounds(40, 50, surrogate)) == [(40, 50)]
+    assert list(rounds(0, 100, None)) == [(0, 100)]
+    assert list(rounds(5, 5, surrogate)) == []
+    surrogate.model = "runs/train/forcefield"  # nothing is trained on the way
+    assert list(rounds(0, 100, surrogate)) == [(0, 100)]
+
+
+def test_minima_are_those_of_the_calculator_whoever_planned(searched):
+    folder, summary = searched
+    minima = StructureSet.read(folder / "minima.npz")
+    assert summary["data/candidates"] == 24
+    assert sorted(minima.info["index"]) == list(range(24))
+    assert sorted(p.name for p in (folder / "surrogate").iterdir()) == ["16", "8"]
+    for atoms in minima.to_atoms():
+        energy = atoms.get_potential_energy()
+        atoms.calc = EMT()
+        assert atoms.get_potential_energy() == pytest.approx(energy, abs=2e-3)
+        assert np.linalg.norm(atoms.get_forces(), axis=1).max() < 0.1 + 2e-3
+
+
+def test_frames_are_what_the_calculator_said_on_the_way(searched):
+    folder, _ = searched
+    frames = StructureSet.read(folder / "frames.npz")
+    assert set(frames.info["index"]) == set(range(24))
+    for i in range(0, len(frames), 5):
+        atoms = frames.atoms(i)
+        forces = atoms.get_forces(apply_constraint=False)
+        atoms.calc = EMT()
+        scale = max(1.0, np.abs(forces).max())
+        np.testing.assert_allclose(
+            atoms.get_forces(apply_constraint=False), forces, rtol=0, atol=2e-3 * scale
+        )
+
+
+def test_a_set_is_gone_on_from_and_never_mixed(searched, tmp_path):
+    folder, _ = searched
+    more = [f"output={tmp_path}", "executor=threads", f"extend={folder / 'minima.npz'}"]
+    summary = run("generate_data", *SAME, *more, "n_per_composition=14", "name=more")
+    assert summary["data/minima"] == 28
+    before, after = (
+        StructureSet.read(path / "minima.npz") for path in (folder, tmp_path / "generate_data/more")
+    )
+    assert before.digest == after.select(np.arange(24)).digest
+    assert after.meta["extend"] == str(folder / "minima.npz")
+    for changed, told in (
+        ("seed=8", "seed=7, this search has seed=8"),
+        ("template.slab=ag111_p3x3", "template="),
+        ("calculator._target_=tests.tiny.NoOxygen", "calculator="),
+    ):
+        with pytest.raises(ValueError, match=f"was made with {told}.* are not put together"):
+            run("generate_data", *SAME, *more, "n_per_composition=14", "name=other", changed)
+
+
+def test_a_force_field_that_is_there_plans_from_the_first_on(searched, tmp_path):
+    folder, _ = searched
+    model = folder / "surrogate/16/train/forcefield"
+    command = [*SAME, "executor=threads", f"output={tmp_path}", "name=given", "n_per_composition=3",
+               f"surrogate.model={model}"]  # fmt: skip
+    run("generate_data", *command)
+    ours = StructureSet.read(tmp_path / "generate_data/given/minima.npz")
+    plain = StructureSet.read(folder / "minima.npz")
+    plain = plain.select(plain.info["index"] < 6)  # of the same starts, by the calculator alone
+    assert set(ours.info["index"]) == set(plain.info["index"]) == set(range(6))
+    assert ours.info["relax_steps"].tolist() != plain.info["relax_steps"].tolist()
+    config = cli.load("generate_data", command)
+    template = Template.ag111("c2x8", (1.0, 4.5))
+    tasks = plan(config, template, tmp_path, range(6), Surrogate(str(model)))
+    steps = {row["index"]: row["relax_steps"] for task in tasks for row in search(task)}
+    assert ours.info["relax_steps"].tolist() == [steps[i] for i in ours.info["index"]]
+    assert ours.meta["surrogate"]["model"].startswith("sha256:")
+    assert not (tmp_path / "generate_data/given/surrogate").exists()
+    with pytest.raises(ValueError, match="knows O, Ag, not Cu"):
+        run("generate_data", *command, "name=other", "compositions=[Cu2]")
+
+
+def test_a_calculator_is_asked_from_the_random_start_on_where_leaps_are_short(searched, tmp_path):
+    folder, _ = searched
+    minima, ways = {}, {}
+    for leap in ("null", "0.2"):
+        home = tmp_path / leap
+        run(
+            "generate_data", *SAME, "executor=threads", f"output={home}", "n_per_composition=3",
+            f"surrogate.model={folder}/surrogate/16/train/forcefield",
+            f"surrogate.trust_radius={leap}",
+        )  # fmt: skip
+        made = home / "generate_data/rss_c2x8"
+        minima[leap] = StructureSet.read(made / "minima.npz")
+        paths = [read(path)[0] for path in (made / "candidates").glob("*.npz")]
+        ways[leap] = max(
+            np.linalg.norm(after.positions - before.positions, axis=1).max()
+            for frames in paths
+            for before, after in pairwise(frames.to_atoms())
+            if before.info["index"] == after.info["index"]
+        )
+    plain = StructureSet.read(folder / "minima.npz")
+    plain = plain.select(plain.info["index"] < 6)  # of the same starts, by the calculator alone
+    start = {way: one.info["energy_initial"] for way, one in minima.items()}
+    np.testing.assert_allclose(start["0.2"], plain.info["energy_initial"])
+    assert not np.isclose(start["null"], start["0.2"]).any()
+    assert minima["0.2"].meta["surrogate"]["trust_radius"] == 0.2
+    assert ways["0.2"] == pytest.approx(0.2, abs=1e-4)  # as stored
+    assert ways["null"] > 0.3
+    assert (minima["0.2"].info["relax_steps"] != plain.info["relax_steps"]).any()
+
+
+def test_frames_know_the_surface_in_which_their_path_ended(searched):
+    folder, summary = searched
+    minima, frames = (StructureSet.read(folder / f"{n}.npz") for n in ("minima", "frames"))
+    surfaces = minima.info["surface_index"]
+    index = {int(i): k for k, i in enumerate(minima.info["index"])}
+    for k in range(len(minima)):
+        first = index[int(surfaces[k])]
+        assert first <= k
+        assert same(minima.atoms(k), minima.atoms(first))
+    assert len(distinct(minima)) == len(set(surfaces)) == summary["data/surfaces"] < len(minima)
+    for i, surface in zip(frames.info["index"], frames.info["surface_index"], strict=True):
+        assert surface == surfaces[index[int(i)]]
+
+
+def test_ten_interruptions_change_nothing(searched, tmp_path):
+    """SIGTERM and SIGKILL in turns, at random times, in any stage; then it is left to end."""
+    folder, _ = searched
+    command = [*SAME, "n_per_composition=12", f"output={tmp_path}", "name=whole",
+               "executor.max_workers=2"]  # fmt: skip
+    dice = random.Random(1)
+    ended = 0
+    for k in range(10):
+        process = start("generate_data", *command)
+        try:
+            process.wait(dice.uniform(2.0, 9.0))
+            ended += 1
+        except Exception:
+            process.send_signal(signal.SIGKILL if k % 2 else signal.SIGTERM)
+            process.wait(60)
+        time.sleep(0.1)
+    assert ended < 9, "it must not have been finished before it was interrupted"
+    run("generate_data", *command[:-1], "executor=threads")
+    for name in ("minima.npz", "frames.npz"):
+        ours = StructureSet.read(tmp_path / "generate_data/whole" / name)
+        assert ours.digest == StructureSet.read(folder / name).digest
+
+
+COST = ["tracking.mode=disabled", "executor=threads", "task_size=2", "candidates=6"]
+
+
+def cost(folder, *overrides):
+    """Of the search in `folder`, planned by the last force field that was trained there."""
+    model, minima = folder / "surrogate/16/train/forcefield", folder / "minima.npz"
+    return run("search_cost", *COST, f"surrogate.model={model}", f"extend={minima}", *overrides)
+
+
+def test_the_cost_of_a_search_is_counted_on_the_same_new_starts(searched, tmp_path):
+    folder, _ = searched
+    asked = [f"output={tmp_path}", "max_steps=150", "fmax=[0.1,0.05]"]
+    report = cost(folder, *asked)
+    assert report["first"] == 24
+    assert [result["fmax"] for result in report["results"]] == [0.1, 0.05]
+    result = report["results"][0]
+    known = StructureSet.read(folder / "minima.npz").to_atoms()
+    for way, planner in {
+        "planned": ["surrogate.trust_radius=null"], "leaps": ["surrogate.trust_radius=0.3"],
+        "alone": None,
+    }.items():  # they are those of a search that goes on  # fmt: skip
+        model = [f"surrogate.model={folder}/surrogate/16/train/forcefield"]
+        run(
+            "generate_data", *SAME, f"extend={folder}/minima.npz", f"name={way}",
+            f"output={tmp_path}", "n_per_composition=15", "executor=threads",
+            *(["surrogate=null"] if planner is None else model + planner),
+        )  # fmt: skip
+        minima = StructureSet.read(tmp_path / f"generate_data/{way}/minima.npz")
+        minima = minima.select(minima.info["index"] >= 24)
+        assert sorted(minima.info["index"]) == list(range(24, 30))
+        calls = (minima.info["relax_steps"] + 1).sum()
+        assert result[way]["calls_per_minimum"] == pytest.approx(calls / 6)
+        new = [not any(same(atoms, one) for one in known) for atoms in minima.to_atoms()]
+        assert result[way]["new"] == pytest.approx(np.mean(new))
+    for way in search_cost.WAYS:
+        assert result[way]["converged"] == result["compared"] == 6
+        assert 0 < result[way]["distinct"] <= 1
+        further = report["results"][1][way]
+        assert further["calls_per_minimum"] > result[way]["calls_per_minimum"]
+    for way in set(search_cost.WAYS) - {search_cost.PLAIN}:
+        ratio, low, high = result[way]["calls_saved"]
+        plain = result[search_cost.PLAIN]["calls_per_minimum"]
+        assert ratio == pytest.approx(plain / result[way]["calls_per_minimum"])
+        assert low <= ratio <= high
+        assert 0 <= result[way]["kolmogorov_smirnov_p"] <= 1
+        mean, low, high = result[way]["energy_below"]
+        assert low <= mean <= high
+    for way in ("planned", "leaps"):  # all converged, so differences of means add up
+        ours, own = (result[w]["energy_below"][0] for w in (way, search_cost.OWN))
+        assert result[way]["energy_below_unplanned"][0] == pytest.approx(ours - own)
+    table = search_cost.table(report).splitlines()
+    assert len(table) == 2 + 2 * len(search_cost.WAYS)
+    home = RunFolder.existing(tmp_path / "search_cost/rss_c2x8")
+    assert home.summary["leaps_fmax_0.1/calls_per_minimum"] == result["leaps"]["calls_per_minimum"]
+    assert (home.path / "figures/energies_fmax_0.05.png").is_file()
+    tasks = {path: path.stat().st_mtime_ns for path in home.path.glob("fmax_*/*/candidates/*")}
+    assert cost(folder, *asked) == report
+    assert len(tasks) == 2 * 4 * 3
+    assert {path: path.stat().st_mtime_ns for path in tasks} == tasks  # nothing is done twice
+
+
+def test_starts_can_be_left_out_of_the_cost(searched, tmp_path, capsys):
+    folder, _ = searched
+    report = cost(folder, f"output={tmp_path}", "fmax=[0.1]", "skip=4", "candidates=2")
+    assert report["first"] == 28
+    assert "was trained on other frames than those of" in capsys.readouterr().err
+    home = tmp_path / "search_cost/rss_c2x8/fmax_0.1_steps_1000"
+    assert [path.name for path in sorted(home.glob("ase/candidates/*"))] == ["000028-000029.npz"]
+    with pytest.raises(ValueError, match="another configuration .surrogate.trust_radius was 0.3"):
+        cost(folder, f"output={tmp_path}", "surrogate.trust_radius=0.4")
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- search -->\nold\n<!-- /search -->\n")
+    publish(tmp_path / "search_cost/rss_c2x8", tmp_path / "docs", readme)
+    assert search_cost.table(report) in readme.read_text()
+    assert "skip=4" in readme.read_text()
+    published = json.loads((tmp_path / "docs/search.json").read_text())
+    assert published["record"] == report
+    assert published["training"]["train"]["steps"] == 150
+    assert not {"output", "tracking"} & set(published["training"])  # of this machine
+
+
+def test_candidates_that_a_calculator_refuses_are_left_out_of_the_cost(searched, tmp_path):
+    folder, _ = searched
+    config = cli.load("generate_data", ["calculator._target_=tests.tiny.NoOxygen", *SAME[1:]])
+    template = Template.load(config.template.slab, tuple(config.template.z_range))
+    known = StructureSet.read(folder / "minima.npz").select([0])
+    ways = {}
+    for way in search_cost.WAYS:
+        tasks = plan(config, template, tmp_path / way, range(4), None)
+        for task in tasks:
+            (search_cost.one_by_one if way == "ase" else search)(task)
+        ways[way] = search_cost.found(tasks)
+        assert sorted(ways[way]) == [0, 2]  # Ag3; the others are Ag2O
+    report, energies = search_cost.judge(ways, known)
+    assert report["compared"] == report["ase"]["converged"] == len(energies["ase"]) == 2
+    for _, row in ways["ase"].values():
+        row["converged"] = False
+    with pytest.raises(ValueError, match="none of 2 candidates converged in all ways"):
+        search_cost.judge(ways, known)
+    with pytest.raises(ValueError, match="no candidate came to an end"):
+        search_cost.judge(dict.fromkeys(search_cost.WAYS, {}), known)
+
+
+def test_a_cost_that_cannot_be_counted_is_refused(searched, tmp_path):
+    with pytest.raises(ValueError, match="surrogate.model=FOLDER"):
+        run("search_cost", *COST, f"output={tmp_path}")
+    with pytest.raises(ValueError, match="surrogate.trust_radius"):
+        cost(searched[0], "surrogate.trust_radius=0")
+    with pytest.raises(ValueError, match="fmax"):
+        cost(searched[0], "fmax=[0.1,0]")
+    other = tmp_path / "other.extxyz"
+    write_frames(other, StructureSet.read(searched[0] / "minima.npz").to_atoms())
+    with pytest.raises(ValueError, match="does not say with which seed it was made"):
+        cost(searched[0], f"extend={other}", f"output={tmp_path}")
+    assert not (tmp_path / "search_cost").exists()
+    with pytest.raises(ValueError, match="structures failed, the last with not converged"):
+        cost(searched[0], f"output={tmp_path}", "max_steps=1")
+
+
+def test_what_is_gained_and_lost_from_the_same_starts_is_weighed():
+    gained = np.array([True, True, True, False, True]), np.array([False, False, False, False, True])
+    assert search_cost._mcnemar(*gained) == search_cost._mcnemar(*gained[::-1])
+    assert search_cost._mcnemar(*gained) == pytest.approx(2 * 0.5**3)
+    assert search_cost._mcnemar(gained[0], gained[0]) == 1.0
+
+
+def test_what_a_calculator_refuses_is_told_and_costs_nobody_else(searched):
+    images = [StructureSet.read(searched[0] / "minima.npz").atoms(i) for i in range(4)]
+    graph = collate([Graph.from_atoms(image, 1.0, dtype=torch.float64) for image in images])
+    reference = Reference(NoOxygen())
+    energy, forces = reference(graph)
+    refused = np.array(["O" in image.symbols for image in images])
+    assert 0 < refused.sum() < 4
+    assert energy.isnan().numpy().tolist() == refused.tolist()
+    atoms = refused[graph.batch.numpy()]
+    assert forces.isnan().all(1).numpy().tolist() == atoms.tolist()
+    assert reference.reasons == ["RuntimeError: SCF did not converge"] * refused.sum()
+
+
+def test_a_batch_that_fails_is_asked_one_by_one():
+    class Picky(NoOxygen):
+        def batch(self, images):
+            raise RuntimeError("one of them")
+
+    template = Template.ag111("p3x3")
+    images = [
+        template.surface(c, np.array([[0.3, 0.2, template.top + 2.0]])) for c in ("Ag", "O", "Ag")
+    ]
+    first, second, third = labels_of(Picky(), images)
+    assert isinstance(second, RuntimeError)
+    assert first[0] == third[0]

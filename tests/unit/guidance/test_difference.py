@@ -1,0 +1,115 @@
+"""The quadratic model of what a potential lacks, against its definition."""
+
+import numpy as np
+import pytest
+import torch
+
+from guidance import difference
+from guidance.difference import Difference
+from tests.unit.guidance.physics import free
+
+RNG = np.random.default_rng(5)
+SITES = [(0.0, 0.0, 0.0), (3.0, 1.0, 0.0), (0.0, 4.0, 2.0)]
+N = 3 * len(SITES)
+EVERY = torch.tensor([True])
+
+
+def tensor(array):
+    return torch.tensor(np.asarray(array).reshape(-1, 3))
+
+
+def symmetric():
+    matrix = RNG.normal(size=(N, N))
+    return matrix + matrix.T
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    monkeypatch.setattr(difference, "RIDGE", 1e-12)
+
+
+def learnt(steps, slope, missing):
+    """After points around the sites, where what is missing changes by `slope` times the step."""
+    graph = free(*SITES)
+    known = Difference(graph)
+    for step in steps:
+        known.learn(graph.positions + tensor(step), tensor(missing + slope @ step), EVERY)
+    return known.near(graph.positions, tensor(missing), EVERY)
+
+
+def smallest(steps, slope):
+    """The symmetric matrix of least norm with the same changes, by linear least squares."""
+    rows, columns = np.triu_indices(N)
+    units = []
+    for i, j in zip(rows, columns, strict=True):
+        unit = np.zeros((N, N))
+        unit[i, j] = unit[j, i] = 1.0 if i == j else 0.5**0.5  # of norm one
+        units.append(unit)
+    effects = np.stack([np.concatenate([unit @ s for s in steps]) for unit in units], axis=1)
+    wanted = np.concatenate([slope @ s for s in steps])
+    found, *_ = np.linalg.lstsq(effects, wanted, rcond=1e-10)
+    return sum(c * unit for c, unit in zip(found, units, strict=True))
+
+
+@pytest.mark.parametrize("n", [1, 4, N])
+def test_it_is_the_smallest_symmetric_slope_that_explains_the_points(exact, n):
+    slope, missing = symmetric(), RNG.normal(size=N)
+    steps = 0.1 * RNG.normal(size=(n, N))
+    model, expected = learnt(steps, slope, missing), smallest(steps, slope)
+    if n == N:
+        np.testing.assert_allclose(expected, slope, atol=1e-6)
+    for way in 0.2 * RNG.normal(size=(5, N)):
+        energy, forces = model(tensor(way))
+        np.testing.assert_allclose(forces.flatten(), missing + expected @ way, atol=1e-6)
+        work = missing @ way + way @ expected @ way / 2
+        np.testing.assert_allclose(energy.item(), -work, atol=1e-6)
+
+
+def test_forces_are_minus_the_slope_of_the_energy():
+    """With the ridge, too, and with steps that are nearly parallel."""
+    steps = 0.1 * RNG.normal(size=N) + 1e-3 * RNG.normal(size=(6, N))
+    model = learnt(steps, RNG.normal(size=(N, N)), RNG.normal(size=N))
+    way = tensor(0.1 * RNG.normal(size=N)).requires_grad_()
+    energy, forces = model(way)
+    (slope,) = torch.autograd.grad(energy.sum(), way)
+    torch.testing.assert_close(forces, -slope)
+    assert forces.norm() < 1e3
+
+
+def test_a_slope_that_is_not_symmetric_is_met_along_the_steps(exact):
+    """As where a potential is not quadratic: there is no symmetric matrix with all the changes."""
+    steps, slope = 0.1 * RNG.normal(size=(4, N)), RNG.normal(size=(N, N))
+    model = learnt(steps, slope, np.zeros(N))
+    changes = np.stack([model(tensor(step))[1].flatten().numpy() for step in steps])
+    wanted = steps @ slope @ steps.T
+    np.testing.assert_allclose(steps @ changes.T, (wanted + wanted.T) / 2, atol=1e-8)
+
+
+def test_without_other_points_what_is_missing_is_constant():
+    graph = free(*SITES)
+    known, missing = Difference(graph), tensor(RNG.normal(size=N))
+    known.learn(graph.positions, missing, EVERY)
+    _, forces = known.near(graph.positions, missing, EVERY)(torch.rand_like(missing))
+    torch.testing.assert_close(forces, missing)
+
+
+@pytest.mark.parametrize(
+    ("way", "told", "known"),
+    [(2.0, 1.0, True), (0.1, 1.0, False), (0.1, np.nan, True)],
+    ids=["far", "unknown", "not finite"],
+)
+def test_points_that_tell_nothing_are_left_out(way, told, known):
+    graph = free(*SITES)
+    points, missing = Difference(graph), tensor(RNG.normal(size=N))
+    points.learn(graph.positions + way, told - missing, torch.tensor([known]))
+    _, forces = points.near(graph.positions, missing, EVERY)(torch.rand_like(missing))
+    torch.testing.assert_close(forces, missing)
+
+
+def test_only_the_last_points_are_remembered(monkeypatch, exact):
+    monkeypatch.setattr(difference, "MEMORY", 4)
+    slope, missing = symmetric(), RNG.normal(size=N)
+    steps = 0.1 * RNG.normal(size=(7, N))
+    all_of_them, last = learnt(steps, slope, missing), learnt(steps[-4:], slope, missing)
+    way = tensor(RNG.normal(size=N))
+    torch.testing.assert_close(all_of_them(way), last(way))

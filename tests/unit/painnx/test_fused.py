@@ -1,0 +1,308 @@
+"""The compiled kernels: their derivatives, their threads, and what they leave out."""
+
+from inspect import unwrap
+
+import pytest
+import torch
+from ase import Atoms
+
+from painnx import kernels
+from painnx.fused import FusedMessages
+from painnx.messages import CompiledMessages, EdgeMessages
+from painnx.radial import radial_basis
+from sdedata import collate
+from tests.unit.painnx.systems import CUTOFF, assert_close, cluster, force_field, graph, slab
+
+N_RADIAL = 7
+
+
+class Movable:
+    """A graph of which tests may differentiate by the edges' vectors."""
+
+    def __init__(self, g, vectors=None):
+        self.numbers, self.batch, self.mobile = g.numbers, g.batch, torch.ones_like(g.mobile)
+        self.movers = torch.arange(len(g.mobile))
+        self.senders, self.receivers, self.cutoff = g.senders.clone(), g.receivers.clone(), g.cutoff
+        self.n_structures = g.n_structures
+        self.vectors = g.vectors.clone().requires_grad_() if vectors is None else vectors
+
+
+def triangle() -> Movable:
+    """Three atoms with two periods: small enough for finite differences of everything."""
+    atoms = Atoms("AgO2", [[0, 0, 0], [1.9, 0.3, 0.8], [0.4, 2.2, 1.1]], cell=[4.1, 5.3, 9])
+    atoms.pbc = (True, False, False)
+    return Movable(graph(atoms))
+
+
+def arguments(n, features=2, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(3)
+    shapes = (n, 3, features), (n, 3, features), (N_RADIAL + 1, 3, features)
+    return [
+        torch.randn(s, dtype=torch.float64, generator=generator).to(dtype).requires_grad_()
+        for s in shapes
+    ]
+
+
+def along(kind, g, which=None):
+    """The sums as a function of vectors, contexts, own vectors and filters."""
+
+    def function(r, x, v, w):
+        messages = kind.of(Movable(g, r), N_RADIAL)
+        return (messages if which is None else messages.only(which))(x, v, w)
+
+    return function
+
+
+@pytest.mark.parametrize("which", [None, [0, 2]])
+def test_first_and_second_derivatives_are_finite_differences(which) -> None:
+    g = triangle()
+    function = along(FusedMessages, g, None if which is None else torch.tensor(which))
+    given = (g.vectors, *arguments(3))
+    assert torch.autograd.gradcheck(function, given)
+    assert torch.autograd.gradgradcheck(function, given)
+
+
+def test_derivatives_where_vectors_are_zero_are_finite_differences() -> None:
+    g, (x, _, w) = triangle(), arguments(3)
+    function = along(FusedMessages, g)
+    given = (g.vectors, x, w)
+    assert torch.autograd.gradcheck(lambda r, x, w: function(r, x, None, w), given)
+    assert torch.autograd.gradgradcheck(lambda r, x, w: function(r, x, None, w), given)
+
+
+@pytest.mark.parametrize("features", [5, kernels.USUAL])
+@pytest.mark.parametrize("wanted", [[0], [1], [2], [3], [0, 1, 2, 3]], ids=str)
+def test_derivatives_that_are_asked_for_are_those_of_the_definition(features, wanted) -> None:
+    """First ones of some arguments, then second ones of others: each pass skips what none wants."""
+    g = Movable(collate([graph(slab(0, 0)), graph(cluster()), graph(slab(1, 4))]))
+    for then in ([0], [1], [2], [3], [0, 1, 2, 3]):
+        results = []
+        for kind in (EdgeMessages, FusedMessages):
+            given = [g.vectors, *arguments(len(g.numbers), features)]
+            out = along(kind, g)(*given)
+            loss = sum(((k + 1) * a).sin().sum() for k, a in enumerate(out))
+            first = torch.autograd.grad(loss, [given[k] for k in wanted], create_graph=True)
+            loss = sum(((k + 1) * a / a.detach().norm()).sin().sum() for k, a in enumerate(first))
+            second = torch.autograd.grad(loss, [given[k] for k in then])
+            results.append((*out, *first, *second))
+        for definition, fused in zip(*results, strict=True):
+            assert_close(fused, definition, 1e-9)
+
+
+def test_second_derivatives_reach_all_leaves_of_a_plain_backward() -> None:
+    """Without `inputs=`, which `torch.autograd.grad` has."""
+    g = triangle()
+    hessians = []
+    for kind in (EdgeMessages, FusedMessages):
+        given = [a.detach().requires_grad_() for a in (g.vectors, *arguments(3))]
+        loss = sum(a.sin().sum() for a in along(kind, g)(*given))
+        (first,) = torch.autograd.grad(loss, given[:1], create_graph=True)
+        first.pow(2).sum().backward()
+        hessians.append([a.grad for a in given])
+    for definition, fused in zip(*hessians, strict=True):
+        assert fused.abs().max() > 1e-3
+        assert_close(fused, definition, 1e-10)
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_third_derivatives_are_refused(k) -> None:
+    g = triangle()
+    given = [g.vectors, *arguments(3)]
+    out = sum(a.sin().sum() for a in along(FusedMessages, g)(*given))
+    for _ in range(2):
+        first = torch.autograd.grad(out, given, create_graph=True)
+        out = sum(a.sin().sum() for a in first)
+    with pytest.raises(RuntimeError, match="no third derivatives"):
+        torch.autograd.grad(out, given[k])
+
+
+@pytest.mark.parametrize("kind", [EdgeMessages, FusedMessages, CompiledMessages])
+def test_edges_between_frozen_atoms_are_no_variables(kind) -> None:
+    """Their lengths are constants of a sampling; whoever wants them too says that atoms move."""
+    atoms = graph(slab())
+    moving = atoms.mobile[atoms.senders] | atoms.mobile[atoms.receivers]
+    gradients = []
+    for mobile in (atoms.mobile, torch.ones_like(atoms.mobile)):
+        g = Movable(atoms)
+        g.mobile = mobile
+        out = kind.of(g, N_RADIAL)(*arguments(len(g.numbers)))
+        gradients.append(torch.autograd.grad(sum(a.sin().sum() for a in out), g.vectors)[0])
+    assert (~moving).any()
+    assert (gradients[0][~moving] == 0).all()
+    assert (gradients[1][~moving] != 0).all()
+    assert_close(gradients[0][moving], gradients[1][moving], 1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_threads_share_the_structures_and_change_nothing(n) -> None:
+    structures = [graph(slab(k, k % 3)) for k in range(n)] + [graph(cluster())]
+
+    def everything():
+        field = force_field("fused").train()
+        energy, forces = field(collate(structures))
+        loss = (energy**2).sum() + (forces**2).sum()
+        return (
+            energy,
+            forces,
+            *torch.autograd.grad(loss, list(field.parameters()), materialize_grads=True),
+        )
+
+    alone = everything()
+    try:
+        torch.set_num_threads(4)
+        shared = everything()
+    finally:
+        torch.set_num_threads(1)
+    for a, b in zip(alone, shared, strict=True):
+        assert_close(a, b, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 1e-6)], ids=str
+)
+def test_radial_functions_and_their_slopes_are_those_of_the_definition(dtype, tolerance) -> None:
+    """From the nearest atoms to beyond the cutoff, on centres and between them."""
+    n = 20
+    d = torch.cat([torch.linspace(0.3, 6.2, 500), torch.arange(1, n) * 6.0 / (n - 1)]).to(dtype)
+    pair = graph(Atoms("Ag2", [[0, 0, 0], [2.0, 0, 0]]))
+    atoms = Movable(pair, torch.nn.functional.pad(d[:, None], (1, 1)))
+    atoms.senders, atoms.receivers = (torch.full((len(d),), k) for k in (1, 0))
+    g = FusedMessages.of(atoms, n).geometry
+    inside = torch.zeros(len(d), n + 1, dtype=torch.bool)
+    for e, (first, last) in enumerate(g.window.tolist()):
+        inside[e, first:last] = True
+    inside[:, -1] = True
+    x = d.double().requires_grad_()
+    value = radial_basis(x, n, CUTOFF)
+    for found in (g.basis, g.slope, g.curvature()):
+        found = torch.where(inside, found.double(), 0.0)
+        assert_close(found, value.detach(), 50 * tolerance)
+        value = torch.stack(
+            [torch.autograd.grad(c.sum(), x, create_graph=True)[0] for c in value.unbind(1)], 1
+        )
+    assert inside.double().mean() < 0.9
+
+
+def test_precision_is_that_of_the_numbers() -> None:
+    g = graph(slab(1, 4))
+    g32 = g.to(dtype=torch.float32)
+    exact = EdgeMessages.of(g, N_RADIAL)(*arguments(len(g.numbers), 8))
+    rough = FusedMessages.of(g32, N_RADIAL)(*arguments(len(g.numbers), 8, torch.float32))
+    for a, b in zip(exact, rough, strict=True):
+        assert b.dtype == torch.float32
+        assert (b.double() - a).abs().max() < 1e-6 * a.abs().max()
+
+
+def test_positions_that_are_no_numbers_are_not_hidden() -> None:
+    g = graph(slab())
+    vectors = g.vectors.clone()
+    vectors[0] = float("nan")
+    for out in FusedMessages.of(Movable(g, vectors), N_RADIAL)(*arguments(len(g.numbers))):
+        assert out[g.receivers[0]].isnan().any()
+
+
+def test_other_devices_and_precisions_take_the_definition() -> None:
+    double = graph(slab())
+    g = Movable(double, double.vectors.bfloat16())
+    assert isinstance(force_field().to(torch.bfloat16).painn.messages_on(g), EdgeMessages)
+    assert isinstance(force_field().painn.messages_on(graph(slab())), FusedMessages)
+    with pytest.raises(ValueError, match=r"not for torch.bfloat16 on cpu: use \"auto\""):
+        force_field("fused").to(torch.bfloat16)(g)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_each_structure_is_in_one_part(n, threads) -> None:
+    messages = FusedMessages.of(graph(slab()) if n == 1 else mixed(n), N_RADIAL)
+    try:
+        torch.set_num_threads(threads)
+        parts = messages.parts()
+        assert [k for a, b in parts for k in range(a, b)] == list(range(len(messages.structure)))
+        owners = [set(messages.structure[a:b].tolist()) for a, b in parts]
+        assert sum(map(len, owners)) == len(set().union(*owners)) == n
+        if n > 1 and threads == 2:
+            assert len(parts) == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_every_edge_is_in_one_pair_and_those_of_a_graph_all_have_a_way_back() -> None:
+    """Of images of an atom itself, too; and an edge may be there twice, or without a way back."""
+    g = mixed(4)
+    whole = FusedMessages.of(g, N_RADIAL).geometry
+    assert torch.cat([whole.there, whole.back]).sort().values.equal(torch.arange(len(g.senders)))
+    assert (g.receivers[whole.there] == g.senders[whole.back]).all()
+    assert_close(g.vectors[whole.there], -g.vectors[whole.back], 0)
+    assert (whole.other == g.senders[whole.there]).all()
+    assert (g.senders == g.receivers).any()
+
+    some = Movable(g)
+    keep = torch.randperm(len(g.senders), generator=torch.Generator().manual_seed(0))[::2]
+    keep = torch.cat([keep, keep[:5]])
+    some.senders, some.receivers = g.senders[keep], g.receivers[keep]
+    some.vectors = g.vectors[keep].requires_grad_()
+    geometry = FusedMessages.of(some, N_RADIAL).geometry
+    edges = torch.cat([geometry.there, geometry.back[geometry.back >= 0]])
+    assert edges.sort().values.equal(torch.arange(len(keep)))
+    assert 0 < (geometry.back < 0).sum() < len(geometry.back)
+    results = []
+    for kind in (EdgeMessages, FusedMessages):
+        given = [some.vectors, *arguments(len(g.numbers))]
+        out = kind.of(some, N_RADIAL)(*given[1:])
+        first = torch.autograd.grad(sum(a.sin().sum() for a in out), given, create_graph=True)
+        second = torch.autograd.grad(sum(a.pow(2).sum() for a in first), given)
+        results.append((*out, *first, *second))
+    for definition, fused in zip(*results, strict=True):
+        assert_close(fused, definition, 1e-9)
+
+
+def mixed(n):
+    return collate([graph(cluster() if k % 2 else slab(k, k % 4)) for k in range(n)])
+
+
+def test_second_derivatives_of_single_precision_are_those_of_double() -> None:
+    results = []
+    for kind, dtype in ((EdgeMessages, torch.float64), (FusedMessages, torch.float32)):
+        g = mixed(3).to(dtype=dtype)
+        g = Movable(g)
+        given = [g.vectors, *arguments(len(g.numbers), kernels.USUAL, dtype)]
+        first = torch.autograd.grad(
+            sum(a.sin().sum() for a in along(kind, g)(*given)), given[:3], create_graph=True
+        )
+        second = torch.autograd.grad(sum(a.pow(2).sum() for a in first), given)
+        results.append((*first, *second))
+    for exact, rough in zip(*results, strict=True):
+        assert rough.dtype == torch.float32
+        assert (rough.double() - exact).norm() < 1e-5 * exact.norm()
+
+
+def test_a_graph_that_is_none_is_refused() -> None:
+    """Kernels would read and write beyond their arrays."""
+    for name, bad, error, told in (
+        ("senders", lambda x: x.index_fill(0, torch.tensor([3]), 99), IndexError, "does not join"),
+        ("receivers", lambda x: x.index_fill(0, torch.tensor([3]), -1), IndexError, "not join"),
+        ("batch", lambda x: x.flip(0), ValueError, "structure by structure"),
+        ("batch", lambda x: x + (torch.arange(len(x)) > 3), IndexError, "two atoms of one"),
+        ("receivers", lambda x: x[:-1], ValueError, "differ in length"),
+        ("mobile", lambda x: x[:-1], ValueError, "differ in length"),
+        ("vectors", lambda x: x[:-1], ValueError, "differ in length"),
+    ):
+        g = Movable(mixed(2))
+        setattr(g, name, bad(getattr(g, name)))
+        with pytest.raises(error, match=told):
+            FusedMessages.of(g, N_RADIAL)
+    messages, (x, v, w) = FusedMessages.of(mixed(2), N_RADIAL), arguments(len(mixed(2).numbers))
+    for bad in ((x, v[:1], w), (x, v, w[..., :1]), (x[..., :1], v, w)):
+        with pytest.raises(IndexError, match="do not fit together"):
+            unwrap(FusedMessages.__call__)(messages, *bad)  # without the tests' check of types
+    n = len(x)
+    for speakers in (torch.arange(3), torch.full((n,), -1)):
+        with pytest.raises(IndexError, match="each atom needs one speaker"):
+            unwrap(FusedMessages.said_by)(messages, speakers)
+    for k in (-1, n):
+        with pytest.raises(IndexError, match="receivers must be from 0"):
+            messages.only(torch.tensor([k]))
+    with pytest.raises(IndexError, match="contexts for"):
+        messages(x[:-1], v[:-1], w)
+    with pytest.raises(IndexError, match="filters for 8 radial functions"):
+        messages(x, v, w[:-1])

@@ -1,0 +1,127 @@
+"""Kernels and compiled sums give what messages along edges are defined to; radial functions."""
+
+import math
+
+import pytest
+import torch
+from ase import Atoms
+
+from painnx.fused import FusedMessages
+from painnx.messages import CompiledMessages, EdgeMessages
+from painnx.radial import cosine_cutoff, radial_basis
+from sdedata import collate
+from tests.unit.painnx.systems import (
+    assert_close,
+    cluster,
+    force_field,
+    graph,
+    score_network,
+    slab,
+    time,
+)
+
+KINDS = {"edges": EdgeMessages, "fused": FusedMessages, "compiled": CompiledMessages}
+
+
+def mixed():
+    """Structures of 10 to 14 atoms, with and without periods, so that there is padding."""
+    return collate([graph(slab(0, 0)), graph(cluster()), graph(slab(1, 4)), graph(slab(2, 2))])
+
+
+def outputs_and_gradients(network, out) -> tuple[list, list]:
+    """Of a loss that is uneven in all outputs, for every parameter."""
+    loss = sum((torch.sin(x + k) ** 2).sum() for k, x in enumerate(out))
+    return list(out), list(
+        torch.autograd.grad(loss, tuple(network.parameters()), materialize_grads=True)
+    )
+
+
+@pytest.mark.parametrize("way", ["fused", "compiled"])
+def test_score_and_its_gradients_agree(way) -> None:
+    results = []
+    for messages in ("edges", way):
+        network = score_network(messages).train()
+        results.append(outputs_and_gradients(network, [network(mixed(), time(4))]))
+    for edges, others in zip(*results, strict=True):
+        for a, b in zip(edges, others, strict=True):
+            assert_close(a, b, 1e-10)
+
+
+@pytest.mark.parametrize("way", ["fused", "compiled"])
+def test_energy_forces_and_their_gradients_agree(way) -> None:
+    results = []
+    for messages in ("edges", way):
+        network = force_field(messages).train()
+        results.append(outputs_and_gradients(network, network(mixed())))
+    for edges, others in zip(*results, strict=True):
+        for a, b in zip(edges, others, strict=True):
+            assert_close(a, b, 1e-10)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
+def test_a_last_block_for_some_atoms_gives_what_all_would_give(messages, blocks) -> None:
+    painn, atoms = score_network(messages, blocks=blocks).painn, mixed()
+    for some in (atoms.mobile, atoms.numbers == 8, torch.rand(len(atoms.numbers)) < 0.5):
+        only = torch.nonzero(some)[:, 0]
+        for part, whole in zip(painn(atoms, only=only), painn(atoms), strict=True):
+            assert_close(part, whole[some], 1e-12)
+
+
+@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
+def test_sum_is_what_one_writes_by_hand(messages) -> None:
+    """Two atoms 2 Å apart on x; one radial function, one feature, all numbers chosen."""
+    atoms = graph(Atoms("Ag2", [[0, 0, 0], [2.0, 0, 0]]))
+    n_radial = 2  # Gaussians at 0 and 6 Å, 6 Å wide
+    aggregate = KINDS[messages].of(atoms, n_radial)
+    cut = 0.5 * (math.cos(math.pi / 3) + 1)
+    basis = [math.exp(-1 / 18) * cut, math.exp(-4 / 18) * cut, cut]
+    contexts = torch.tensor([[1.0, 2, 3], [4, 5, 6]]).double()[..., None]
+    filters = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]).double()[..., None]
+    vectors = torch.tensor([[7.0, 8, 9], [10, 11, 12]]).double()[..., None]
+    scalars, heard = aggregate(contexts, vectors, filters)
+    assert_close(scalars[:, 0], basis[0] * torch.tensor([4.0, 1]).double())
+    along = basis[1] * torch.tensor([[5.0, 0, 0], [-2, 0, 0]]).double()
+    own = torch.stack([6 * basis[2] * vectors[1, :, 0], 3 * basis[2] * vectors[0, :, 0]])
+    assert_close(heard[..., 0], along + own)
+    assert_close(aggregate(contexts, None, filters)[1][..., 0], along)
+
+
+@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
+def test_one_atom_that_speaks_for_its_kind_says_what_each_would_say(messages) -> None:
+    painn, atoms = score_network(messages).painn, mixed()
+    n, film = len(atoms.numbers), torch.randn(3, 4, 2, 8, dtype=torch.float64).unbind()
+    of_two = torch.randn(2, 8, dtype=torch.float64)
+    mark = atoms.mobile.long()
+    together = painn(atoms, film, (mark, of_two))
+    alone = painn(atoms, film, (torch.arange(n), of_two[mark]))
+    for a, b in zip(together, alone, strict=True):
+        assert_close(a, b, 1e-10)
+
+
+@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
+def test_lonely_atoms_have_no_messages(messages) -> None:
+    lonely = graph(Atoms("AgO", [[0, 0, 0], [7.0, 0, 0]]))
+    energy, forces = force_field(messages)(lonely)
+    assert energy.isfinite().all()
+    assert (forces == 0).all()
+    assert (score_network(messages)(lonely, time()) == 0).all()
+
+
+def test_cutoff_and_its_slope_vanish_at_the_cutoff() -> None:
+    d = torch.tensor([0.0, 3.0, 6.0, 7.0], dtype=torch.float64, requires_grad=True)
+    value = cosine_cutoff(d, 6.0)
+    assert_close(value, torch.tensor([1.0, 0.5, 0, 0]).double())
+    (slope,) = torch.autograd.grad(value.sum(), d)
+    assert_close(slope, torch.tensor([0.0, -math.pi / 12, 0, 0], dtype=torch.float64))
+
+
+def test_gaussians_peak_at_their_centres() -> None:
+    n, cutoff = 5, 6.0
+    centres = torch.linspace(0, 6, n, dtype=torch.float64)
+    basis = radial_basis(centres, n, cutoff)
+    assert basis.shape == (n, n + 1)
+    assert_close(basis[:, :-1].diagonal(), cosine_cutoff(centres, cutoff))
+    assert_close(basis[:, -1], cosine_cutoff(centres, cutoff))
+    # one spacing away a Gaussian has fallen by exp(-1/2)
+    assert basis[0, 1].item() == pytest.approx(math.exp(-0.5), abs=1e-12)
