@@ -17,7 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
 from experiments.harness.benchmarks import benchmark
-from experiments.harness.config import cli
+from experiments.harness.config import compose
 from experiments.harness.generation import evaluate, sample
 from experiments.harness.pipeline import quickstart
 from experiments.harness.structure_search import generate_data, search_cost
@@ -51,7 +51,7 @@ class NoOxygen(EMT):
 
 def run(entry: str, *overrides: str) -> dict[str, Any]:
     """An entry point in this process."""
-    return RUN[entry](cli.load(entry, overrides))
+    return RUN[entry](compose.load(entry, overrides))
 
 
 def start(

@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 
-from experiments.harness.config.cli import refuse
+from experiments.harness.commands.command_line import refuse
 from experiments.harness.figures.plots import save
 from experiments.harness.runs.atomic_io import write_text
 from experiments.harness.runs.run_folder import RunFolder

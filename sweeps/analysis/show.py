@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from experiments.harness.config.cli import refuse
+from experiments.harness.commands.command_line import refuse
 from experiments.harness.config.settings import Tracking
 from experiments.harness.figures.page import Figures, Table, Text, write_page
 from experiments.harness.runs.atomic_io import Busy

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.config.cli import refuse
+from experiments.harness.commands.command_line import refuse
 from sweeps.definition.reader import read
 from sweeps.execution import run as sweep_run
 from sweeps.execution.study import open_storage, open_study, revive

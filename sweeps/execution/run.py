@@ -30,7 +30,7 @@ from typing import Any
 
 import optuna
 
-from experiments.harness.config.cli import refuse
+from experiments.harness.commands.command_line import refuse
 from experiments.harness.execution.signals import sigterm_exits
 from sweeps.definition.reader import read
 from sweeps.execution.study import (

@@ -27,7 +27,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from experiments.harness.config.cli import refuse
+from experiments.harness.commands.command_line import refuse
 from experiments.harness.execution.signals import Stopped, sigterm_exits
 from experiments.harness.pipeline import stages as pipeline
 from experiments.harness.pipeline.stages import Stage

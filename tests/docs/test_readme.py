@@ -14,7 +14,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from experiments.harness.config import cli
+from experiments.harness.config import compose
 from experiments.harness.config.settings import SCHEMAS
 from experiments.harness.publishing import publish as report
 from sdedata import shipped
@@ -60,11 +60,11 @@ def definitions(path: str) -> set[str]:
 
 @pytest.mark.parametrize(("entry", "arguments"), [e for e in entries() if e[0] in SCHEMAS])
 def test_commands_compose(entry, arguments):
-    cli.load(entry, arguments)
-    known = yaml.safe_load((cli.CONF / f"{entry}.yaml").read_text(encoding="utf-8"))
+    compose.load(entry, arguments)
+    known = yaml.safe_load((compose.CONF / f"{entry}.yaml").read_text(encoding="utf-8"))
     for argument in arguments:
         key = argument.split("=")[0].split(".")[0]
-        assert key in known or (cli.CONF / key).is_dir(), argument
+        assert key in known or (compose.CONF / key).is_dir(), argument
 
 
 @pytest.mark.parametrize("entry", sorted({e for e, _ in entries()} - set(SCHEMAS)))
@@ -112,7 +112,7 @@ def test_every_name_in_the_map_is_where_it_says():
 def test_the_paper_is_compared_at_equal_training():
     """The command for `vp` differs from the default one in its process alone."""
     (arguments,) = [a for e, a in entries() if e == "quickstart"]
-    ours, papers = cli.load("quickstart"), cli.load("quickstart", arguments)
+    ours, papers = compose.load("quickstart"), compose.load("quickstart", arguments)
     assert papers.score == [*ours.score, "sde=vp"]
     assert {k for k in ours if ours[k] != papers[k]} == {"name", "score"}
 
@@ -147,7 +147,7 @@ def test_the_cost_of_a_search_is_as_measured():
     assert search["known"] == shipped.load("rss_c2x8").digest
     assert search["command"] in "\n".join(blocks(README, "bash"))
     (arguments,) = [a for e, a in entries() if e == "train" and "name=planner" in a]
-    asked = OmegaConf.to_container(cli.load("train", arguments))
+    asked = OmegaConf.to_container(compose.load("train", arguments))
     learnt = {"digest": shipped.load("rss_c2x8_frames").digest}
     training = search["training"]
     asked["neighbours"] = training["neighbours"]  # another way to the same edges
@@ -190,20 +190,20 @@ def test_the_sizes_of_the_shipped_sets_are_true():
 
 def test_what_differs_is_told_with_the_defaults_that_hold():
     """Sentences about defaults, each against the config that it is about."""
-    train, sample = cli.load("train"), cli.load("sample")
+    train, sample = compose.load("train"), compose.load("sample")
     assert train.sde["_target_"] == "vpsde.brownian"
     assert f"beta from {train.sde.beta_min:g} to {train.sde.beta_max:g}." in PLAIN
     low, high = train.data.z_range
     assert f"models are confined to {low:g} to {high:g} Å" in PLAIN
-    search = cli.load("generate_data")
+    search = compose.load("generate_data")
     assert "drops atoms {:g} to {:g} Å above".format(*search.template.z_range) in PLAIN
-    for relaxation in (search.relaxation, cli.load("evaluate").relaxation):
+    for relaxation in (search.relaxation, compose.load("evaluate").relaxation):
         assert f"{relaxation.fmax:g} eV/Å in at most {relaxation.max_steps} steps" in PLAIN
     assert f"Forces longer than {sample.guide.max_force:g} eV/Å are shortened" in PLAIN
     assert sample.guide.eta_dt == 0.001
     assert (sample.sampler.noise, sample.sampler.noisy_end) == ("ancestral", False)
     assert train.data.max_repeats == 2
-    assert "data.max_repeats=1" in cli.load("quickstart").forcefield
+    assert "data.max_repeats=1" in compose.load("quickstart").forcefield
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())

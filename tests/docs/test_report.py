@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 
-from experiments.harness.config import cli
+from experiments.harness.config import compose
 from experiments.harness.publishing import publish as report
 from experiments.harness.runs.run_folder import RunFolder
 from sdedata import shipped
@@ -34,7 +34,7 @@ def finished(home: Path, *overrides: str) -> Path:
     """A quickstart folder whose structures are minima of the shipped random search."""
     rss = shipped.load("rss_ag6o3_p3x3")
     run = RunFolder(home)
-    run.save_config(OmegaConf.to_container(cli.load("quickstart", overrides)))
+    run.save_config(OmegaConf.to_container(compose.load("quickstart", overrides)))
     run.save_environment()
     run.update_summary(SUMMARY)
     relaxed = [rss.atoms(i) for i in (5, int(np.argmin(rss.energy)), 7)]
@@ -93,7 +93,7 @@ def test_a_second_run_is_a_second_column_and_the_picture_stays(site):
     # the command that it names makes the same config again
     words = shlex.split(results["vp"]["command"])
     assert words[:3] == ["python", "-m", "experiments.harness.pipeline.quickstart"]
-    assert cli.load("quickstart", words[3:]) == cli.load(
+    assert compose.load("quickstart", words[3:]) == compose.load(
         "quickstart", ["name=vp", "seed=3", change]
     )
     text = (site / "README.md").read_text()

@@ -24,7 +24,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
 from experiments.harness.config.instantiate import device_of, prepare_torch
 from experiments.harness.execution.progress import progress
 from experiments.harness.runs.run_folder import RunFolder
@@ -72,4 +72,6 @@ def run(config: DictConfig) -> dict[str, Any]:
 
 
 def main() -> None:
-    cli.main("benchmark", run, __doc__, "device=cpu threads=2 cells=[p3x3]", "measures anew")
+    command_line.main(
+        "benchmark", run, __doc__, "device=cpu threads=2 cells=[p3x3]", "measures anew"
+    )

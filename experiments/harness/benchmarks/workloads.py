@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from experiments.harness.benchmarks.machine import clock
-from experiments.harness.config import cli
+from experiments.harness.config import compose
 from experiments.harness.config.instantiate import device_of
 from experiments.harness.generation.sample import Generator
 from experiments.harness.training.checkpoint import save_model
@@ -96,7 +96,7 @@ def batch_size(config: DictConfig, device: torch.device) -> int:
 @contextmanager
 def training(overrides: Sequence[str], home: Path) -> Iterator[Training]:
     """A new network and its trainer; validation and checkpoints are left out of the time."""
-    config = cli.load("train", overrides)
+    config = compose.load("train", overrides)
     for key in ("steps", "validate_every", "checkpoint_every"):
         config.train[key] = NEVER
     data = training_data(config, config.task.kind)
@@ -176,7 +176,7 @@ class Sampling:
     ) -> "Sampling":  # fmt: skip
         wanted = CELLS[cell]
         n = config.structures or (32 if device.type == "cpu" else 256)
-        settings = cli.load("sample", ["guide=paper" if guided else "guide=none"])
+        settings = compose.load("sample", ["guide=paper" if guided else "guide=none"])
         settings.score = str(models["score"])
         settings.device, settings.threads, settings.seed = str(device), config.threads, config.seed
         settings.compile = compiles(config, device)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.harness.commands import command_line
 from experiments.harness.comparison.config_diff import table, unit
 from experiments.harness.comparison.run_reader import Run, config_of, find, read, short_names
-from experiments.harness.config import cli
 from experiments.harness.figures.page import (
     MOST,
     Drawn,
@@ -166,5 +166,5 @@ def main() -> None:
     try:
         page, count = compare(arguments.paths, arguments.output, arguments.names)
     except (ValueError, OSError) as error:
-        cli.refuse("compare", error)
+        command_line.refuse("compare", error)
     print(f"{count} runs compared: look at {page}")

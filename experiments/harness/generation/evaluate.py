@@ -16,7 +16,7 @@ from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
 from experiments.harness.config.instantiate import build, frozen_key
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
@@ -308,4 +308,4 @@ def _tell(metrics: dict[str, Any], folder: RunFolder) -> None:
 
 
 def main() -> None:
-    cli.main("evaluate", run, __doc__, "sample=runs/sample/Ag6O3")
+    command_line.main("evaluate", run, __doc__, "sample=runs/sample/Ag6O3")

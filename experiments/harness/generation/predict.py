@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
 from experiments.harness.execution.progress import progress
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     try:
         energies = predict(arguments.run, arguments.structures, output)
     except (ValueError, OSError) as error:
-        cli.refuse("predict", error)
+        command_line.refuse("predict", error)
     for k, energy in enumerate(energies):
         print(f"frame {k}: {energy:.4f} eV")
     print(f"written to {output}")

@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
 from experiments.harness.config.instantiate import device_of, prepare_torch
 from experiments.harness.execution.progress import progress
 from experiments.harness.runs.run_folder import Observe, RunFolder
@@ -315,4 +315,6 @@ def _captions(frames: list[Atoms]) -> list[str]:
 
 
 def main() -> None:
-    cli.main("sample", run, __doc__, "score=runs/train/score forcefield=runs/train/forcefield")
+    command_line.main(
+        "sample", run, __doc__, "score=runs/train/score forcefield=runs/train/forcefield"
+    )

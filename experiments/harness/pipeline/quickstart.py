@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
 from experiments.harness.pipeline import stages as pipeline
 from experiments.harness.runs.run_folder import RunFolder
 
@@ -45,4 +45,4 @@ def run(config: DictConfig) -> dict[str, Any]:
 
 
 def main() -> None:
-    cli.main("quickstart", run, __doc__, "name=mine")
+    command_line.main("quickstart", run, __doc__, "name=mine")

@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from experiments.harness.config import cli
+from experiments.harness.config import compose
 from experiments.harness.execution.workers import side_by_side
 from experiments.harness.runs.run_folder import Observe, RunFolder
 
@@ -87,7 +87,7 @@ def plan(
         own += [f"output={home}", f"tracking.id={identity}-{name}", *common]
         command = [*own, *stages[name]]
         try:
-            stage = Stage(name, entry, command, cli.load(entry, command), home, at_once)
+            stage = Stage(name, entry, command, compose.load(entry, command), home, at_once)
         except ValueError as error:
             raise ValueError(f"stage {name}: {error}") from error
         planned.append(stage)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
 from experiments.harness.publishing.publish import fill, markdown
 from sdedata import StructureSet, Template, shipped
 from sdedata.composition import parse_formula
@@ -176,5 +176,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ship({name: Path(path) for name, _, path in pairs}, parsed.folder)
         rewrite(parsed.folder)
     except (ValueError, OSError) as error:
-        cli.refuse("ship", error)
+        command_line.refuse("ship", error)
     print(f"written: {parsed.folder / SHEET}")

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
+from experiments.harness.config import compose
 
 ROOT = Path(__file__).parents[3]
 ROWS = (
@@ -157,7 +158,7 @@ def command_of(config: dict[str, Any], entry: str = "quickstart") -> str:
     from experiments.harness.pipeline.quickstart import MAY_CHANGE
     from experiments.harness.runs.run_folder import flattened
 
-    plain: Any = OmegaConf.to_container(cli.load(entry))
+    plain: Any = OmegaConf.to_container(compose.load(entry))
     usual, ours = flattened(plain), flattened(config)
     changed = {k: v for k, v in ours.items() if k not in MAY_CHANGE and v != usual.get(k)}
     if entry == "quickstart" and not changed:
@@ -304,5 +305,5 @@ def main() -> None:
     try:
         publish(arguments.run, arguments.docs, arguments.readme)
     except (ValueError, OSError) as error:
-        cli.refuse("report", error)
+        command_line.refuse("report", error)
     print(f"written: {arguments.docs} and {arguments.readme}")

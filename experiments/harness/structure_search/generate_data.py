@@ -17,7 +17,8 @@ import numpy as np
 from ase.data import atomic_numbers
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
+from experiments.harness.config import compose
 from experiments.harness.config.instantiate import build, frozen_key
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
@@ -193,7 +194,7 @@ def trained(config: DictConfig, base: Found | None, tasks: Sequence[Task], home:
             f"data.z_range=[{LEARNT[0]},{LEARNT[1]}]", "data.max_repeats=1", f"seed={config.seed}",
             "tracking.mode=disabled", *config.surrogate.training,
         ]  # fmt: skip
-        train.run(cli.load("train", command))
+        train.run(compose.load("train", command))
     return str(model)
 
 
@@ -288,4 +289,4 @@ def _plain(node: Any) -> Any:
 
 
 def main() -> None:
-    cli.main("generate_data", run, __doc__, "n_per_composition=10 calculator=emt")
+    command_line.main("generate_data", run, __doc__, "n_per_composition=10 calculator=emt")

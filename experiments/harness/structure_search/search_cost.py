@@ -17,7 +17,8 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from scipy.stats import binomtest, ks_2samp, mannwhitneyu, wilcoxon
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
+from experiments.harness.config import compose
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
 from experiments.harness.publishing.publish import markdown
@@ -126,7 +127,7 @@ def run(config: DictConfig) -> dict[str, Any]:
 
 def continued(config: DictConfig) -> DictConfig:
     """The config of `generate_data` that goes on with the search which made `config.extend`."""
-    settings = cli.load("generate_data")
+    settings = compose.load("generate_data")
     meta = load_set(config.extend).meta
     unsaid = [key for key in SAME if key not in meta]
     if unsaid:
@@ -303,4 +304,6 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    cli.main("search_cost", run, __doc__, "surrogate.model=runs/train/forcefield candidates=200")
+    command_line.main(
+        "search_cost", run, __doc__, "surrogate.model=runs/train/forcefield candidates=200"
+    )

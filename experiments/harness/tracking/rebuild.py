@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.run_id import identity
 from experiments.harness.tracking.tracker import MODES, Tracker, inspect
@@ -113,7 +113,7 @@ def main() -> None:
         if arguments.mode == "online":
             Tracker(RunFolder(folders[0]), mode="online")  # refuses if there is no key
     except ValueError as error:
-        cli.refuse("sync", error)
+        command_line.refuse("sync", error)
     for path in folders:
         try:
             told = sync(path, arguments.mode)

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
 from experiments.harness.runs.energies import bin_counts
 from experiments.harness.tracking.tracker import has_key
 from experiments.harness.tracking.wandb_media import HISTOGRAM, chart_table, shown_name
@@ -242,4 +242,4 @@ def main() -> None:
         for workspace in found:
             print(_saved(workspace))
     except (ValueError, OSError) as error:
-        cli.refuse("dashboard", error)
+        command_line.refuse("dashboard", error)

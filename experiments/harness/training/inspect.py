@@ -8,7 +8,7 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import Model, load_model
 
@@ -67,7 +67,7 @@ def main() -> None:
     try:
         found = facts(arguments.run)
     except (ValueError, OSError) as error:
-        cli.refuse("inspect", error)
+        command_line.refuse("inspect", error)
     width = max(len(name) for name in found)
     for name, value in found.items():
         told = f"{value:.4g}" if isinstance(value, float) else value

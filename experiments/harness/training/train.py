@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
 from experiments.harness.config.instantiate import build, device_of, prepare_torch
 from experiments.harness.execution.progress import progress
 from experiments.harness.runs.run_folder import Observe
@@ -94,4 +94,4 @@ def _show_data(tracker: Any, structures: Any) -> None:
 
 
 def main() -> None:
-    cli.main("train", run, __doc__, "task=forcefield data.path=mine.traj")
+    command_line.main("train", run, __doc__, "task=forcefield data.path=mine.traj")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness.config import cli
+from experiments.harness.config import compose
 from experiments.harness.config.instantiate import build
 from experiments.harness.config.settings import SCHEMAS
 from painnx import ForceField, ScoreNetwork
@@ -13,39 +13,41 @@ from sdedata import shipped
 from tests.tiny import SAMPLE, SEARCH, TRAIN, run
 from vpsde import SDE
 
-EXPERIMENTS = sorted(path.stem for path in (cli.CONF / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (compose.CONF / "experiment").glob("*.yaml"))
 GROUPS = {
     "calculator": "generate_data", "executor": "generate_data", "tracking": "train",
     "task": "train", "sde": "train", "guide": "sample", "template": "generate_data",
 }  # fmt: skip
 OPTIONS = [
-    (group, path.stem) for group in GROUPS for path in sorted((cli.CONF / group).glob("*.yaml"))
+    (group, path.stem) for group in GROUPS for path in sorted((compose.CONF / group).glob("*.yaml"))
 ]
 
 
 def entry_of(experiment: str) -> str:
     """The one entry point that an experiment is of, told from the keys that it sets."""
-    keys = (cli.CONF / f"experiment/{experiment}.yaml").read_text()
+    keys = (compose.CONF / f"experiment/{experiment}.yaml").read_text()
     if "compositions:" in keys:
         return "generate_data"
     return "sample" if "composition:" in keys else "train"
 
 
 def test_every_group_is_known_here():
-    folders = {path.name for path in cli.CONF.iterdir() if path.is_dir() and any(path.iterdir())}
+    folders = {
+        path.name for path in compose.CONF.iterdir() if path.is_dir() and any(path.iterdir())
+    }
     assert folders == {*GROUPS, "experiment"}
-    assert {path.stem for path in cli.CONF.glob("*.yaml")} == set(SCHEMAS)
+    assert {path.stem for path in compose.CONF.glob("*.yaml")} == set(SCHEMAS)
 
 
 @pytest.mark.parametrize("entry", SCHEMAS)
 def test_defaults(entry):
-    cli.load(entry)
+    compose.load(entry)
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_options(group, option):
     slab = ["template.slab=slab.extxyz"] if group == "template" else []
-    config = cli.load(GROUPS[group], [f"{group}={option}", *slab])
+    config = compose.load(GROUPS[group], [f"{group}={option}", *slab])
     node = config[group]
     if group == "executor" and option == "slurm":  # there is no Slurm here
         with pytest.raises(ValueError, match="dry run, nothing was submitted"):
@@ -68,15 +70,17 @@ def test_options(group, option):
 
 
 def test_one_composition_is_a_list_of_one():
-    ours = cli.load("generate_data", ["template=mine", "template.slab=s.xyz", "composition=Pt7"])
-    assert ours == cli.load("generate_data", ["template.slab=s.xyz", "compositions=[Pt7]"])
+    ours = compose.load(
+        "generate_data", ["template=mine", "template.slab=s.xyz", "composition=Pt7"]
+    )
+    assert ours == compose.load("generate_data", ["template.slab=s.xyz", "compositions=[Pt7]"])
     with pytest.raises(ValueError, match="template.slab: Input should be a valid string"):
-        cli.load("generate_data", ["template=mine", "composition=Pt7"])
+        compose.load("generate_data", ["template=mine", "composition=Pt7"])
 
 
 def test_the_paper_s_schedule():
     """Eq. 1: beta from 0.01 to 3, and its integral."""
-    sde = build(cli.load("train", ["sde=vp"]).sde)
+    sde = build(compose.load("train", ["sde=vp"]).sde)
     assert sde.drift
     assert (sde.schedule.beta(0.0), sde.schedule.beta(1.0)) == (0.01, 3.0)
     assert sde.schedule.integral(1.0) == pytest.approx(1.505)
@@ -85,7 +89,7 @@ def test_the_paper_s_schedule():
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_are_carried_out(experiment, world, tmp_path):
     entry = entry_of(experiment)
-    first, claim, *_ = (cli.CONF / f"experiment/{experiment}.yaml").read_text().splitlines()
+    first, claim, *_ = (compose.CONF / f"experiment/{experiment}.yaml").read_text().splitlines()
     assert first == "# @package _global_"
     assert claim.startswith("# ")
     small = {
@@ -94,7 +98,7 @@ def test_experiments_are_carried_out(experiment, world, tmp_path):
         "sample": [*SAMPLE, *world.networks, "n=1", "sampler.steps=2", "guide.descent_steps=1"],
     }[entry]
     summary = run(entry, f"experiment={experiment}", *small, f"output={tmp_path}")
-    config = cli.load(entry, [f"experiment={experiment}"])
+    config = compose.load(entry, [f"experiment={experiment}"])
     assert summary
     assert (tmp_path / entry / config.name / "summary.json").is_file()
     assert Path(config.output) == Path("runs")
@@ -104,7 +108,7 @@ def test_experiments_are_carried_out(experiment, world, tmp_path):
 def test_the_paper_s_subsets_come_from_two_keys(within, oxygen):
     from experiments.harness.training.data import training_data
 
-    config = cli.load("train", [f"data.max_energy={within}", f"data.oxygen={oxygen}"])
+    config = compose.load("train", [f"data.max_energy={within}", f"data.oxygen={oxygen}"])
     facts = training_data(config, "score").facts
     rich = {"Ag4O3", "Ag4O4", "Ag4O5", "Ag5O3", "Ag5O4", "Ag5O5", "Ag6O4", "Ag6O5"}
     found = set(facts["compositions"])

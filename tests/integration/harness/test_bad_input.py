@@ -15,7 +15,7 @@ from ase.build import fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
 from experiments.harness.generation import predict
 from experiments.harness.training import inspect
 from experiments.harness.training.checkpoint import load_model, save_model
@@ -27,7 +27,7 @@ def refused(tmp_path, monkeypatch, capsys):
     """Call an entry point's `main`; returns its one sentence, and sees that it did nothing."""
 
     def call(entry: str, *arguments: object) -> str:
-        mains = {name: partial(cli.main, name, run, "", "") for name, run in RUN.items()}
+        mains = {name: partial(command_line.main, name, run, "", "") for name, run in RUN.items()}
         mains |= {"inspect": inspect.main, "predict": predict.main}
         output = [f"output={tmp_path}/runs"] if entry in RUN else []
         monkeypatch.setattr(sys, "argv", [entry, *output, *map(str, arguments)])

@@ -21,7 +21,8 @@ from experiments.harness.benchmarks.relaxation import starts
 from experiments.harness.benchmarks.results import Goal, Pair, ratios
 from experiments.harness.benchmarks.tables import short, table
 from experiments.harness.benchmarks.workloads import CELLS, Timing
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
+from experiments.harness.config import compose
 from experiments.harness.config.settings import Benchmark
 from painnx import ForceField
 from sdedata import Graph, collate, shipped
@@ -206,7 +207,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(contest.SERVERS, "agedi", server)
         overrides = [*SMALL, f"output={home}", f"peers.agedi={sys.executable}"]
-        summary = benchmark.run(cli.load("benchmark", overrides))
+        summary = benchmark.run(compose.load("benchmark", overrides))
     folder = home / "benchmark/speed"
     return folder, json.loads((folder / "benchmark.json").read_text()), summary
 
@@ -318,7 +319,7 @@ def test_another_configuration_does_not_overwrite(finished):
     folder, _, _ = finished
     overrides = [*SMALL, f"output={folder.parents[1]}", "rounds=1"]
     with pytest.raises(ValueError, match="rounds was 2, is now 1"):
-        benchmark.run(cli.load("benchmark", overrides))
+        benchmark.run(compose.load("benchmark", overrides))
 
 
 # Words
@@ -357,7 +358,7 @@ BAD = [
 def test_bad_input_is_one_sentence(arguments, told, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark", *SMALL, f"output={tmp_path}", *arguments])
     with pytest.raises(SystemExit) as end:
-        cli.main("benchmark", benchmark.run, benchmark.__doc__, "")
+        command_line.main("benchmark", benchmark.run, benchmark.__doc__, "")
     assert end.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -368,7 +369,7 @@ def test_bad_input_is_one_sentence(arguments, told, tmp_path, monkeypatch, capsy
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there():
     with pytest.raises(ValueError, match="device=cuda is not available"):
-        benchmark.run(cli.load("benchmark", ["device=cuda"]))
+        benchmark.run(compose.load("benchmark", ["device=cuda"]))
 
 
 def test_help_says_how_to_set_up_the_peer():

@@ -8,7 +8,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
+from experiments.harness.config import compose
 from experiments.harness.config.instantiate import prepare_torch
 from experiments.harness.config.settings import SCHEMAS
 from experiments.harness.execution import doctor
@@ -20,7 +21,7 @@ from tests.tiny import RUN, start
 
 def call(monkeypatch, entry, *arguments, run=None):
     monkeypatch.setattr(sys, "argv", [entry, *arguments])
-    cli.main(entry, run or RUN[entry], f"What {entry} does.", "key=value")
+    command_line.main(entry, run or RUN[entry], f"What {entry} does.", "key=value")
 
 
 @pytest.mark.parametrize("entry", SCHEMAS)
@@ -29,20 +30,20 @@ def test_help_shows_every_default_and_group(entry, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert f"What {entry} does." in out
     assert f"surfdiff {entry}" in out
-    assert (cli.CONF / f"{entry}.yaml").read_text() in out
+    assert (compose.CONF / f"{entry}.yaml").read_text() in out
     assert "sde=brownian|vp" in out
 
 
 def test_the_config_can_be_looked_at(monkeypatch, capsys):
     call(monkeypatch, "train", "--cfg", "sde=vp", "train.steps=7")
     config = OmegaConf.create(capsys.readouterr().out)
-    assert config == cli.load("train", ["sde=vp", "train.steps=7"])
+    assert config == compose.load("train", ["sde=vp", "train.steps=7"])
     assert config.sde._target_ == "vpsde.vp"
 
 
 def test_names_follow_from_what_is_made():
-    assert cli.load("train", ["task=forcefield"]).name == "forcefield"
-    assert cli.load("sample", ["composition=Ag12O6"]).name == "Ag12O6"
+    assert compose.load("train", ["task=forcefield"]).name == "forcefield"
+    assert compose.load("sample", ["composition=Ag12O6"]).name == "Ag12O6"
 
 
 @pytest.mark.parametrize(

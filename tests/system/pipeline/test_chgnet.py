@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.harness.config import cli
+from experiments.harness.config import compose
 from experiments.harness.config.instantiate import build
 from sdedata import shipped
 
@@ -11,7 +11,7 @@ from sdedata import shipped
 def test_a_shipped_label_is_chgnet_s():
     pytest.importorskip("chgnet", reason="the reference calculator is not installed")
     data = shipped.load("rss_c2x8")
-    node = cli.load("generate_data").calculator
+    node = compose.load("generate_data").calculator
     assert data.meta["calculator"] == dict(node)
     atoms = data.atoms(0)
     energy, forces = data.energy[0], atoms.get_forces(apply_constraint=False)

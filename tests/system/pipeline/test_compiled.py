@@ -41,7 +41,7 @@ def test_where_room_is_too_small_structures_are_generated_without(world, tmp_pat
     run("sample", *arguments(world, tmp_path), "name=plain", one_step)
     program = (
         "import experiments.harness.generation.sample as s; s._room = lambda *_: 3; "
-        "s.cli.main('sample', s.run, s.__doc__, '')"
+        "s.command_line.main('sample', s.run, s.__doc__, '')"
     )
     more = "name=tight", "compile=true", one_step
     command = [sys.executable, "-c", program, *arguments(world, tmp_path), *more]

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from experiments.harness.config import cli
+from experiments.harness.commands import command_line
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.structure_search import generate_data
 from experiments.harness.training.checkpoint import load
@@ -156,7 +156,7 @@ def told(monkeypatch, capsys):
     def call(output) -> str:
         monkeypatch.setattr(sys, "argv", ["generate_data", *SEARCHED, f"output={output}"])
         with pytest.raises(SystemExit) as end:
-            cli.main("generate_data", generate_data.run, "", "")
+            command_line.main("generate_data", generate_data.run, "", "")
         assert end.value.code == 2
         (sentence,) = capsys.readouterr().err.splitlines()
         return sentence

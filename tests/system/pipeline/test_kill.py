@@ -119,12 +119,12 @@ def test_train_told_to_end(long_training, tmp_path):
 
 
 def test_a_trainer_that_is_stopped_keeps_the_step_it_has_reached(world, tmp_path):
-    from experiments.harness.config import cli
+    from experiments.harness.config import compose
     from experiments.harness.training.data import training_data
     from experiments.harness.training.objectives import make_task
     from experiments.harness.training.trainer import Trainer, seeded
 
-    config = cli.load("train", [*TRAIN, f"data.path={world.minima}", f"output={tmp_path}"])
+    config = compose.load("train", [*TRAIN, f"data.path={world.minima}", f"output={tmp_path}"])
     data = training_data(config, "score")
     seeded(0)
     task = make_task(config, data.facts["elements"], data.train)

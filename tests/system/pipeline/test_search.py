@@ -12,7 +12,7 @@ import torch
 from ase.calculators.emt import EMT
 from ase.io import write as write_frames
 
-from experiments.harness.config import cli
+from experiments.harness.config import compose
 from experiments.harness.publishing.publish import publish
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.structure_search import search_cost
@@ -48,7 +48,7 @@ def searched(tmp_path_factory):
 
 
 def test_rounds():
-    surrogate = cli.load("generate_data").surrogate
+    surrogate = compose.load("generate_data").surrogate
     surrogate.first, surrogate.growth = 10, 3.0
     assert list(rounds(0, 100, surrogate)) == [(0, 10), (10, 30), (30, 90), (90, 100)]
     assert list(rounds(0, 7, surrogate)) == [(0, 7)]
@@ -116,7 +116,7 @@ def test_a_force_field_that_is_there_plans_from_the_first_on(searched, tmp_path)
     plain = plain.select(plain.info["index"] < 6)  # of the same starts, by the calculator alone
     assert set(ours.info["index"]) == set(plain.info["index"]) == set(range(6))
     assert ours.info["relax_steps"].tolist() != plain.info["relax_steps"].tolist()
-    config = cli.load("generate_data", command)
+    config = compose.load("generate_data", command)
     template = Template.ag111("c2x8", (1.0, 4.5))
     tasks = plan(config, template, tmp_path, range(6), Surrogate(str(model)))
     steps = {row["index"]: row["relax_steps"] for task in tasks for row in search(task)}
@@ -277,7 +277,7 @@ def test_starts_can_be_left_out_of_the_cost(searched, tmp_path, capsys):
 
 def test_candidates_that_a_calculator_refuses_are_left_out_of_the_cost(searched, tmp_path):
     folder, _ = searched
-    config = cli.load("generate_data", ["calculator._target_=tests.tiny.NoOxygen", *SAME[1:]])
+    config = compose.load("generate_data", ["calculator._target_=tests.tiny.NoOxygen", *SAME[1:]])
     template = Template.load(config.template.slab, tuple(config.template.z_range))
     known = StructureSet.read(folder / "minima.npz").select([0])
     ways = {}

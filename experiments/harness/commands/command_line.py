@@ -1,21 +1,17 @@
-"""The command line that all entry points share: compose a config, check it, run, speak plainly.
+"""The command line that commands share: compose a config, check it, run, report errors.
 
-`surfdiff train key=value ...` composes `conf/train.yaml` with Hydra's Compose API.
-Bad input ends with one sentence and exit code 2, before any compute.
+`surfdiff train key=value ...` composes `conf/train.yaml` with Hydra's Compose API. Bad input ends
+with one sentence and exit code 2, before any compute.
 """
 
 import errno
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-CONF = Path(__file__).parent / "conf"
+from experiments.harness.config.compose import CONF, load
 
 CONTINUES = "then repeat the command, it continues"
 REMEDIES = {
@@ -43,19 +39,6 @@ usage: surfdiff {entry} [KEY=VALUE ...] [--cfg] [--traceback] [--help]
 The config, with its defaults:
 
 {config}"""
-
-
-def load(entry: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """The composed and checked config of an entry point; ValueError if it is not valid."""
-    from experiments.harness.config.settings import checked
-
-    try:
-        with initialize_config_dir(str(CONF), version_base=None):
-            config = compose(entry, list(overrides))
-        OmegaConf.resolve(config)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(_sentence(error)) from error
-    return checked(entry, config)
 
 
 def main(
@@ -116,18 +99,3 @@ def _help(entry: str, doc: str, example: str) -> str:
     )
     text = (CONF / f"{entry}.yaml").read_text()
     return HELP.format(doc=doc.strip(), entry=entry, example=example, groups=listing, config=text)
-
-
-def _sentence(error: Exception) -> str:
-    """What a Hydra or OmegaConf error tells, without advice on Hydra's syntax."""
-    text = str(error).split("Config search path")[0].split("See https")[0]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r} as KEY=VALUE: {lines[-1]}"
-    if lines[0].startswith("Could not override"):
-        from experiments.harness.config.settings import new_name
-
-        key = lines[0].split()[3].rstrip(".")
-        advice = new_name(key.strip("'")) or "; --help lists them"
-        return f"there is no config key or group {key}{advice}"
-    return " ".join(lines)
