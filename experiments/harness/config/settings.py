@@ -348,10 +348,14 @@ def checked(entry: str, config: DictConfig) -> DictConfig:
     return OmegaConf.create(valid.model_dump(by_alias=True, exclude_unset=True))
 
 
+NOT_KEYS = ("bool", "int", "float", "str", "[key]")
+"""What pydantic adds to the path of a value: the type that it tried, or that a key is wrong."""
+
+
 def in_words(error: ValidationError) -> str:
     """The first thing that is wrong, with its key."""
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"] if part not in ("bool", "int", "float", "str")]
+    path = [str(part) for part in first["loc"] if part not in NOT_KEYS]
     if path[0] == "task":
         del path[1:2]  # which of the two schemas it was
     key = ".".join(path)

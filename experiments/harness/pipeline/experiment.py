@@ -1,0 +1,179 @@
+"""Experiment files: a claim and the stages that test it.
+
+`experiments/NAME/experiment.yaml` is one. The file of a sweep is an experiment with more keys, and
+is read here too (`sweeps.definition.sweep.Sweep`).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import AfterValidator, Field, ValidationError
+from yaml import YAMLError
+
+from experiments.harness.config.settings import Natural, Section, in_words
+from experiments.harness.pipeline.kinds import NETWORKS, hint, stage_name
+
+FOLDER = Path(__file__).parents[2]
+"""Where the experiments of this project are, in the checkout and in the installed package."""
+FILE = "experiment.yaml"
+
+
+def _stage(name: str) -> str:
+    return stage_name(name).text
+
+
+def _network(name: str) -> str:
+    if stage_name(name).kind not in NETWORKS:
+        raise ValueError(f"only networks stand in for stages: {', '.join(NETWORKS)}")
+    return name
+
+
+Text = Annotated[str, Field(min_length=1)]
+Stage = Annotated[str, AfterValidator(_stage)]
+Network = Annotated[str, AfterValidator(_network)]
+
+
+class Experiment(Section):
+    """A claim, the stages that test it, and how to read what they find."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    claim: Text
+    paper: str | None = None
+    """Figure or equation of the paper."""
+    reading: Text
+    cost: Text
+    seed: Natural = 0
+    models: dict[Network, str] = {}
+    """Networks that no stage trains: the stage each stands for, and its folder or file."""
+    stages: Annotated[dict[Stage, list[str]], Field(min_length=1)]
+    """The overrides of each stage's command."""
+    small: dict[Stage, list[str]] = {}
+    """Further overrides of stages for a run that takes minutes."""
+
+
+E = TypeVar("E", bound=Experiment)
+
+
+def read(
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    small: bool = False,
+    form: type[E] = Experiment,  # type: ignore[assignment]
+) -> E:
+    """Read an experiment and change it; ValueError, in one sentence, for one that is not valid.
+
+    source     an experiment's folder, a YAML file, or the name of an experiment of this project
+    overrides  STAGE.KEY=VALUE, appended to the overrides of that stage, or KEY=VALUE for a key of
+               the file
+    small      append the overrides under `small` to those of their stages first, and call it
+               NAME_small
+    form       what the file holds: an experiment, or what is built on it
+    """
+    path = find(source)
+    content = _content(path)
+    content = {"name": path.parent.name if path.name == FILE else path.stem} | content
+    try:
+        if small:
+            _make_small(content)
+        for override in overrides:
+            _change(content, override, form)
+        return form.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {in_words(error)}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def shipped() -> dict[str, Path]:
+    """The experiments of this project: name (folder below `experiments/`) and file."""
+    files = sorted(FOLDER.rglob(FILE))
+    return {file.parent.relative_to(FOLDER).as_posix(): file for file in files}
+
+
+def find(source: str | Path) -> Path:
+    """The file of an experiment; ValueError if there is none."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    if (path / FILE).is_file():
+        return path / FILE
+    known = shipped()
+    if str(source) in known:
+        return known[str(source)]
+    if path.is_dir():
+        raise ValueError(f"{source} holds no {FILE}")
+    if path.suffix in (".yaml", ".yml"):
+        raise ValueError(f"there is no file {source}")
+    raise ValueError(
+        f"there is no experiment {source}: give a folder with {FILE}, a YAML file, or a name of "
+        f"{', '.join(known)}{hint(str(source), known)}"
+    )
+
+
+def parsed(text: str) -> Any:
+    """A value as YAML has it: 0.1 is a number, [a, b] a list, null None; ValueError otherwise."""
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"cannot read the value {text!r}") from error
+    return content["value"]
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as YAML: {said}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no experiment: it holds no KEY: VALUE")
+    return content
+
+
+def _stages(content: dict[str, Any]) -> dict[str, Any]:
+    stages = content.get("stages")
+    return stages if isinstance(stages, dict) else {}
+
+
+def _make_small(content: dict[str, Any]) -> None:
+    """Append the overrides under `small` to those of the stages."""
+    small, stages = content.pop("small", None), _stages(content)
+    if not isinstance(small, dict) or not small:
+        raise ValueError("this experiment has no small form")
+    for name, more in small.items():
+        if name not in stages:
+            raise ValueError(f"small: there is no stage {name}{hint(name, stages)}")
+        stages[name] = [*(stages[name] or []), *more]
+    content["name"] = f"{content['name']}_small"
+
+
+def _change(content: dict[str, Any], override: str, form: type[Experiment]) -> None:
+    """Apply one override of the command line."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise ValueError(f"cannot read {override!r} as KEY=VALUE")
+    first, _, rest = key.partition(".")
+    stages = _stages(content)
+    if first in stages and rest:
+        stages[first] = [*(stages[first] or []), f"{rest}={value}"]
+    elif first in form.model_fields:
+        _set(content, key, parsed(value))
+    else:
+        keys = [*form.model_fields, *stages]
+        raise ValueError(
+            f"there is no key {first}: there are the stages {', '.join(stages)} and the keys "
+            f"{', '.join(form.model_fields)}{hint(first, keys)}"
+        )
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    where: Any = content
+    for parent in parents:
+        where = where.setdefault(parent, {})
+        if not isinstance(where, dict):
+            raise ValueError(f"{key}: {parent} holds no keys")
+    where[last] = value
