@@ -1,14 +1,15 @@
-"""Publish what finished sweeps say: surfdiff sweep_report sweeps/eta.yaml sweeps/steps.yaml
+"""Publish what finished sweeps say: surfdiff sweep report sweeps/eta.yaml sweeps/steps.yaml
 
 Writes docs/sweeps/NAME.png and NAME.json (trials, energies, answer), and fills sweeps/README.md
 between its markers with all sweeps that are there: the text says what the files say.
 
-usage: surfdiff sweep_report FILE ... [storage=URL] [runs=FOLDER] [--help]
+usage: surfdiff sweep report FILE ... [storage=URL] [runs=FOLDER] [--help]
 """
 
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def section(found: dict[str, Any]) -> str:
 
 {said}
 
-*`surfdiff sweep sweeps/{name}.yaml`; {counts} trials; every number is in
+*`surfdiff sweep run sweeps/{name}.yaml`; {counts} trials; every number is in
 [docs/sweeps/{name}.json](../docs/sweeps/{name}.json).*
 """
 
@@ -113,8 +114,7 @@ def refill(readme: Path, docs: Path) -> None:
     write_text(readme, fill(text, [section(one) for one in found]))
 
 
-def main() -> None:
-    arguments = sys.argv[1:]
+def main(arguments: Sequence[str]) -> None:
     if not arguments or {"--help", "-h"} & set(arguments):
         print((__doc__ or "").strip())
         sys.exit(0 if arguments else 2)
@@ -129,4 +129,4 @@ def main() -> None:
             publish(study, Path(settings.runs), ROOT / "docs/sweeps")
         refill(ROOT / "sweeps/README.md", ROOT / "docs/sweeps")
     except (ValueError, OSError) as error:
-        refuse("sweep_report", error)
+        refuse("sweep report", error)

@@ -1,13 +1,14 @@
-"""Show what a study says so far: surfdiff sweep_show sweeps/eta.yaml
+"""Show what a study says so far: surfdiff sweep show sweeps/eta.yaml
 
 Prints its trials and what they answer, and writes the study's own run folder, sweeps/NAME/study:
 its figures, a page (report.html), and W&B's run of them. `sweeps.execution.run` does so at the end.
 
-usage: surfdiff sweep_show FILE [storage=URL] [runs=FOLDER] [KEY=VALUE ...] [--help]
+usage: surfdiff sweep show FILE [storage=URL] [runs=FOLDER] [KEY=VALUE ...] [--help]
 """
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +129,10 @@ def show(study: optuna.Study) -> str:
     return "\n".join([*lines, *show_answers(study)])
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     from sweeps.definition.reader import load
     from sweeps.execution.run import parse
 
-    arguments = sys.argv[1:]
     if not arguments or {"--help", "-h"} & set(arguments):
         print((__doc__ or "").strip())
         sys.exit(0 if arguments else 2)
@@ -143,4 +143,4 @@ def main() -> None:
         print(show(study))
         publish(study, settings.place, sweep.tracking)
     except (ValueError, OSError) as error:
-        refuse("sweep_show", error)
+        refuse("sweep show", error)

@@ -1,10 +1,10 @@
-"""The sweeps of this folder for W&B's own agents: surfdiff sweep_for_wandb
+"""The sweeps of this folder for W&B's own agents: surfdiff sweep agents
 
 Writes sweeps/agents/NAME.yaml of every sweeps/NAME.yaml, for `wandb sweep sweeps/agents/NAME.yaml`
 and `wandb agent`. W&B knows one metric and no constraints: it gets the first objective.
 """
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sweeps.definition.reader import load
 from sweeps.definition.sweep import Sweep
 
 FOLDER = Path(__file__).parents[1]
-HEAD = """# Made of sweeps/{name}.yaml by `surfdiff sweep_for_wandb`: change that one.
+HEAD = """# Made of sweeps/{name}.yaml by `surfdiff sweep agents`: change that one.
 # {question}
 """
 
@@ -35,7 +35,7 @@ def wandb_sweep(sweep: Sweep, file: str) -> dict[str, Any]:
         "parameters": {k: parameter(d) for k, d in sweep.distributions().items()},
         "run_cap": sweep.trials,
         "command": [
-            "${env}", "${interpreter}", "-m", "experiments", "sweep_trial", file,
+            "${env}", "${interpreter}", "-m", "experiments", "sweep", "trial", file,
             "${args_no_hyphens}",
         ],
     }  # fmt: skip
@@ -64,8 +64,8 @@ def written(sweep: Sweep) -> str:
     return HEAD.format(name=sweep.name, question=sweep.question) + content
 
 
-def main() -> None:
-    if {"--help", "-h"} & set(sys.argv[1:]):
+def main(arguments: Sequence[str]) -> None:
+    if {"--help", "-h"} & set(arguments):
         print((__doc__ or "").strip())
         return
     for path in sorted(FOLDER.glob("*.yaml")):

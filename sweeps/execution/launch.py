@@ -1,10 +1,10 @@
-"""Run the workers of a sweep as Slurm jobs: surfdiff sweep_launch sweeps/joint.yaml ...
+"""Run the workers of a sweep as Slurm jobs: surfdiff sweep launch sweeps/joint.yaml ...
 
 Each job is a worker of the study: the jobs share its budget, in any number and at
 any time. A job that is preempted or reaches its time limit gives its trial back, and is submitted
 again by submitit while trials are left.
 
-usage: surfdiff sweep_launch FILE [KEY=VALUE ...] [--help]
+usage: surfdiff sweep launch FILE [KEY=VALUE ...] [--help]
 
   cluster=slurm|local   local: processes on this machine instead of jobs (default: slurm)
   jobs=N                how many (default: 4)
@@ -133,12 +133,11 @@ def _executor(jobs: Jobs, logs: Path) -> Any:
         raise ValueError(f"there is no Slurm on this machine ({error}); cluster=local") from error
 
 
-def main() -> None:
-    arguments = sys.argv[1:]
+def main(arguments: Sequence[str]) -> None:
     if not arguments or {"--help", "-h"} & set(arguments):
         print((__doc__ or "").strip())
         sys.exit(0 if arguments else 2)
     try:
         launch(arguments)
     except (ValueError, OSError) as error:
-        refuse("sweep_launch", error)
+        refuse("sweep launch", error)

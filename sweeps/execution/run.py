@@ -1,9 +1,9 @@
-"""Run a sweep, or go on with it: surfdiff sweep sweeps/eta.yaml
+"""Run a sweep, or go on with it: surfdiff sweep run sweeps/eta.yaml
 
 The trials belong to a study in a database, and any number of workers, here and on other machines,
 takes them from there; the same command joins, continues, or tells that all is done.
 
-usage: surfdiff sweep FILE [KEY=VALUE ...] [--help] [--traceback]
+usage: surfdiff sweep run FILE [KEY=VALUE ...] [--help] [--traceback]
 
   storage=URL         the database (sqlite:///FILE for one machine, postgresql://... for several);
                       default: sweeps/studies.db below runs
@@ -158,7 +158,7 @@ def _tell(study: optuna.Study, settings: Settings) -> None:
 
 def _supervise(arguments: Sequence[str], settings: Settings) -> None:
     """Workers as processes of their own: one that is killed takes no other with it."""
-    command = [sys.executable, "-m", "experiments", "sweep", *arguments]
+    command = [sys.executable, "-m", "experiments", "sweep", "run", *arguments]
     threads = {"OMP_NUM_THREADS": str(settings.place.cores)}
     started = [
         subprocess.Popen(command, env=threads | os.environ | {WORKER: str(number)})
@@ -190,8 +190,7 @@ def _ended(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
             process.wait()
 
 
-def main() -> None:
-    arguments = sys.argv[1:]
+def main(arguments: Sequence[str]) -> None:
     if not arguments or {"--help", "-h"} & set(arguments):
         print(__doc__.strip())
         sys.exit(0 if arguments else 2)
@@ -202,7 +201,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if "--traceback" in arguments:
             raise
-        refuse("sweep", error)
+        refuse("sweep run", error)
     except KeyboardInterrupt:
-        log.info("sweep: interrupted; the same command continues where it stopped")
+        log.info("sweep run: interrupted; the same command continues where it stopped")
         sys.exit(130)

@@ -190,7 +190,7 @@ def load_study(name: str, storage: Storage) -> optuna.Study:
     except KeyError:
         there = ", ".join(s.study_name for s in optuna.get_all_study_summaries(storage)) or "none"
         raise ValueError(
-            f"the storage holds no study {name}, but {there}: `surfdiff sweep` makes it"
+            f"the storage holds no study {name}, but {there}: `surfdiff sweep run` makes it"
         ) from None
 
 

@@ -1,10 +1,10 @@
 """One trial: a pipeline at one point of a sweep's space, and one run of the study's group.
 
-usage: surfdiff sweep_trial FILE KNOB=VALUE ... [KEY=VALUE ...] [--help]
+usage: surfdiff sweep trial FILE KNOB=VALUE ... [KEY=VALUE ...] [--help]
 
 Runs a single point, without Optuna: by hand, e.g.
 
-  surfdiff sweep_trial sweeps/eta.yaml sample.guide.eta_dt=0.002 sample.seed=3
+  surfdiff sweep trial sweeps/eta.yaml sample.guide.eta_dt=0.002 sample.seed=3
 
 or as what an agent of W&B's own sweeps calls (see sweeps/agents/), whose run it then becomes.
 
@@ -152,15 +152,14 @@ def agent_run() -> str | None:
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
 
 
-def main() -> None:
-    arguments = sys.argv[1:]
+def main(arguments: Sequence[str]) -> None:
     if not arguments or {"--help", "-h"} & set(arguments):
         print((__doc__ or "").strip())
         sys.exit(0 if arguments else 2)
     try:
         by_hand(arguments)
     except (ValueError, OSError) as error:
-        refuse("sweep_trial", error)
+        refuse("sweep trial", error)
 
 
 def by_hand(arguments: Sequence[str]) -> Result:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.publishing import package_data as ship
 from sdedata import StructureSet, shipped
 from sdedata.dataset import distinct, inside_window, low_energy, oxygen_poor, oxygen_rich
@@ -74,7 +75,7 @@ def test_a_search_is_shipped_and_told(tmp_path):
     some = np.arange(60)
     shipped.load("rss_ag6o3_p3x3").select(some).write(run / "minima.npz")
     shipped.load("rss_ag6o3_p3x3").select(some).write(run / "frames.npz")
-    ship.main([f"rss_new={run}", f"--folder={folder}"])
+    surfdiff(["package_data", f"rss_new={run}", f"--folder={folder}"])
     sheet = (folder / ship.SHEET).read_text(encoding="utf-8")
     surfaces = len(set(unique(StructureSet.read(run / "minima.npz").to_atoms())))
     assert f"| `rss_new` | 60 | {surfaces} |" in sheet
@@ -89,11 +90,11 @@ def test_a_search_is_shipped_and_told(tmp_path):
     [
         ("new=runs/none", "the name of a search begins with rss_, not new"),
         ("rss_new=runs/none", "there is no file runs/none/minima.npz"),
-        ("rss_new", "say which set a search is to be: NAME=RUN"),
+        ("rss_new", "give the set that a search becomes: NAME=RUN"),
     ],
 )
 def test_what_cannot_be_shipped_is_one_sentence(argument, told, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        ship.main([argument, f"--folder={tmp_path}"])
+        surfdiff(["package_data", argument, f"--folder={tmp_path}"])
     assert ended.value.code == 2
-    assert capsys.readouterr().err == f"ship: {told}\n"
+    assert capsys.readouterr().err == f"package_data: {told}\n"

@@ -24,7 +24,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.commands import command_line
 from experiments.harness.config.instantiate import device_of, prepare_torch
 from experiments.harness.execution.progress import progress
 from experiments.harness.runs.run_folder import RunFolder
@@ -69,9 +68,3 @@ def run(config: DictConfig) -> dict[str, Any]:
     print(results.tables())
     log.info(f"benchmark: every time in {folder.path}/benchmark.json, growth in figures/growth.png")
     return folder.summary
-
-
-def main() -> None:
-    command_line.main(
-        "benchmark", run, __doc__, "device=cpu threads=2 cells=[p3x3]", "measures anew"
-    )

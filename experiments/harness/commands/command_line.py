@@ -1,17 +1,16 @@
-"""The command line that commands share: compose a config, check it, run, report errors.
+"""What commands share: parse arguments, compose a config, run, report errors.
 
-`surfdiff train key=value ...` composes `conf/train.yaml` with Hydra's Compose API. Bad input ends
-with one sentence and exit code 2, before any compute.
+Bad input ends with one sentence and exit code 2, before any compute. Nothing is imported here that
+takes long, so that `--help` is quick.
 """
 
+import argparse
 import errno
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
-
-from omegaconf import DictConfig, OmegaConf
-
-from experiments.harness.config.compose import CONF, load
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import NoReturn
 
 CONTINUES = "then repeat the command, it continues"
 REMEDIES = {
@@ -25,7 +24,8 @@ REMEDIES = {
     errno.ENOTDIR: "a file is in the way: give another output=FOLDER",
     errno.EEXIST: "a file is in the way: give another output=FOLDER",
 }
-"""What helps against what the operating system refuses."""
+"""What helps against an error of the operating system."""
+TRACEBACK = "--traceback"
 
 HELP = """{doc}
 
@@ -41,50 +41,80 @@ The config, with its defaults:
 {config}"""
 
 
-def main(
+def run_from_config(
     entry: str,
-    run: Callable[[DictConfig], dict[str, Any]],
+    module: str,
     doc: str,
     example: str,
+    arguments: Sequence[str],
     again: str = "continues where it stopped",
 ) -> None:
-    """Parse the command line, run, and turn bad input into one sentence and exit code 2.
+    """Compose the config of an entry point and call the `run` of a module with it.
 
-    again: what the same command does after an interruption.
+    Args:
+        entry: the command, and the name of its file in `conf/`.
+        module: imported when the config is valid.
+        doc: what the command does, for `--help`.
+        example: overrides, for `--help`.
+        arguments: the command line after the command's name.
+        again: what the same command does after an interruption.
     """
-    arguments = sys.argv[1:]
     flags = {a for a in arguments if a.startswith("-")}
     overrides = [a for a in arguments if not a.startswith("-")]
-    try:
-        unknown = flags - {"--help", "-h", "--cfg", "--traceback"}
+    with refusing(entry, TRACEBACK in flags, again):
+        unknown = flags - {"--help", "-h", "--cfg", TRACEBACK}
         if unknown:
             raise ValueError(f"unknown option {sorted(unknown)[0]}; --help lists what there is")
         if flags & {"--help", "-h"}:
             print(_help(entry, doc, example))
             return
+        from omegaconf import OmegaConf
+
+        from experiments.harness.config.compose import load
+
         config = load(entry, overrides)
         if "--cfg" in flags:
             print(OmegaConf.to_yaml(config), end="")
             return
-        run(config)
+        import_module(module).run(config)
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments of a command without a config; `--traceback` is one of all."""
+
+    def __init__(self, command: str, doc: str | None) -> None:
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(f"surfdiff {command}", description=doc, formatter_class=form)
+        self.command = command
+        self.add_argument(TRACEBACK, action="store_true", help="show where an error came from")
+
+    def error(self, message: str) -> NoReturn:
+        refuse(self.command, ValueError(f"{message}; --help shows the usage"))
+
+
+@contextmanager
+def refusing(command: str, traceback: bool = False, again: str = "starts anew") -> Iterator[None]:
+    """Turn bad input into one sentence and exit code 2, an interruption into exit code 130."""
+    try:
+        yield
     except (ValueError, OSError) as error:
-        if "--traceback" in flags:
+        if traceback:
             raise
-        refuse(entry, error)
+        refuse(command, error)
     except KeyboardInterrupt:
-        print(f"{entry}: interrupted; the same command {again}", file=sys.stderr)
+        print(f"{command}: interrupted; the same command {again}", file=sys.stderr)
         sys.exit(130)
 
 
-def refuse(entry: str, error: Exception) -> NoReturn:
+def refuse(command: str, error: Exception) -> NoReturn:
     """End with one sentence and exit code 2."""
     text = of_the_system(error) if isinstance(error, OSError) else str(error)
-    print(f"{entry}: {' '.join(text.split())}", file=sys.stderr)
+    print(f"{command}: {' '.join(text.split())}", file=sys.stderr)
     sys.exit(2)
 
 
 def of_the_system(error: OSError) -> str:
-    """What the operating system refused, on which file, and what helps."""
+    """Describe an error of the operating system: the file, what is wrong, what helps."""
     if error.errno is None:
         return str(error)
     where = f"{error.filename}: " if error.filename else ""
@@ -93,6 +123,8 @@ def of_the_system(error: OSError) -> str:
 
 
 def _help(entry: str, doc: str, example: str) -> str:
+    from experiments.harness.config.compose import CONF
+
     groups = sorted(p.name for p in CONF.iterdir() if p.is_dir())
     listing = "; ".join(
         f"{g}={'|'.join(sorted(f.stem for f in (CONF / g).glob('*.yaml')))}" for g in groups

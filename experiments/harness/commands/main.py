@@ -1,46 +1,91 @@
 """`surfdiff COMMAND ...`: find the command and hand its arguments on."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
+from itertools import groupby
 
+from experiments.harness.commands.command_line import refuse
 from experiments.harness.execution.logs import log_to_stderr
 
-COMMANDS = {
-    "generate_data": "experiments.harness.structure_search.generate_data",
-    "train": "experiments.harness.training.train",
-    "sample": "experiments.harness.generation.sample",
-    "evaluate": "experiments.harness.generation.evaluate",
-    "quickstart": "experiments.harness.pipeline.quickstart",
-    "predict": "experiments.harness.generation.predict",
-    "inspect": "experiments.harness.training.inspect",
-    "compare": "experiments.harness.comparison.compare",
-    "sync": "experiments.harness.tracking.rebuild",
-    "doctor": "experiments.harness.execution.doctor",
-    "sweep": "sweeps.execution.run",
-    "sweep_show": "sweeps.analysis.show",
-    "sweep_launch": "sweeps.execution.launch",
-    "sweep_trial": "sweeps.execution.trial",
-    "sweep_report": "sweeps.analysis.report",
-    "sweep_for_wandb": "sweeps.definition.for_wandb",
-    "dashboard": "experiments.harness.tracking.workspace",
-    "benchmark": "experiments.harness.benchmarks.benchmark",
-    "search_cost": "experiments.harness.structure_search.search_cost",
-    "publish": "experiments.harness.publishing.publish",
-    "package_data": "experiments.harness.publishing.package_data",
-}
-"""Each command's module, whose `main` reads `sys.argv`."""
+HARNESS = "experiments.harness.commands"
+COMMANDS, SWEEPS, MAINTENANCE = "commands", "sweeps", "tools of the maintainers"
+"""Sections of the list of commands."""
 
 
-def main() -> None:
-    """Run the command that the first argument names; exit code 2 if there is none."""
-    arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: surfdiff COMMAND ...\n\n" + "\n".join(f"  {name}" for name in COMMANDS))
+@dataclass(frozen=True)
+class Command:
+    """A command: its name, of two words for one of several alike, and the module with its main."""
+
+    section: str
+    name: str
+    module: str
+    about: str
+
+
+LIST = (
+    Command(COMMANDS, "doctor", f"{HARNESS}.doctor", "check the installation"),
+    Command(COMMANDS, "quickstart", f"{HARNESS}.quickstart",
+            "run the whole method at a small scale: train, sample, evaluate"),
+    Command(COMMANDS, "generate_data", f"{HARNESS}.generate_data",
+            "make training data by random structure search"),
+    Command(COMMANDS, "train", f"{HARNESS}.train", "train a score network or a force field"),
+    Command(COMMANDS, "sample", f"{HARNESS}.sample", "generate surfaces with a trained model"),
+    Command(COMMANDS, "evaluate", f"{HARNESS}.evaluate",
+            "relax generated surfaces and compare them with random search"),
+    Command(COMMANDS, "predict", f"{HARNESS}.predict",
+            "predict energies and forces of structures in a file"),
+    Command(COMMANDS, "inspect", f"{HARNESS}.inspect", "show what a run or a model file holds"),
+    Command(COMMANDS, "compare", f"{HARNESS}.compare", "compare runs on one page"),
+    Command(COMMANDS, "sync", f"{HARNESS}.sync", "mirror run folders in Weights & Biases"),
+    Command(SWEEPS, "sweep run", "sweeps.execution.run", "run a sweep, or continue it"),
+    Command(SWEEPS, "sweep show", "sweeps.analysis.show", "show its trials and conclusions so far"),
+    Command(SWEEPS, "sweep launch", "sweeps.execution.launch", "run its workers as Slurm jobs"),
+    Command(SWEEPS, "sweep trial", "sweeps.execution.trial", "run a single point of its space"),
+    Command(MAINTENANCE, "sweep report", "sweeps.analysis.report", "publish finished sweeps"),
+    Command(MAINTENANCE, "sweep agents", "sweeps.definition.for_wandb",
+            "write the sweeps for the agents of Weights & Biases"),
+    Command(MAINTENANCE, "dashboard", f"{HARNESS}.dashboard",
+            "build a Weights & Biases dashboard of a sweep"),
+    Command(MAINTENANCE, "benchmark", f"{HARNESS}.benchmark", "measure speed and memory"),
+    Command(MAINTENANCE, "search_cost", f"{HARNESS}.search_cost",
+            "measure what a force field saves a structure search"),
+    Command(MAINTENANCE, "publish", f"{HARNESS}.publish", "publish the numbers of a run in docs/"),
+    Command(MAINTENANCE, "package_data", f"{HARNESS}.package_data",
+            "put random searches among the shipped data"),
+)  # fmt: skip
+"""All commands, in the order of a working day."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that the first arguments name; exit code 2 if there is none.
+
+    Args:
+        arguments: the command line after `surfdiff`; None: that of this process.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    found = [c for c in LIST if given[: c.name.count(" ") + 1] == c.name.split()]
+    if found:
+        (command,) = found
+        log_to_stderr()
+        import_module(command.module).main(given[command.name.count(" ") + 1 :])
         return
-    name, *rest = arguments
-    if name not in COMMANDS:
-        print(f"surfdiff: there is no command {name}; surfdiff --help lists them", file=sys.stderr)
-        sys.exit(2)
-    log_to_stderr()
-    sys.argv = [name, *rest]
-    import_module(COMMANDS[name]).main()
+    alike = [c for c in LIST if c.name.split()[0] in given[:1]]
+    if not given or given[0] in ("-h", "--help"):
+        print(listing(LIST))
+    elif alike and given[1:] in ([], ["-h"], ["--help"]):
+        print(listing(alike, f"{given[0]} COMMAND"))
+    else:
+        name, text = (given[0], given[1]) if alike else ("surfdiff", given[0])
+        refuse(name, ValueError(f"there is no command {text}; --help lists them"))
+
+
+def listing(commands: Sequence[Command], usage: str = "COMMAND") -> str:
+    """List commands, a line each, under the titles of their sections."""
+    lines = [f"usage: surfdiff {usage} ...", ""]
+    for section, some in groupby(commands, lambda command: command.section):
+        lines.append(f"{section}:")
+        lines += [f"  {command.name:<14} {command.about}" for command in some]
+        lines.append("")
+    return "\n".join([*lines, "surfdiff COMMAND --help explains a command."])

@@ -4,14 +4,12 @@ Each PATH is a run folder (one with config.yaml) or a folder that stands for all
 as runs/evaluate or a sweep's runs/sweeps/eta. The page is one file and needs no network.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.harness.commands import command_line
 from experiments.harness.comparison.config_diff import table, unit
 from experiments.harness.comparison.run_reader import Run, config_of, find, read, short_names
 from experiments.harness.figures.page import (
@@ -149,22 +147,3 @@ def _plots(folder: Path) -> Figures:
 
 def _sweep_name(folder: Path) -> str:
     return folder.resolve().parent.name
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="surfdiff compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folders of runs")
-    parser.add_argument("-o", dest="output", type=Path, metavar="OUT.html",
-                        help="default: compare.html where the first PATH's runs are")  # fmt: skip
-    parser.add_argument("--names", nargs="+", default=(), metavar="NAME",
-                        help="what to call the runs, in their order")  # fmt: skip
-    arguments = parser.parse_args()
-    try:
-        page, count = compare(arguments.paths, arguments.output, arguments.names)
-    except (ValueError, OSError) as error:
-        command_line.refuse("compare", error)
-    print(f"{count} runs compared: look at {page}")

@@ -2,10 +2,7 @@
 
 import importlib.util
 import platform
-import sys
 from typing import Any
-
-USAGE = "usage: surfdiff doctor   (no options)"
 
 
 def report() -> dict[str, Any]:
@@ -30,11 +27,3 @@ def report() -> dict[str, Any]:
         if has_key()
         else "none: runs are kept offline",
     }
-
-
-def main() -> None:
-    if len(sys.argv) > 1:
-        print(f"{__doc__.strip()}\n\n{USAGE}")
-        sys.exit(0 if sys.argv[1] in ("-h", "--help") else 2)
-    for name, value in report().items():
-        print(f"{name:<12} {value}")

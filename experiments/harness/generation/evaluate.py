@@ -16,7 +16,6 @@ from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.commands import command_line
 from experiments.harness.config.instantiate import build, frozen_key
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
@@ -305,7 +304,3 @@ def _tell(metrics: dict[str, Any], folder: RunFolder) -> None:
         )
     )
     log.info(f"look at {folder.path}/report.html")
-
-
-def main() -> None:
-    command_line.main("evaluate", run, __doc__, "sample=runs/sample/Ag6O3")

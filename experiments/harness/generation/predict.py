@@ -1,6 +1,5 @@
 """Energies and forces of structures with a trained force field."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from experiments.harness.commands import command_line
 from experiments.harness.execution.progress import progress
 
 
@@ -57,23 +55,3 @@ def _check(atoms: Atoms, elements: Sequence[int], where: str) -> None:
         raise ValueError(f"{where}: positions or cell are not finite")
     if any(p and not v.any() for p, v in zip(atoms.pbc, atoms.cell.array, strict=True)):
         raise ValueError(f"{where}: periodic along a direction without a cell vector")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="surfdiff predict", description=__doc__)
-    parser.add_argument(
-        "run", type=Path, help="folder of a force field's training run, or model file"
-    )
-    parser.add_argument("structures", type=Path, help="any file that ASE reads")
-    parser.add_argument("--output", type=Path, help="default: <structures>_predicted.extxyz")
-    arguments = parser.parse_args()
-    output = arguments.output or arguments.structures.with_name(
-        f"{arguments.structures.stem}_predicted.extxyz"
-    )
-    try:
-        energies = predict(arguments.run, arguments.structures, output)
-    except (ValueError, OSError) as error:
-        command_line.refuse("predict", error)
-    for k, energy in enumerate(energies):
-        print(f"frame {k}: {energy:.4f} eV")
-    print(f"written to {output}")

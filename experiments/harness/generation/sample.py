@@ -18,7 +18,6 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.commands import command_line
 from experiments.harness.config.instantiate import device_of, prepare_torch
 from experiments.harness.execution.progress import progress
 from experiments.harness.runs.run_folder import Observe, RunFolder
@@ -312,9 +311,3 @@ def _tidy(folder: RunFolder) -> dict[str, list[Atoms]]:
 
 def _captions(frames: list[Atoms]) -> list[str]:
     return [f"index {atoms.info['index']}" for atoms in frames]
-
-
-def main() -> None:
-    command_line.main(
-        "sample", run, __doc__, "score=runs/train/score forcefield=runs/train/forcefield"
-    )

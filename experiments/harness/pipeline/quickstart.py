@@ -11,7 +11,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.commands import command_line
 from experiments.harness.pipeline import stages as pipeline
 from experiments.harness.runs.run_folder import RunFolder
 
@@ -42,7 +41,3 @@ def run(config: DictConfig) -> dict[str, Any]:
         "the numbers in summary.json"
     )
     return summary
-
-
-def main() -> None:
-    command_line.main("quickstart", run, __doc__, "name=mine")

@@ -6,14 +6,11 @@ Without arguments only the datasheet is rewritten: its numbers between the marke
 the relaxed Ag6 model, which is made if it is missing. The text says what the files say.
 """
 
-import argparse
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments.harness.commands import command_line
 from experiments.harness.publishing.publish import fill, markdown
 from sdedata import StructureSet, Template, shipped
 from sdedata.composition import parse_formula
@@ -157,24 +154,3 @@ def rewrite(folder: Path) -> None:
     sheet = folder / SHEET
     text = fill(sheet.read_text(encoding="utf-8"), "numbers", numbers(folder))
     sheet.write_text(text, encoding="utf-8")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="surfdiff package_data",
-        description=__doc__,
-        formatter_class=form,
-    )
-    parser.add_argument("runs", nargs="*", metavar="NAME=RUN", help="a set's name, and its search")
-    parser.add_argument("--folder", type=Path, default=shipped.FOLDER, help="where the sets are")
-    parsed = parser.parse_args(arguments)
-    try:
-        pairs = [run.partition("=") for run in parsed.runs]
-        if not all(name and path for name, _, path in pairs):
-            raise ValueError("say which set a search is to be: NAME=RUN")
-        ship({name: Path(path) for name, _, path in pairs}, parsed.folder)
-        rewrite(parsed.folder)
-    except (ValueError, OSError) as error:
-        command_line.refuse("ship", error)
-    print(f"written: {parsed.folder / SHEET}")

@@ -6,7 +6,6 @@ search_cost docs/search.json. The README is rewritten between its markers: the t
 what the files say.
 """
 
-import argparse
 import json
 import os
 import re
@@ -18,10 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness.commands import command_line
 from experiments.harness.config import compose
 
-ROOT = Path(__file__).parents[3]
 ROWS = (
     # label, how it is written, of generated structures, of random search
     ("structures", "{:.0f}", "gen/n", "rss/n"),
@@ -294,16 +291,3 @@ def _cell(form: str, value: float | None) -> str:
 def markdown(lines: Sequence[Sequence[str]]) -> str:
     """A table of these rows, the first two of them its header."""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="surfdiff publish", description=__doc__)
-    parser.add_argument("run", type=Path, help="of a quickstart, a benchmark or a search_cost")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
-    arguments = parser.parse_args()
-    try:
-        publish(arguments.run, arguments.docs, arguments.readme)
-    except (ValueError, OSError) as error:
-        command_line.refuse("report", error)
-    print(f"written: {arguments.docs} and {arguments.readme}")

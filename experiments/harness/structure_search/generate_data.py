@@ -17,7 +17,6 @@ import numpy as np
 from ase.data import atomic_numbers
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.commands import command_line
 from experiments.harness.config import compose
 from experiments.harness.config.instantiate import build, frozen_key
 from experiments.harness.execution.progress import progress
@@ -286,7 +285,3 @@ def _meta(config: DictConfig, planner: Model | None) -> dict[str, Any]:
 
 def _plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-
-
-def main() -> None:
-    command_line.main("generate_data", run, __doc__, "n_per_composition=10 calculator=emt")

@@ -17,7 +17,6 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from scipy.stats import binomtest, ks_2samp, mannwhitneyu, wilcoxon
 
-from experiments.harness.commands import command_line
 from experiments.harness.config import compose
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
@@ -301,9 +300,3 @@ def table(report: dict[str, Any]) -> str:
                 f"{one['median_energy']:.2f}", below, p, f"{one['new']:.0%}", surface,
             ])  # fmt: skip
     return markdown(lines)
-
-
-def main() -> None:
-    command_line.main(
-        "search_cost", run, __doc__, "surrogate.model=runs/train/forcefield candidates=200"
-    )

@@ -5,18 +5,15 @@ incomplete offline log is replaced by a complete one. A run that a process works
 Exit code 1 if not every run could be mirrored.
 """
 
-import argparse
 import os
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.commands import command_line
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.run_id import identity
-from experiments.harness.tracking.tracker import MODES, Tracker, inspect
+from experiments.harness.tracking.tracker import Tracker, inspect
 from experiments.harness.tracking.wandb_media import shown_name
 
 KILLED = 128 + 9
@@ -100,24 +97,16 @@ def is_mirrored(folder: RunFolder, run_id: str) -> bool:
     return False
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="surfdiff sync", description=__doc__)
-    parser.add_argument("folders", type=Path, nargs="+", help="run folders, or folders of runs")
-    parser.add_argument(
-        "--mode", choices=MODES[:2], help="default: online if there is a key, else offline"
-    )
-    arguments = parser.parse_args()
-    failed = False
-    try:
-        folders = run_folders(arguments.folders)
-        if arguments.mode == "online":
-            Tracker(RunFolder(folders[0]), mode="online")  # refuses if there is no key
-    except ValueError as error:
-        command_line.refuse("sync", error)
+def sync_all(paths: Iterable[Path], mode: str | None = None) -> Iterator[tuple[Path, str, bool]]:
+    """Mirror every run at and below the paths; yield its folder, the outcome, and if it succeeded.
+
+    ValueError, before the first, for a path without runs or for mode="online" without a key.
+    """
+    folders = run_folders(paths)
+    if mode == "online":
+        Tracker(RunFolder(folders[0]), mode="online")  # refuses if there is no key
     for path in folders:
         try:
-            told = sync(path, arguments.mode)
+            yield path, sync(path, mode), True
         except (ValueError, OSError, NotSynced) as error:
-            told, failed = " ".join(str(error).split()), True
-        print(f"{path}: {told}", flush=True)
-    sys.exit(int(failed))
+            yield path, " ".join(str(error).split()), False

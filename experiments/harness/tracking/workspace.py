@@ -5,15 +5,14 @@ over each other, quantiles against each knob, parallel coordinates, importances 
 the study trains, another one shows the learning curves: a workspace has but one set of runs.
 """
 
-import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from experiments.harness.commands import command_line
 from experiments.harness.runs.energies import bin_counts
 from experiments.harness.tracking.tracker import has_key
 from experiments.harness.tracking.wandb_media import HISTOGRAM, chart_table, shown_name
@@ -119,6 +118,15 @@ def as_json(workspace: Any) -> dict[str, Any]:
     }
 
 
+def save(found: list[Any], entity: str) -> Iterator[str]:
+    """Upload workspaces; yields their addresses. ValueError without a W&B key or an entity."""
+    if not has_key():
+        raise ValueError("--save needs a W&B key: run `wandb login`, or leave --save out")
+    if not entity:
+        raise ValueError("--save needs --entity, the user or team in W&B who gets it")
+    yield from map(_saved, found)
+
+
 def _saved(workspace: Any) -> str:
     """The address of a new workspace in W&B; ValueError if W&B does not take it."""
     try:
@@ -218,28 +226,3 @@ def _section(name: str, panels: list[Any], columns: int = 3) -> Any:
 
 def _knob(name: str) -> str:
     return shown_name(f"knob/{name}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="surfdiff dashboard", description=__doc__)
-    parser.add_argument("study", type=Path, help="a sweep's file, or its run folder")
-    parser.add_argument("--project", help="default: as the sweep's tracking, or surfaces")
-    parser.add_argument("--entity", help="user or team; default: as the sweep's tracking")
-    parser.add_argument("--save", action="store_true", help="upload instead of print")
-    arguments = parser.parse_args()
-    try:
-        study = read(arguments.study)
-        entity = arguments.entity or study.tracking.get("entity") or ""
-        project = arguments.project or study.tracking.get("project") or "surfaces"
-        if arguments.save and not has_key():
-            raise ValueError("--save needs a W&B key: run `wandb login`, or leave --save out")
-        if arguments.save and not entity:
-            raise ValueError("--save needs --entity, the user or team in W&B who gets it")
-        found = workspaces(study, project, entity)
-        if not arguments.save:
-            print(json.dumps([as_json(workspace) for workspace in found], indent=2))
-            return
-        for workspace in found:
-            print(_saved(workspace))
-    except (ValueError, OSError) as error:
-        command_line.refuse("dashboard", error)

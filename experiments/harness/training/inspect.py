@@ -1,6 +1,5 @@
 """Say what a run or a model file is: how far, its losses, window, elements, cutoff."""
 
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
-from experiments.harness.commands import command_line
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import Model, load_model
 
@@ -58,17 +56,3 @@ def _of_card(card: Mapping[str, Any]) -> dict[str, Any]:
         "compositions": ", ".join(card["compositions"]),
         "calculator": card["calculator"] or "not recorded",
     }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="surfdiff inspect", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a run, or a model file")
-    arguments = parser.parse_args()
-    try:
-        found = facts(arguments.run)
-    except (ValueError, OSError) as error:
-        command_line.refuse("inspect", error)
-    width = max(len(name) for name in found)
-    for name, value in found.items():
-        told = f"{value:.4g}" if isinstance(value, float) else value
-        print(f"{name:<{width}}  {told}")

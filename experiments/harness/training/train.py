@@ -12,7 +12,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.commands import command_line
 from experiments.harness.config.instantiate import build, device_of, prepare_torch
 from experiments.harness.execution.progress import progress
 from experiments.harness.runs.run_folder import Observe
@@ -91,7 +90,3 @@ def _show_data(tracker: Any, structures: Any) -> None:
     first = structures.relative_energy.argsort(kind="stable")[:SHOWN]
     captions = [str(structures.compositions[i]) for i in first]
     tracker.structures("lowest", [structures.atoms(int(i)) for i in first], captions)
-
-
-def main() -> None:
-    command_line.main("train", run, __doc__, "task=forcefield data.path=mine.traj")

@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +13,20 @@ from ase.build import fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from experiments.harness.commands import command_line
-from experiments.harness.generation import predict
-from experiments.harness.training import inspect
+from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.training.checkpoint import load_model, save_model
 from tests.tiny import RUN, SAMPLE, TRAIN, platinum, run, start
 
 
 @pytest.fixture
-def refused(tmp_path, monkeypatch, capsys):
+def refused(tmp_path, capsys):
     """Call an entry point's `main`; returns its one sentence, and sees that it did nothing."""
 
     def call(entry: str, *arguments: object) -> str:
-        mains = {name: partial(command_line.main, name, run, "", "") for name, run in RUN.items()}
-        mains |= {"inspect": inspect.main, "predict": predict.main}
         output = [f"output={tmp_path}/runs"] if entry in RUN else []
-        monkeypatch.setattr(sys, "argv", [entry, *output, *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
-            mains[entry]()
+            surfdiff([entry, *output, *map(str, arguments)])
         out, err = capsys.readouterr()
         assert end.value.code == 2
         assert out == ""

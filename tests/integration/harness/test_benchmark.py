@@ -21,7 +21,7 @@ from experiments.harness.benchmarks.relaxation import starts
 from experiments.harness.benchmarks.results import Goal, Pair, ratios
 from experiments.harness.benchmarks.tables import short, table
 from experiments.harness.benchmarks.workloads import CELLS, Timing
-from experiments.harness.commands import command_line
+from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.config import compose
 from experiments.harness.config.settings import Benchmark
 from painnx import ForceField
@@ -355,10 +355,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "told"), BAD, ids=[b[0][0].split("/")[0] for b in BAD])
-def test_bad_input_is_one_sentence(arguments, told, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["benchmark", *SMALL, f"output={tmp_path}", *arguments])
+def test_bad_input_is_one_sentence(arguments, told, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        command_line.main("benchmark", benchmark.run, benchmark.__doc__, "")
+        surfdiff(["benchmark", *SMALL, f"output={tmp_path}", *arguments])
     assert end.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""

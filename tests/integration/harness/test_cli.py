@@ -1,41 +1,32 @@
 """The command line: help, config, exit codes, and what it says."""
 
 import json
-import sys
 import time
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from experiments.harness.commands import command_line
+from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.config import compose
 from experiments.harness.config.instantiate import prepare_torch
 from experiments.harness.config.settings import SCHEMAS
-from experiments.harness.execution import doctor
 from experiments.harness.execution.progress import progress
-from experiments.harness.generation import predict
-from experiments.harness.training import inspect
-from tests.tiny import RUN, start
-
-
-def call(monkeypatch, entry, *arguments, run=None):
-    monkeypatch.setattr(sys, "argv", [entry, *arguments])
-    command_line.main(entry, run or RUN[entry], f"What {entry} does.", "key=value")
+from experiments.harness.training import inspect, train
+from tests.tiny import start
 
 
 @pytest.mark.parametrize("entry", SCHEMAS)
-def test_help_shows_every_default_and_group(entry, monkeypatch, capsys):
-    call(monkeypatch, entry, "--help")
+def test_help_shows_every_default_and_group(entry, capsys):
+    surfdiff([entry, "--help"])
     out = capsys.readouterr().out
-    assert f"What {entry} does." in out
     assert f"surfdiff {entry}" in out
     assert (compose.CONF / f"{entry}.yaml").read_text() in out
     assert "sde=brownian|vp" in out
 
 
-def test_the_config_can_be_looked_at(monkeypatch, capsys):
-    call(monkeypatch, "train", "--cfg", "sde=vp", "train.steps=7")
+def test_the_config_can_be_looked_at(capsys):
+    surfdiff(["train", "--cfg", "sde=vp", "train.steps=7"])
     config = OmegaConf.create(capsys.readouterr().out)
     assert config == compose.load("train", ["sde=vp", "train.steps=7"])
     assert config.sde._target_ == "vpsde.vp"
@@ -70,8 +61,9 @@ def test_exit_codes(error, code, told, monkeypatch, capsys):
     def fail(config):
         raise error
 
+    monkeypatch.setattr(train, "run", fail)
     with pytest.raises(SystemExit) as end:
-        call(monkeypatch, "train", run=fail)
+        surfdiff(["train"])
     assert end.value.code == code
     assert told in capsys.readouterr().err
 
@@ -80,13 +72,14 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch):
     def fail(config):
         raise KeyError("ours")
 
+    monkeypatch.setattr(train, "run", fail)
     with pytest.raises(KeyError, match="ours"):
-        call(monkeypatch, "train", run=fail)
+        surfdiff(["train"])
 
 
-def test_a_traceback_for_who_asks(monkeypatch):
+def test_a_traceback_for_who_asks():
     with pytest.raises(ValueError, match=r"train\.steps"):
-        call(monkeypatch, "train", "train.steps=0", "--traceback")
+        surfdiff(["train", "train.steps=0", "--traceback"])
 
 
 def test_progress_tells_the_time_left_in_plain_lines(monkeypatch, capsys):
@@ -103,32 +96,27 @@ def test_progress_counts_what_has_a_length(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_doctor(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["doctor"])
-    doctor.main()
+def test_doctor(capsys):
+    surfdiff(["doctor"])
     told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert told["torch"].startswith("2.")
     assert {"python", "device", "neighbours", "chgnet", "sdedata"} <= set(told)
-    monkeypatch.setattr(sys, "argv", ["doctor", "--nonsense"])
     with pytest.raises(SystemExit) as end:
-        doctor.main()
+        surfdiff(["doctor", "--nonsense"])
     assert end.value.code == 2
 
 
-def test_inspect_tells_what_a_model_is_for(world, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["inspect", str(world.score)])
-    inspect.main()
+def test_inspect_tells_what_a_model_is_for(world, capsys):
+    surfdiff(["inspect", str(world.score)])
     out = capsys.readouterr().out
     for told in (
         "train score", "step 12 of 12", "val/loss", "1 to 5 Å above the slab", "O, Ag", "4 Å",
         "Ag2O, Ag3", "ase.calculators.emt.EMT", "vpsde.brownian", "sha256:",
     ):  # fmt: skip
         assert told in out
-    monkeypatch.setattr(sys, "argv", ["inspect", str(world.score / "model.pt")])
-    inspect.main()
+    surfdiff(["inspect", str(world.score / "model.pt")])
     assert "O, Ag" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["inspect", str(world.output / "generate_data/c2x8")])
-    inspect.main()
+    surfdiff(["inspect", str(world.output / "generate_data/c2x8")])
     assert "finished" in capsys.readouterr().out
 
 
@@ -145,14 +133,13 @@ def test_inspect_tells_how_far_an_unfinished_run_is(world, tmp_path):
     assert found["cutoff"] == "4 Å"
 
 
-def test_predict_without_an_output_writes_beside_the_input(world, tmp_path, monkeypatch, capsys):
+def test_predict_without_an_output_writes_beside_the_input(world, tmp_path, capsys):
     from ase.io import read, write
 
     from sdedata import StructureSet
 
     write(tmp_path / "mine.traj", StructureSet.read(world.minima).to_atoms()[:2])
-    monkeypatch.setattr(sys, "argv", ["predict", str(world.forcefield), f"{tmp_path}/mine.traj"])
-    predict.main()
+    surfdiff(["predict", str(world.forcefield), f"{tmp_path}/mine.traj"])
     out = capsys.readouterr().out.splitlines()
     frames = read(tmp_path / "mine_predicted.extxyz", ":")
     assert len(frames) == 2

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.comparison.compare import FINE, POINTS, compare
 from experiments.harness.comparison.config_diff import table, text
 from experiments.harness.comparison.run_reader import find, read, short_names
@@ -258,17 +259,14 @@ def test_the_command_says_where_the_page_is(runs):
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, paths, more, message):
-    from experiments.harness.comparison import compare as module
-
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     for name in ("one", "two"):
         RunFolder(name).save_config({"seed": 0})
     (RunFolder("broken") / "config.yaml").write_text("a: [1,\n")
     RunFolder("study").save_config({"sweep": {"name": "s"}})
-    monkeypatch.setattr(sys, "argv", ["compare", *paths, *more])
     with pytest.raises(SystemExit) as ended:
-        module.main()
+        surfdiff(["compare", *paths, *more])
     assert ended.value.code == 2
     told = capsys.readouterr().err
     assert message in told

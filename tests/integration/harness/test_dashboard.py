@@ -280,7 +280,7 @@ def test_saving_needs_to_know_for_whom(sweep):
 def test_without_the_package_it_says_how_to_get_it(sweep):
     code = (
         "import sys; sys.modules['wandb_workspaces'] = None\n"
-        "from experiments.harness.tracking.workspace import main; main()"
+        "from experiments.harness.commands.dashboard import main; main(sys.argv[1:])"
     )
     status, told, errors = command(sweep, code=code)
     assert (status, told) == (2, "")

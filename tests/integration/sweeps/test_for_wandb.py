@@ -18,7 +18,7 @@ FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_files_are_those_of_the_sweeps(file):
-    """`surfdiff sweep_for_wandb` was called after the last change."""
+    """`surfdiff sweep agents` was called after the last change."""
     assert (ROOT / "sweeps/agents" / file.name).read_text() == for_wandb.written(load(file))
 
 

@@ -1,4 +1,4 @@
-"""The command: `surfdiff sweep`, on the real pipeline at its smallest."""
+"""The command: `surfdiff sweep run`, on the real pipeline at its smallest."""
 
 import json
 import signal
@@ -257,18 +257,17 @@ def test_a_pruned_trial_is_no_failure(world, tmp_path):
         (["{file}", "objectives.gen/beauty=maximize"], "no stage of this sweep reports gen/beauty"),
     ],
 )
-def test_what_the_command_refuses(arguments, said, tmp_path, monkeypatch, capsys):
+def test_what_the_command_refuses(arguments, said, tmp_path, capsys):
     """One line, exit code 2, soon, and nothing is left behind."""
     file = write(tmp_path / "tiny.yaml", trained())
     arguments = [a.format(file=file) for a in arguments]
-    monkeypatch.setattr("sys.argv", ["sweep", *arguments, f"runs={tmp_path}/runs"])
     began = time.monotonic()
     with pytest.raises(SystemExit) as ended:
-        run.main()
+        run.main([*arguments, f"runs={tmp_path}/runs"])
     assert time.monotonic() - began < 60
     assert ended.value.code == 2
     told = capsys.readouterr().err
-    assert told.startswith("sweep: ")
+    assert told.startswith("sweep run: ")
     assert told.count("\n") == 1
     assert said in told
     assert "secret" not in told

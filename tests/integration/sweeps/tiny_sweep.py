@@ -78,8 +78,8 @@ def study_at(url: str, name: str = "tiny") -> optuna.Study:
 
 
 def start(*arguments: Any, **more: Any) -> subprocess.Popen:
-    """`surfdiff sweep` as people start it."""
-    command = [sys.executable, "-m", "experiments", "sweep", *map(str, arguments)]
+    """`surfdiff sweep run` as people start it."""
+    command = [sys.executable, "-m", "experiments", "sweep", "run", *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, cwd=ROOT, **pipes | more)
@@ -109,7 +109,7 @@ def summaries(study: Path) -> dict[str, dict[str, Any]]:
 
 
 class Crew:
-    """Processes that work on a study as `surfdiff sweep` does, with a played pipeline."""
+    """Processes that work on a study as `surfdiff sweep run` does, with a played pipeline."""
 
     def __init__(self, sweep: Sweep, url: str, home: Path, heartbeat: int = 20) -> None:
         self.sweep, self.url, self.home, self.heartbeat = sweep, url, home, heartbeat
@@ -193,7 +193,7 @@ PLAYS["nap and fail"] = nap_and_fail
 
 
 def make(sweep: Sweep, url: str) -> optuna.Study:
-    """Its study, as `surfdiff sweep` opens it."""
+    """Its study, as `surfdiff sweep run` opens it."""
     return open_study(sweep, open_storage(url))
 
 

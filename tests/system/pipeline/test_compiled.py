@@ -41,10 +41,10 @@ def test_where_room_is_too_small_structures_are_generated_without(world, tmp_pat
     run("sample", *arguments(world, tmp_path), "name=plain", one_step)
     program = (
         "import experiments.harness.generation.sample as s; s._room = lambda *_: 3; "
-        "s.command_line.main('sample', s.run, s.__doc__, '')"
+        "from experiments.harness.commands.main import main; main()"
     )
     more = "name=tight", "compile=true", one_step
-    command = [sys.executable, "-c", program, *arguments(world, tmp_path), *more]
+    command = [sys.executable, "-c", program, "sample", *arguments(world, tmp_path), *more]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "2 broke down, or had no room: generated again uncompiled" in done.stderr

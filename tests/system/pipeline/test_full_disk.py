@@ -7,15 +7,13 @@ the system's limit on the size of files.
 import os
 import resource
 import subprocess
-import sys
 from functools import partial
 
 import numpy as np
 import pytest
 
-from experiments.harness.commands import command_line
+from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.runs.run_folder import RunFolder
-from experiments.harness.structure_search import generate_data
 from experiments.harness.training.checkpoint import load
 from sdedata import StructureSet
 from tests.tiny import SEARCH, TRAIN, run, start
@@ -150,13 +148,12 @@ def test_files_that_may_not_grow(unhindered, tmp_path):
 
 
 @pytest.fixture
-def told(monkeypatch, capsys):
+def told(capsys):
     """The one sentence with which a search to this place ends."""
 
     def call(output) -> str:
-        monkeypatch.setattr(sys, "argv", ["generate_data", *SEARCHED, f"output={output}"])
         with pytest.raises(SystemExit) as end:
-            command_line.main("generate_data", generate_data.run, "", "")
+            surfdiff(["generate_data", *SEARCHED, f"output={output}"])
         assert end.value.code == 2
         (sentence,) = capsys.readouterr().err.splitlines()
         return sentence

@@ -1,0 +1,28 @@
+"""Build a W&B dashboard (workspace) of a sweep: print it as JSON, or save it in W&B."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.harness.commands.command_line import Parser, refusing
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = Parser("dashboard", __doc__)
+    parser.add_argument("study", type=Path, help="a sweep's file, or its run folder")
+    parser.add_argument("--project", help="default: as the sweep's tracking, or surfaces")
+    parser.add_argument("--entity", help="user or team; default: as the sweep's tracking")
+    parser.add_argument("--save", action="store_true", help="upload instead of print")
+    parsed = parser.parse_args(arguments)
+    with refusing("dashboard", parsed.traceback):
+        from experiments.harness.tracking.workspace import as_json, read, save, workspaces
+
+        study = read(parsed.study)
+        entity = parsed.entity or study.tracking.get("entity") or ""
+        project = parsed.project or study.tracking.get("project") or "surfaces"
+        found = workspaces(study, project, entity)
+        if parsed.save:
+            for address in save(found, entity):
+                print(address)
+        else:
+            print(json.dumps([as_json(workspace) for workspace in found], indent=2))

@@ -1,0 +1,19 @@
+"""Generate surfaces with a trained score network, guided by a trained force field.
+
+Starts from a uniform prior on any slab, goes N reverse steps (Eq. 2), pulled by the forces (Eq. 3),
+and relaxes briefly. Each batch is written as it is done; the same command continues after a kill.
+"""
+
+from collections.abc import Sequence
+
+from experiments.harness.commands.command_line import run_from_config
+
+
+def main(arguments: Sequence[str]) -> None:
+    run_from_config(
+        "sample",
+        "experiments.harness.generation.sample",
+        __doc__,
+        "score=runs/train/score forcefield=runs/train/forcefield",
+        arguments,
+    )
