@@ -32,7 +32,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from painnx import PaiNN
-from painnx.messages import EdgeMessages
+from painnx.messages_eager import EagerMessages
 from painnx.protocols import Graph
 
 MATRIX_SIZES = {"cpu": (512, 1024, 1536), "cuda": (4096, 8192)}
@@ -97,8 +97,8 @@ def cost(work: Callable[[], float]) -> Cost:
     """
     operations, traffic = FlopCounterMode(display=False), Traffic()
 
-    def messages_on(painn: PaiNN, graph: Graph) -> EdgeMessages:
-        return EdgeMessages.of(graph, painn.n_radial)
+    def messages_on(painn: PaiNN, graph: Graph) -> EagerMessages:
+        return EagerMessages.of(graph, painn.n_radial)
 
     with patch.object(PaiNN, "messages_on", messages_on), operations, traffic:
         amount = work()

@@ -76,7 +76,7 @@ class Training:
 def train_overrides(config: DictConfig, kind: str, device: torch.device) -> list[str]:
     """Overrides of `surfdiff train`; no repeated cells, for the peer knows none."""
     network = [f"task.network.{key}={value}" for key, value in config.network.items()]
-    network += ["task.network.messages=compiled"] if compiles(config, device) else []
+    network += ["task.network.backend=inductor"] if compiles(config, device) else []
     return [
         f"task={kind}", *network, f"cutoff={config.cutoff}", f"seed={config.seed}",
         f"train.batch_size={batch_size(config, device)}", "data.max_repeats=1",
@@ -194,7 +194,7 @@ class Sampling:
 
     def plain(self, steps: int) -> float:
         """Without what torch compiles."""
-        start = replace(self.generator.start, room=None)
+        start = replace(self.generator.start, max_edges=None)
         return self._generate(replace(self.generator, start=start), steps)
 
     def _generate(self, generator: Generator, steps: int) -> float:

@@ -33,6 +33,7 @@ RENAMED = {
     "sampler.refine": "sampler.time_power",
     "task.refine_times": "task.time_power",
     "surrogate.leap": "surrogate.trust_radius",
+    "task.network.messages": "task.network.backend",
 }
 """Keys as configs, data sets and models of earlier versions call them, and their names today."""
 
@@ -90,7 +91,7 @@ class Network(Target):
     features: Annotated[int, Ge(2)] = 64
     blocks: Count = 1
     n_radial: Annotated[int, Ge(2)] = 20
-    messages: Literal["auto", "edges", "fused", "compiled"] = "auto"
+    backend: Literal["auto", "eager", "numba", "inductor"] = "auto"
 
 
 class Diffusion(Target):

@@ -33,7 +33,7 @@ MAY_CHANGE = (
     "tracking", "output", "device", "threads", "compile", "batch_size", "n", "score", "forcefield"
 )  # fmt: skip
 PATH_TIMES = (1.0, 0.5, 0.0)
-PRIORS = 32  # structures whose neighbours are counted to make room
+PRIORS = 32  # structures whose neighbours are counted for the padding
 DIFFUSED, GENERATED, PATH = "diffused", "generated", "path"
 """Files: at the end of the reverse process, after the short relaxation, on the way."""
 
@@ -179,7 +179,7 @@ class Generator:
             if model is not None:
                 model.network.to(device)
         if config.compile:
-            start = replace(start, room=_room(start, score.sde(), config.seed))
+            start = replace(start, max_edges=_max_edges(start, score.sde(), config.seed))
         return cls(config, score, field, window, start, device)
 
     @property
@@ -196,16 +196,17 @@ class Generator:
     def generate(self, indices: list[int], bar: Any) -> Batch:
         """The structures with these indices; each depends on its own index alone."""
         n = len(indices)
-        if self.start.room is not None and self.config.n > self.config.batch_size:
+        if self.start.max_edges is not None and self.config.n > self.config.batch_size:
             # a smaller last batch would want a program of its own: it is filled up
             indices = indices + [indices[-1] + 1 + k for k in range(self.config.batch_size - n)]
         batch = self._generate(self.start, indices, bar).first(n)
         broken = [k for k, fine in enumerate(batch.finite) if not fine]
-        if self.start.room is not None and broken:
+        if self.start.max_edges is not None and broken:
             log.info(
-                f"sample: {len(broken)} broke down, or had no room: generated again uncompiled"
+                f"sample: {len(broken)} broke down, or had too many neighbours: "
+                "generated again uncompiled"
             )
-            plain = replace(self.start, room=None)
+            plain = replace(self.start, max_edges=None)
             batch.replace(broken, self._generate(plain, [indices[k] for k in broken], iter(())))
         return batch
 
@@ -225,7 +226,7 @@ class Generator:
             guide=guide,
             noise=settings.noise,
             noisy_end=settings.noisy_end,
-            compile=start.room is not None,
+            compile=start.max_edges is not None,
         )
         wanted, path = list(PATH_TIMES), []
         for state in states:
@@ -266,13 +267,13 @@ class Generator:
         return frames
 
 
-def _room(start: Graph, sde: SDE, seed: int) -> int:
-    """For the neighbours that mobile atoms may have (see `Graph.with_room`); not of some batch."""
+def _max_edges(start: Graph, sde: SDE, seed: int) -> int:
+    """Number of edges to pad a structure to (see `Graph.padded`), whatever the batch."""
     prior = collate([start] * PRIORS)
     placed = prior.at(sde.prior(prior, generators(seed, range(PRIORS))))
-    room = placed.with_room().room
-    assert room is not None
-    return room
+    max_edges = placed.padded().max_edges
+    assert max_edges is not None
+    return max_edges
 
 
 def _window(config: DictConfig, score: Model, field: Model | None) -> tuple[float, float]:

@@ -197,11 +197,11 @@ def _planned(
         return energy.double(), forces.double()
 
     if surrogate.leap is not None:
-        return refine(graph, reference, guess, leap=surrogate.leap, **common)
+        return refine(graph, reference, guess, trust_radius=surrogate.leap, **common)
     ride = relax_batch(graph, guess, select=Graph.select, **RIDE)
     sound = ride.finite[graph.batch, None]
     begin = graph.at(torch.where(sound, ride.graph.positions, graph.positions))
-    return refine(begin, reference, guess, otherwise=graph.positions, **common)
+    return refine(begin, reference, guess, fallback=graph.positions, **common)
 
 
 class _Paths:

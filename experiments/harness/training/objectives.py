@@ -45,13 +45,13 @@ class ScoreTask:
         with torch.no_grad():
             for k, graph in enumerate(batches):
                 for generator in generators(VALIDATION_SEED + k, range(VALIDATION_DRAWS)):
-                    errors.append(self._errors(network, graph, generator, refine=1.0))
+                    errors.append(self._errors(network, graph, generator, power=1.0))
         return {"val/loss": float(torch.cat(errors).mean())}
 
     def _errors(
-        self, network: Any, graph: Graph, generator: torch.Generator, refine: float | None = None
+        self, network: Any, graph: Graph, generator: torch.Generator, power: float | None = None
     ) -> Tensor:
-        t = draw_times(graph.n_structures, generator, refine or self.time_power)
+        t = draw_times(graph.n_structures, generator, power or self.time_power)
         return denoising_errors(network, graph, self.sde, t.to(graph.positions), generator)
 
 

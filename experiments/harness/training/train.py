@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 SHOWN = 4
 VALIDATED = ("val", "forcefield")  # what a model's card tells
 MAY_CHANGE = (
-    "tracking", "output", "device", "threads", "task.network.messages", "train.checkpoint_every"
+    "tracking", "output", "device", "threads", "task.network.backend", "train.checkpoint_every"
 )  # fmt: skip
 
 

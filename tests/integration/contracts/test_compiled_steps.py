@@ -31,8 +31,8 @@ def overlayers() -> Graph:
     return collate(graphs)
 
 
-def roomy(start: Graph, sde: vpsde.SDE) -> Graph:
-    return start.at(sde.prior(start, vpsde.generators(0, range(3)))).with_room(2.0)
+def padded(start: Graph, sde: vpsde.SDE) -> Graph:
+    return start.at(sde.prior(start, vpsde.generators(0, range(3)))).padded(2.0)
 
 
 def compare(guided: bool, device: str) -> None:
@@ -40,7 +40,7 @@ def compare(guided: bool, device: str) -> None:
     torch.manual_seed(0)
     score, field = (kind([8, 47], **SMALL).double().eval() for kind in (ScoreNetwork, ForceField))
     sde, start = vpsde.brownian() if guided else vpsde.vp(), overlayers()
-    graph = roomy(start, sde).to(device)
+    graph = padded(start, sde).to(device)
     counters.clear()
     for seed in range(3):
         plain, compiled = (
@@ -57,23 +57,23 @@ def compare(guided: bool, device: str) -> None:
             assert a.t == b.t
             torch.testing.assert_close(b.positions.cpu(), a.positions, rtol=0, atol=1e-10)
         assert compiled[-1].finite.all()
-    assert_told_where_room_ends(score, start.to(device), sde)
+    assert_nan_beyond_max_edges(score, start.to(device), sde)
     made = counters["stats"]["unique_graphs"]
-    assert made == 2, f"{made} programs"  # one for each room
+    assert made == 2, f"{made} programs"  # one for each max_edges
 
 
-def assert_told_where_room_ends(score: ScoreNetwork, start: Graph, sde: vpsde.SDE) -> None:
-    """A structure is finite as long as none of its steps began with more neighbours than room."""
+def assert_nan_beyond_max_edges(score: ScoreNetwork, start: Graph, sde: vpsde.SDE) -> None:
+    """A structure is finite as long as none of its steps began with more edges than max_edges."""
     drawn = vpsde.generators(5, range(3))
-    graph = start.at(sde.prior(start, vpsde.generators(5, range(3)))).with_room(1.0)
+    graph = start.at(sde.prior(start, vpsde.generators(5, range(3)))).padded(1.0)
     enough, ends = torch.ones(3, dtype=torch.bool), []
     for state in vpsde.sample(score, graph, sde, vpsde.times(12), drawn, compile=True):
         assert state.finite.tolist() == enough.tolist()
         ends.append(int(enough.sum()))
-        here = replace(start, room=None).at(state.positions)
-        heard = here.receivers[here.mobile[here.receivers]]
-        enough &= (torch.bincount(here.batch[heard], minlength=3) <= graph.room).cpu()
-    assert ends[0] == ends[1] == 3 > ends[-1], ends  # so that it was a compiled step that told
+        here = replace(start, max_edges=None).at(state.positions)
+        to_mobile = here.receivers[here.mobile[here.receivers]]
+        enough &= (torch.bincount(here.batch[to_mobile], minlength=3) <= graph.max_edges).cpu()
+    assert ends[0] == ends[1] == 3 > ends[-1], ends  # so that a compiled step reported it
 
 
 cuda = pytest.param(
@@ -96,14 +96,14 @@ def test_compiled_steps_end_in_the_same_structures_and_serve_other_batches(guide
     assert done.returncode == 0, done.stderr
 
 
-def test_a_score_that_decides_by_positions_cannot_be_compiled_and_says_so():
+def test_a_score_that_decides_by_positions_cannot_be_compiled_and_raises():
     sde = vpsde.brownian()
 
     def undecided(graph, t):
         return graph.positions * (1 if bool((graph.positions > 3).all()) else 2)
 
     states = vpsde.sample(
-        undecided, roomy(overlayers(), sde), sde, vpsde.times(3), vpsde.generators(0, range(3)),
+        undecided, padded(overlayers(), sde), sde, vpsde.times(3), vpsde.generators(0, range(3)),
         compile=True,
     )  # fmt: skip
     with pytest.raises(ValueError, match="torch cannot compile the step, do without"):

@@ -16,7 +16,7 @@ from sdedata import Graph, collate, shipped
 from tests.pretended_gpu import GPU, PretendedGPU
 
 CUTOFF, SEEDS = 4.0, range(3)
-SMALL = {"features": 8, "blocks": 2, "n_radial": 6, "cutoff": CUTOFF, "messages": "edges"}
+SMALL = {"features": 8, "blocks": 2, "n_radial": 6, "cutoff": CUTOFF, "backend": "eager"}
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def test_a_tensor_of_the_cpu_is_refused_on_a_gpu():
 
 
 @pytest.mark.parametrize("sde", [vpsde.brownian(), vpsde.vp()], ids=["brownian", "vp"])
-@pytest.mark.parametrize("room", [False, True])
-def test_guided_sampling_gives_the_same_structures_and_waits_little(start, networks, sde, room):
+@pytest.mark.parametrize("padded", [False, True])
+def test_guided_sampling_gives_the_same_structures_and_waits_little(start, networks, sde, padded):
     """It waits to find edges (3) and those of the last block (1), and for what it checks.
 
     That is the time, the elements for each network, and whether the substrate is in its place. From
@@ -76,7 +76,7 @@ def test_guided_sampling_gives_the_same_structures_and_waits_little(start, netwo
     """
     here = list(walk(start, networks, sde))
     with PretendedGPU() as gpu:
-        graph = start.with_room() if room else start
+        graph = start.padded() if padded else start
         there = []
         for state in walk(graph.to(GPU), list(map(on_gpu, networks)), sde):
             there.append(state)
@@ -86,7 +86,7 @@ def test_guided_sampling_gives_the_same_structures_and_waits_little(start, netwo
     assert back(there[-1].finite).all()
     for a, b in zip(there, here, strict=True):
         assert_same(a.positions, b.positions)
-    assert waits == (5 if room else 8)
+    assert waits == (5 if padded else 8)
     assert uploads == 1
 
 
@@ -109,12 +109,12 @@ def test_losses_and_their_gradients_are_the_same(start, networks):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("messages", ["edges", "compiled"])
-def test_losses_and_their_gradients_are_the_same_on_a_real_one(start, networks, messages):
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+def test_losses_and_their_gradients_are_the_same_on_a_real_one(start, networks, backend):
     here = list(losses(start, *copy.deepcopy(networks)))
     moved = copy.deepcopy(networks)
     for network in moved:
-        network.cuda().painn.messages = messages
+        network.cuda().painn.backend = backend
     for a, b in zip(losses(start.to("cuda"), *moved), here, strict=True):
         assert_same(a.cpu(), b)
 

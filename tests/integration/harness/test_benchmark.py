@@ -83,12 +83,12 @@ def test_operations_of_a_backward_pass():
 
 
 def test_kernels_are_counted_as_what_they_are_defined_to_do():
-    """What the kernels sum escapes the counters: the network is counted with plain messages."""
+    """What the kernels sum escapes the counters: the network is counted with the eager backend."""
     graph = Graph.from_atoms(bulk("Ag") * (2, 2, 1), 6.0)
     assert len(graph.vectors)  # found now, once, and not counted
     told = []
-    for messages in ("auto", "edges"):
-        field = ForceField((8, 47), features=8, blocks=2, messages=messages).eval()
+    for backend in ("auto", "eager"):
+        field = ForceField((8, 47), features=8, blocks=2, backend=backend).eval()
 
         def forces(field=field):
             field(graph)

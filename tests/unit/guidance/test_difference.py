@@ -33,8 +33,8 @@ def learnt(steps, slope, missing):
     graph = free(*SITES)
     known = Difference(graph)
     for step in steps:
-        known.learn(graph.positions + tensor(step), tensor(missing + slope @ step), EVERY)
-    return known.near(graph.positions, tensor(missing), EVERY)
+        known.add(graph.positions + tensor(step), tensor(missing + slope @ step), EVERY)
+    return known.around(graph.positions, tensor(missing), EVERY)
 
 
 def smallest(steps, slope):
@@ -88,8 +88,8 @@ def test_a_slope_that_is_not_symmetric_is_met_along_the_steps(exact):
 def test_without_other_points_what_is_missing_is_constant():
     graph = free(*SITES)
     known, missing = Difference(graph), tensor(RNG.normal(size=N))
-    known.learn(graph.positions, missing, EVERY)
-    _, forces = known.near(graph.positions, missing, EVERY)(torch.rand_like(missing))
+    known.add(graph.positions, missing, EVERY)
+    _, forces = known.around(graph.positions, missing, EVERY)(torch.rand_like(missing))
     torch.testing.assert_close(forces, missing)
 
 
@@ -101,8 +101,8 @@ def test_without_other_points_what_is_missing_is_constant():
 def test_points_that_tell_nothing_are_left_out(way, told, known):
     graph = free(*SITES)
     points, missing = Difference(graph), tensor(RNG.normal(size=N))
-    points.learn(graph.positions + way, told - missing, torch.tensor([known]))
-    _, forces = points.near(graph.positions, missing, EVERY)(torch.rand_like(missing))
+    points.add(graph.positions + way, told - missing, torch.tensor([known]))
+    _, forces = points.around(graph.positions, missing, EVERY)(torch.rand_like(missing))
     torch.testing.assert_close(forces, missing)
 
 

@@ -86,26 +86,26 @@ def test_energies_fall_and_no_atom_leaves_the_radius(overlayers):
     assert 0 < first <= 0.3 + 1e-12
 
 
-@pytest.mark.parametrize("leap", [5e-4, 0.1, 0.5])
-def test_no_atom_leaps_farther_than_it_may(overlayers, leap):
+@pytest.mark.parametrize("radius", [5e-4, 0.1, 0.5])
+def test_no_atom_moves_farther_than_the_trust_radius(overlayers, radius):
     (graph, *_) = overlayers.split()
-    asked, states = [], []
+    evaluated, states = [], []
 
-    def told(graph):
-        asked.append(graph.positions)
+    def recorded(graph):
+        evaluated.append(graph.positions)
         return lennard_jones(graph)
 
-    refine(graph, told, skewed, select, FMAX, 300, leap=leap, observe=states.append)
-    ways = [
+    refine(graph, recorded, skewed, select, FMAX, 300, trust_radius=radius, observe=states.append)
+    displacements = [
         (trial - state.graph.positions).norm(dim=1).max()
-        for trial, state in zip(asked[1:], states, strict=False)
+        for trial, state in zip(evaluated[1:], states, strict=False)
     ]
-    assert max(ways) == pytest.approx(leap, abs=1e-12)
+    assert max(displacements) == pytest.approx(radius, abs=1e-12)
 
 
 @pytest.mark.parametrize("x", [1.18, 1.23, 1.3])
-def test_short_leaps_end_where_the_reference_goes_alone_and_long_ones_lower(x):
-    """One atom on a rippled spring, of which the surrogate knows the spring but no ripple."""
+def test_small_trust_radii_find_the_minimum_of_the_reference_alone_and_large_ones_a_lower_one(x):
+    """One atom on a rippled spring; the surrogate has the spring without the ripple."""
     spring, height, wave = harmonic(0.5), 0.02, 2 * math.pi / 0.2  # eV, 1/Å
 
     def rippled(graph):
@@ -117,7 +117,9 @@ def test_short_leaps_end_where_the_reference_goes_alone_and_long_ones_lower(x):
 
     start = free((x, 0.0, 0.0))
     alone = relax(start, rippled, 1e-4, max_step=0.05)
-    short, long = (refine(start, rippled, spring, select, 1e-4, leap=leap) for leap in (0.05, 1.0))
+    short, long = (
+        refine(start, rippled, spring, select, 1e-4, trust_radius=radius) for radius in (0.05, 1.0)
+    )
     for done in (alone, short, long):
         assert done.converged.all()
     torch.testing.assert_close(short.graph.positions, alone.graph.positions, rtol=0, atol=1e-4)
@@ -175,7 +177,7 @@ def test_a_surrogate_may_break(overlayers):
     assert (largest(done.graph, lennard_jones(done.graph)[1]) <= FMAX).all()
 
 
-def test_where_the_surrogate_errs_too_much_it_begins_elsewhere(overlayers):
+def test_it_starts_from_the_fallback_where_the_surrogate_is_unreliable(overlayers):
     """The fourth structure is put where its atoms overlap, the others are where they were."""
     begin = overlayers.positions.clone()
     atoms = torch.nonzero((overlayers.batch == 3) & overlayers.mobile).flatten()
@@ -183,7 +185,7 @@ def test_where_the_surrogate_errs_too_much_it_begins_elsewhere(overlayers):
     states = []
     done = refine(
         overlayers.at(begin), lennard_jones, nothing, select, FMAX, 600,
-        otherwise=overlayers.positions, trust=200.0, observe=states.append,
+        fallback=overlayers.positions, max_force_error=200.0, observe=states.append,
     )  # fmt: skip
     assert torch.equal(states[0].graph.positions, begin)
     assert torch.equal(states[1].graph.positions, overlayers.positions)
@@ -191,7 +193,9 @@ def test_where_the_surrogate_errs_too_much_it_begins_elsewhere(overlayers):
     assert done.converged.all()
 
 
-@pytest.mark.parametrize("wrong", [{"fmax": 0.0}, {"max_steps": -1}, {"trust": 0.0}, {"leap": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"fmax": 0.0}, {"max_steps": -1}, {"max_force_error": 0.0}, {"trust_radius": 0.0}]
+)
 def test_bad_numbers_are_refused(overlayers, wrong):
     with pytest.raises(ValueError, match="must be positive and max_steps not negative"):
         refine(overlayers, lennard_jones, skewed, select, **wrong)

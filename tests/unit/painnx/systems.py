@@ -46,14 +46,14 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
     return network.eval()
 
 
-def score_network(messages: str = "auto", seed: int = 0, **sizes: int) -> ScoreNetwork:
+def score_network(backend: str = "auto", seed: int = 0, **sizes: int) -> ScoreNetwork:
     sizes = {"features": 8, "blocks": 3, "n_radial": 10} | sizes
-    return randomise(ScoreNetwork(ELEMENTS, cutoff=CUTOFF, messages=messages, **sizes), seed)
+    return randomise(ScoreNetwork(ELEMENTS, cutoff=CUTOFF, backend=backend, **sizes), seed)
 
 
-def force_field(messages: str = "auto", seed: int = 0, **sizes: int) -> ForceField:
+def force_field(backend: str = "auto", seed: int = 0, **sizes: int) -> ForceField:
     sizes = {"features": 8, "blocks": 3, "n_radial": 10} | sizes
-    field = randomise(ForceField(ELEMENTS, cutoff=CUTOFF, messages=messages, **sizes), seed)
+    field = randomise(ForceField(ELEMENTS, cutoff=CUTOFF, backend=backend, **sizes), seed)
     shift, scale = torch.tensor([-1.5, -2.5]), torch.tensor(1.5)
     field.set_shift_and_scale(shift.double(), scale.double())
     return field

@@ -6,8 +6,9 @@ import pytest
 import torch
 from ase import Atoms
 
-from painnx.fused import FusedMessages
-from painnx.messages import CompiledMessages, EdgeMessages
+from painnx.messages_eager import EagerMessages
+from painnx.messages_inductor import InductorMessages
+from painnx.messages_numba import NumbaMessages
 from painnx.radial import cosine_cutoff, radial_basis
 from sdedata import collate
 from tests.unit.painnx.systems import (
@@ -20,7 +21,7 @@ from tests.unit.painnx.systems import (
     time,
 )
 
-KINDS = {"edges": EdgeMessages, "fused": FusedMessages, "compiled": CompiledMessages}
+KINDS = {"eager": EagerMessages, "numba": NumbaMessages, "inductor": InductorMessages}
 
 
 def mixed():
@@ -36,22 +37,22 @@ def outputs_and_gradients(network, out) -> tuple[list, list]:
     )
 
 
-@pytest.mark.parametrize("way", ["fused", "compiled"])
+@pytest.mark.parametrize("way", ["numba", "inductor"])
 def test_score_and_its_gradients_agree(way) -> None:
     results = []
-    for messages in ("edges", way):
-        network = score_network(messages).train()
+    for backend in ("eager", way):
+        network = score_network(backend).train()
         results.append(outputs_and_gradients(network, [network(mixed(), time(4))]))
     for edges, others in zip(*results, strict=True):
         for a, b in zip(edges, others, strict=True):
             assert_close(a, b, 1e-10)
 
 
-@pytest.mark.parametrize("way", ["fused", "compiled"])
+@pytest.mark.parametrize("way", ["numba", "inductor"])
 def test_energy_forces_and_their_gradients_agree(way) -> None:
     results = []
-    for messages in ("edges", way):
-        network = force_field(messages).train()
+    for backend in ("eager", way):
+        network = force_field(backend).train()
         results.append(outputs_and_gradients(network, network(mixed())))
     for edges, others in zip(*results, strict=True):
         for a, b in zip(edges, others, strict=True):
@@ -59,37 +60,37 @@ def test_energy_forces_and_their_gradients_agree(way) -> None:
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
-@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
-def test_a_last_block_for_some_atoms_gives_what_all_would_give(messages, blocks) -> None:
-    painn, atoms = score_network(messages, blocks=blocks).painn, mixed()
+@pytest.mark.parametrize("backend", ["eager", "numba", "inductor"])
+def test_a_last_block_for_some_atoms_gives_what_all_would_give(backend, blocks) -> None:
+    painn, atoms = score_network(backend, blocks=blocks).painn, mixed()
     for some in (atoms.mobile, atoms.numbers == 8, torch.rand(len(atoms.numbers)) < 0.5):
         only = torch.nonzero(some)[:, 0]
         for part, whole in zip(painn(atoms, only=only), painn(atoms), strict=True):
             assert_close(part, whole[some], 1e-12)
 
 
-@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
-def test_sum_is_what_one_writes_by_hand(messages) -> None:
+@pytest.mark.parametrize("backend", ["eager", "numba", "inductor"])
+def test_sum_is_what_one_writes_by_hand(backend) -> None:
     """Two atoms 2 Å apart on x; one radial function, one feature, all numbers chosen."""
     atoms = graph(Atoms("Ag2", [[0, 0, 0], [2.0, 0, 0]]))
     n_radial = 2  # Gaussians at 0 and 6 Å, 6 Å wide
-    aggregate = KINDS[messages].of(atoms, n_radial)
+    aggregate = KINDS[backend].of(atoms, n_radial)
     cut = 0.5 * (math.cos(math.pi / 3) + 1)
     basis = [math.exp(-1 / 18) * cut, math.exp(-4 / 18) * cut, cut]
     contexts = torch.tensor([[1.0, 2, 3], [4, 5, 6]]).double()[..., None]
     filters = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]).double()[..., None]
     vectors = torch.tensor([[7.0, 8, 9], [10, 11, 12]]).double()[..., None]
-    scalars, heard = aggregate(contexts, vectors, filters)
+    scalars, to_vectors = aggregate(contexts, vectors, filters)
     assert_close(scalars[:, 0], basis[0] * torch.tensor([4.0, 1]).double())
     along = basis[1] * torch.tensor([[5.0, 0, 0], [-2, 0, 0]]).double()
     own = torch.stack([6 * basis[2] * vectors[1, :, 0], 3 * basis[2] * vectors[0, :, 0]])
-    assert_close(heard[..., 0], along + own)
+    assert_close(to_vectors[..., 0], along + own)
     assert_close(aggregate(contexts, None, filters)[1][..., 0], along)
 
 
-@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
-def test_one_atom_that_speaks_for_its_kind_says_what_each_would_say(messages) -> None:
-    painn, atoms = score_network(messages).painn, mixed()
+@pytest.mark.parametrize("backend", ["eager", "numba", "inductor"])
+def test_one_row_for_all_atoms_of_a_kind_gives_the_same_sums(backend) -> None:
+    painn, atoms = score_network(backend).painn, mixed()
     n, film = len(atoms.numbers), torch.randn(3, 4, 2, 8, dtype=torch.float64).unbind()
     of_two = torch.randn(2, 8, dtype=torch.float64)
     mark = atoms.mobile.long()
@@ -99,13 +100,13 @@ def test_one_atom_that_speaks_for_its_kind_says_what_each_would_say(messages) ->
         assert_close(a, b, 1e-10)
 
 
-@pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
-def test_lonely_atoms_have_no_messages(messages) -> None:
+@pytest.mark.parametrize("backend", ["eager", "numba", "inductor"])
+def test_lonely_atoms_have_no_messages(backend) -> None:
     lonely = graph(Atoms("AgO", [[0, 0, 0], [7.0, 0, 0]]))
-    energy, forces = force_field(messages)(lonely)
+    energy, forces = force_field(backend)(lonely)
     assert energy.isfinite().all()
     assert (forces == 0).all()
-    assert (score_network(messages)(lonely, time()) == 0).all()
+    assert (score_network(backend)(lonely, time()) == 0).all()
 
 
 def test_cutoff_and_its_slope_vanish_at_the_cutoff() -> None:

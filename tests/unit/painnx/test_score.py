@@ -70,6 +70,6 @@ def test_other_precision_is_refused() -> None:
         score_network().float()(graph(slab()), time().float())
 
 
-def test_unknown_kind_of_messages_is_refused() -> None:
-    with pytest.raises(Exception, match="messages"):
+def test_unknown_backend_is_refused() -> None:
+    with pytest.raises(Exception, match="backend"):
         score_network("sparse")

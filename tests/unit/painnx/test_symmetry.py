@@ -28,7 +28,7 @@ CASES = {
     "cluster, improper rotation": (cluster, -ANY),
 }
 cases = pytest.mark.parametrize(("structure", "q"), CASES.values(), ids=CASES.keys())
-messages = pytest.mark.parametrize("messages", ["edges", "fused", "compiled"])
+backends = pytest.mark.parametrize("backend", ["eager", "numba", "inductor"])
 
 
 def turned(atoms: Atoms, q: np.ndarray) -> Atoms:
@@ -39,19 +39,19 @@ def turned(atoms: Atoms, q: np.ndarray) -> Atoms:
     return atoms
 
 
-@messages
+@backends
 @cases
-def test_score_turns_with_the_structure(structure, q, messages) -> None:
-    network, atoms = score_network(messages), structure()
+def test_score_turns_with_the_structure(structure, q, backend) -> None:
+    network, atoms = score_network(backend), structure()
     score = network(graph(atoms), time())
     assert score.abs().max() > 1e-3
     assert_close(network(graph(turned(atoms, q)), time()), score @ torch.tensor(q).T)
 
 
-@messages
+@backends
 @cases
-def test_forces_turn_and_energy_stays(structure, q, messages) -> None:
-    field, atoms = force_field(messages), structure()
+def test_forces_turn_and_energy_stays(structure, q, backend) -> None:
+    field, atoms = force_field(backend), structure()
     energy, forces = field(graph(atoms))
     assert forces.abs().max() > 1e-2
     energy_turned, forces_turned = field(graph(turned(atoms, q)))
@@ -59,10 +59,10 @@ def test_forces_turn_and_energy_stays(structure, q, messages) -> None:
     assert_close(forces_turned, forces @ torch.tensor(q).T)
 
 
-@messages
+@backends
 @cases
-def test_each_block_is_equivariant(structure, q, messages) -> None:
-    network, atoms = score_network(messages), structure()
+def test_each_block_is_equivariant(structure, q, backend) -> None:
+    network, atoms = score_network(backend), structure()
     generator = torch.Generator().manual_seed(1)
     scalars = torch.randn(len(atoms), 8, generator=generator, dtype=torch.float64)
     vectors = torch.randn(len(atoms), 3, 8, generator=generator, dtype=torch.float64)
@@ -82,22 +82,22 @@ def test_each_block_is_equivariant(structure, q, messages) -> None:
     check(network.readout[0])
 
 
-@messages
+@backends
 @pytest.mark.parametrize("structure", [slab, cluster])
-def test_translation_changes_nothing(structure, messages) -> None:
+def test_translation_changes_nothing(structure, backend) -> None:
     atoms = structure()
     shift = np.array([3.3, -4.1, 0.0 if atoms.pbc.any() else 2.0])
     moved = atoms.copy()
     moved.positions += shift  # slab atoms leave the cell and are not wrapped
-    network, field = score_network(messages), force_field(messages)
+    network, field = score_network(backend), force_field(backend)
     assert_close(network(graph(moved), time()), network(graph(atoms), time()))
     for a, b in zip(field(graph(moved)), field(graph(atoms)), strict=True):
         assert_close(a, b)
 
 
-@messages
-def test_order_of_atoms_is_free(messages) -> None:
-    atoms, network, field = slab(), score_network(messages), force_field(messages)
+@backends
+def test_order_of_atoms_is_free(backend) -> None:
+    atoms, network, field = slab(), score_network(backend), force_field(backend)
     order = np.random.default_rng(3).permutation(len(atoms))
     assert_close(network(graph(atoms[order]), time()), network(graph(atoms), time())[order])
     energy, forces = field(graph(atoms))
@@ -106,10 +106,10 @@ def test_order_of_atoms_is_free(messages) -> None:
     assert_close(forces_permuted, forces[order])
 
 
-@messages
+@backends
 @pytest.mark.parametrize("repeats", [(2, 1, 1), (2, 3, 1)])
-def test_repeated_cell_repeats_the_outputs(repeats, messages) -> None:
-    atoms, network, field = slab(), score_network(messages), force_field(messages)
+def test_repeated_cell_repeats_the_outputs(repeats, backend) -> None:
+    atoms, network, field = slab(), score_network(backend), force_field(backend)
     k = int(np.prod(repeats))
     repeated = graph(atoms.repeat(repeats))
     assert_close(network(repeated, time()), network(graph(atoms), time()).repeat(k, 1))
@@ -119,9 +119,9 @@ def test_repeated_cell_repeats_the_outputs(repeats, messages) -> None:
     assert_close(forces_repeated, forces.repeat(k, 1))
 
 
-@messages
-def test_far_parts_do_not_see_each_other(messages) -> None:
-    field, parts = force_field(messages), [cluster(), turned(cluster(), ANY)]
+@backends
+def test_far_parts_do_not_see_each_other(backend) -> None:
+    field, parts = force_field(backend), [cluster(), turned(cluster(), ANY)]
     parts[1].positions += [30.0, 0, 0]
     energy, forces = field(graph(parts[0] + parts[1]))
     alone = [field(graph(part)) for part in parts]
@@ -129,9 +129,9 @@ def test_far_parts_do_not_see_each_other(messages) -> None:
     assert_close(forces, torch.cat([alone[0][1], alone[1][1]]))
 
 
-@messages
-def test_structures_of_a_batch_do_not_see_each_other(messages) -> None:
-    network, field = score_network(messages), force_field(messages)
+@backends
+def test_structures_of_a_batch_do_not_see_each_other(backend) -> None:
+    network, field = score_network(backend), force_field(backend)
     graphs = [graph(slab(0, 2)), graph(cluster()), graph(slab(1, 4))]
     t = time(3)
     alone = [network(g, t[k : k + 1]) for k, g in enumerate(graphs)]

@@ -26,14 +26,14 @@ cluster = pytest.param(
 backends = pytest.mark.parametrize("backend", ["auto", "torch", cluster])
 
 
-def edges(frames, cutoff, backend="auto", heard_by=None):
+def edges(frames, cutoff, backend="auto", is_receiver=None):
     """Our list for a batch of ASE structures: (senders, receivers, offsets) and its inputs."""
     counts = [len(atoms) for atoms in frames]
     positions = torch.tensor(np.concatenate([atoms.positions for atoms in frames]))
     cell = torch.tensor(np.array([atoms.cell.array for atoms in frames]))
     pbc = torch.tensor(np.array([atoms.pbc for atoms in frames]))
     batch = torch.repeat_interleave(torch.arange(len(frames)), torch.tensor(counts))
-    found = neighbour_list(positions, cell, pbc, batch, cutoff, backend, heard_by)
+    found = neighbour_list(positions, cell, pbc, batch, cutoff, backend, is_receiver)
     return found, edge_vectors(positions, cell, batch, found)
 
 
@@ -268,7 +268,7 @@ def test_bad_input_is_named():
         with pytest.raises(ValueError, match="in the order of their structures, 0 to 1"):
             neighbour_list(*given, torch.tensor(batch), 3.0)
     ones = torch.ones(1)
-    with pytest.raises(ValueError, match="1 of `heard_by`: give one for each atom"):
+    with pytest.raises(ValueError, match="1 of `is_receiver`: give one for each atom"):
         # without the tests' own check of types
         unwrap(Search.of.__func__)(Search, *given[1:], torch.arange(2), 3.0, "auto", ones > 0)
     for cutoff in (np.nan, np.inf, 0.0):

@@ -25,7 +25,7 @@ class Slab:
         return len(self.cell)
 
     @property
-    def movers(self) -> Tensor:
+    def mobile_indices(self) -> Tensor:
         return torch.nonzero(self.mobile)[:, 0]
 
     def at(self, positions: Tensor) -> "Slab":

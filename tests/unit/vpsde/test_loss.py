@@ -137,8 +137,8 @@ def test_times_are_stratified():
     strata = ((t - 1e-3) / (1 - 1e-3) * 64).floor()
     assert torch.equal(strata.sort().values, torch.arange(64).double())
     assert not torch.equal(strata, strata.sort().values)
-    refined = draw_times(64, generator, refine=3.0, t_min=1e-3)
+    refined = draw_times(64, generator, power=3.0, t_min=1e-3)
     assert refined.min() >= 1e-3
     torch.testing.assert_close(refined.median(), torch.tensor(0.125).double(), atol=0.02, rtol=0)
-    with pytest.raises(ValueError, match="refine > 0"):
-        draw_times(4, generator, refine=0.0)
+    with pytest.raises(ValueError, match="power > 0"):
+        draw_times(4, generator, power=0.0)

@@ -68,7 +68,7 @@ def test_one_structure_is_found_again(make_slab, sde, steps, noise):
 
 def test_noise_in_the_last_step_would_stay_in_the_structure(make_slab):
     structure = torch.tensor([[2.9, 5.0, 4.0]]).double()
-    graph, sde, grid = make_slab([C2X8] * 300, mobile=1), brownian(), times(20, refine=1.0)
+    graph, sde, grid = make_slab([C2X8] * 300, mobile=1), brownian(), times(20, power=1.0)
     exact = ExactScore(sde, structure[None], ONE)
     generator = torch.Generator().manual_seed(0)
     end = last(sample(exact, graph, sde, grid, generator, noise="euler", noisy_end=True))
@@ -106,7 +106,7 @@ def test_vp_finds_one_structure_but_not_the_frequencies_of_two(make_slab):
     graph = make_slab([P4X4] * n, mobile=1, frozen=0)
     structures = torch.tensor([[[2.0, 2.0, 4.0]], [[12.0, 8.0, 4.0]]], dtype=torch.float64)
     shares = torch.tensor([0.95, 0.05], dtype=torch.float64)
-    grid = times(100, refine=1.0)
+    grid = times(100, power=1.0)
     for k, weights in ((slice(0, 1), ONE), (slice(0, 2), shares)):
         exact = ExactScore(sde, structures[k], weights)
         end = last(sample(exact, graph, sde, grid, torch.Generator().manual_seed(0)))
@@ -119,7 +119,7 @@ def test_vp_finds_one_structure_but_not_the_frequencies_of_two(make_slab):
 def gaussian_recursion(steps, noise, s_0, start):
     """Variance at t = 0 by hand, for data of width s_0: each step is linear in the position."""
     sde = brownian()
-    grid = [start * t for t in times(steps, refine=1.0)]
+    grid = [start * t for t in times(steps, power=1.0)]
     integral = sde.schedule.integral
     variance = s_0**2 + integral(start)
     for t, t_next in zip(grid, grid[1:], strict=False):
@@ -136,7 +136,7 @@ def test_reverse_steps_bring_back_a_gaussian_and_converge_in_first_order(make_sl
     errors = []
     for steps in (8, 16, 32):
         sde, state = brownian(), graph
-        grid = [start * t for t in times(steps, refine=1.0)]
+        grid = [start * t for t in times(steps, power=1.0)]
         width = (s_0**2 + sde.schedule.integral(start)) ** 0.5
         first = 40 + width * torch.randn(n, 3, generator=generator, dtype=torch.float64)
         state = state.at(first)
@@ -250,7 +250,7 @@ def test_a_broken_structure_is_frozen_and_the_others_go_on(make_slab, sde, bad):
         breaks = (graph.batch == 1) & graph.mobile & (t[graph.batch] < 0.5)
         return torch.where(breaks[:, None], bad, smooth_score(graph, t))
 
-    grid = times(20, refine=1.0)
+    grid = times(20, power=1.0)
     broken = list(sample(model, graph, sde, grid, generators(0, range(3))))
     intact = list(sample(smooth_score, graph, sde, grid, generators(0, range(3))))
     others = graph.batch != 1
@@ -265,9 +265,9 @@ def test_a_broken_structure_is_frozen_and_the_others_go_on(make_slab, sde, bad):
 
 def test_time_grids():
     torch.testing.assert_close(
-        torch.tensor(times(4, refine=1.0)), torch.tensor([1, 0.75, 0.5, 0.25, 0])
+        torch.tensor(times(4, power=1.0)), torch.tensor([1, 0.75, 0.5, 0.25, 0])
     )
-    refined = times(100, refine=2.0)
+    refined = times(100, power=2.0)
     assert len(refined) == 101
     assert refined[0] == 1
     assert refined[-1] == 0

@@ -1,6 +1,6 @@
-"""What one potential lacks to be another, as a quadratic function learnt where both are known.
+"""The difference of two potentials as a quadratic function fitted to points where both are known.
 
-At some points R_j the missing forces e_j are known. Near R, where they are e, they are modelled as
+At some points R_j the force differences e_j are known. Near R, where they are e, the model is
 e + D v at R + v, with the smallest symmetric matrix D (in the Frobenius norm) that has D s_j =
 e_j - e for all steps s_j = R_j - R, if there is one: Powell's symmetric form of Broyden's update
 for several steps at once (Schnabel, Quasi-Newton methods using multiple secant equations,
@@ -24,13 +24,13 @@ from torch import Tensor
 from guidance.protocols import Graph
 from guidance.relax import longest
 
-MEMORY = 20  # points; 8 need a tenth more calls of the reference, 40 no fewer
-FAR = 0.5  # Å, of the atom that is farthest: points beyond say nothing; 1.5 is no better
-RIDGE = 0.01  # between 0.001 and 0.05 there is little to choose
+MEMORY = 20  # points; 8 need a tenth more evaluations of the reference, 40 no fewer
+FAR = 0.5  # Å, largest displacement of an atom up to which a point is used; 1.5 is no better
+RIDGE = 0.01  # results hardly change between 0.001 and 0.05
 
 
 class Point(NamedTuple):
-    """Of all structures at once; those in `known` are to be believed."""
+    """Positions and force differences of all structures; valid for those in `known`."""
 
     positions: Float[Tensor, "n 3"]
     missing: Float[Tensor, "n 3"]
@@ -38,32 +38,32 @@ class Point(NamedTuple):
 
 
 class Difference:
-    """The last points of a batch of structures at which both potentials have been asked."""
+    """The last points of a batch of structures at which both potentials were evaluated."""
 
     def __init__(self, graph: Graph) -> None:
         self.batch, self.b = graph.batch, graph.n_structures
         self.points: deque[Point] = deque(maxlen=MEMORY)
 
-    def learn(
+    def add(
         self,
         positions: Float[Tensor, "n 3"],
         missing: Float[Tensor, "n 3"],
         known: Bool[Tensor, " b"],
     ) -> None:
-        """At these positions (Å) the first potential's forces lack `missing` (eV/Å).
+        """Add a point: the difference of the forces (eV/Å) at these positions (Å).
 
-        What is not finite tells nothing.
+        Points with a difference that is not finite are ignored.
         """
         known = known & longest(missing, self.batch, self.b).isfinite()
         self.points.append(Point(positions, missing, known))
 
-    def near(
+    def around(
         self,
         positions: Float[Tensor, "n 3"],
         missing: Float[Tensor, "n 3"],
         which: Bool[Tensor, " b"],
     ) -> "Quadratic":
-        """The model around positions where `missing` is known, for the structures in `which`."""
+        """Build the model around positions (Å) where `missing` is known, for those in `which`."""
         atoms = which[self.batch]
         steps, changes = [], []
         for point in self.points:
@@ -71,15 +71,15 @@ class Difference:
             length = longest(step, self.batch, self.b)
             usable = point.known & (length > 0) & (length < FAR)
             scale = torch.where(usable, 1 / length, 0.0)[self.batch, None]
-            told = usable[self.batch, None]
-            steps.append((scale * torch.where(told, step, 0.0))[atoms])
-            changes.append((scale * torch.where(told, point.missing - missing, 0.0))[atoms])
+            used = usable[self.batch, None]
+            steps.append((scale * torch.where(used, step, 0.0))[atoms])
+            changes.append((scale * torch.where(used, point.missing - missing, 0.0))[atoms])
         batch = (which.cumsum(0) - 1)[self.batch[atoms]]
         return Quadratic(batch, int(which.sum()), missing[atoms], steps, changes)
 
 
 class Quadratic:
-    """The missing energy and forces around a point, for a batch of b structures."""
+    """The difference of energy and forces around a point, for a batch of b structures."""
 
     def __init__(
         self,
@@ -102,13 +102,13 @@ class Quadratic:
         return like.index_add(0, self.batch, per_atom)
 
     def __call__(
-        self, way: Float[Tensor, "n 3"]
+        self, displacement: Float[Tensor, "n 3"]
     ) -> tuple[Float[Tensor, " b"], Float[Tensor, "n 3"]]:
-        """What is missing at a way (Å) from there: energy (eV), counted from there, and forces."""
-        along = self._sum((self.s * way[..., None]).sum(1))[..., None]
-        across = self._sum((self.y * way[..., None]).sum(1))[..., None]
+        """Evaluate the differences of energy (eV, zero at the point) and forces there."""
+        along = self._sum((self.s * displacement[..., None]).sum(1))[..., None]
+        across = self._sum((self.y * displacement[..., None]).sum(1))[..., None]
         p = self.g @ along
         q = self.g @ (across - self.a @ p)
         bent = (self.y @ p[self.batch] + self.s @ q[self.batch])[..., 0]
-        work = self._sum(((self.missing + bent / 2) * way).sum(1))
+        work = self._sum(((self.missing + bent / 2) * displacement).sum(1))
         return -work, self.missing + bent

@@ -117,21 +117,23 @@ def _minimise(
     finite, converged = running, ~running
     steps = torch.zeros_like(running, dtype=torch.int64)
     positions = trial = graph.positions
-    told = forces = torch.full_like(positions, torch.nan)
+    raw_forces = forces = torch.full_like(positions, torch.nan)
     energy = largest = positions.new_full((b,), torch.nan)
     for k in range(max_steps + 1):
-        new_energy, new_told = evaluate(trial, running)
-        new_forces = _confined(mobile_only(new_told, graph), trial, graph, window)
+        new_energy, new_raw_forces = evaluate(trial, running)
+        new_forces = _confined(mobile_only(new_raw_forces, graph), trial, graph, window)
         finite = finite & (~running | is_finite(new_energy, new_forces, batch))
         running = running & finite
         energy = torch.where(running, new_energy, energy)
-        told = torch.where(running[batch, None], new_told, told)
+        raw_forces = torch.where(running[batch, None], new_raw_forces, raw_forces)
         forces = torch.where(running[batch, None], new_forces, forces)
         positions = torch.where(running[batch, None], trial, positions)
         largest = torch.where(running, longest(forces, batch, b), largest)
         converged = converged | (running & (largest <= fmax))
         running = running & ~converged
-        state = Relaxation(graph.at(positions), energy, told, largest, steps, converged, finite)
+        state = Relaxation(
+            graph.at(positions), energy, raw_forces, largest, steps, converged, finite
+        )
         if observe is not None:
             observe(state)
         if k == max_steps or not running.any():
@@ -151,15 +153,15 @@ class Evaluation(Generic[G]):
         self.whole = self.part = graph
         self.force_field = force_field
         self.select = select
-        self.kept = torch.ones(graph.n_structures, dtype=torch.bool, device=graph.batch.device)
+        self.running = torch.ones(graph.n_structures, dtype=torch.bool, device=graph.batch.device)
 
     def __call__(self, positions: Tensor, running: Tensor) -> tuple[Tensor, Tensor]:
-        if self.select is not None and not torch.equal(running, self.kept):
-            self.part, self.kept = self.select(self.whole, running), running
-        atoms = self.kept[self.whole.batch]
+        if self.select is not None and not torch.equal(running, self.running):
+            self.part, self.running = self.select(self.whole, running), running
+        atoms = self.running[self.whole.batch]
         energy, forces = self.force_field(self.part.at(positions[atoms]))
-        all_energy = energy.new_zeros(len(self.kept))
-        all_energy[self.kept] = energy.detach()
+        all_energy = energy.new_zeros(len(self.running))
+        all_energy[self.running] = energy.detach()
         all_forces = torch.zeros_like(positions)
         all_forces[atoms] = forces.detach()
         return all_energy, all_forces

@@ -1,7 +1,7 @@
 """PaiNN's blocks: message, update, gated equivariant readout (Schuett et al. 2021, Fig. 2, 3).
 
 Scalars are (n f), vectors (n 3 f): every operation on vectors is linear over the features or a
-product with a scalar, which is all that equivariance asks for.
+product with a scalar, as equivariance requires.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-EPSILON = 1e-8  # under the root of a norm, so that it has a slope at zero
+EPSILON = 1e-8  # added under the root of a norm, which then has a slope at zero
 
 Aggregate = Callable[[Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """A linear layer that starts Glorot-uniform without bias, as PaiNN does."""
+    """Make a linear layer, initialised Glorot-uniform with zero bias, as in PaiNN."""
     layer = nn.Linear(inputs, outputs, bias=bias)
     nn.init.xavier_uniform_(layer.weight)
     if bias:
@@ -26,15 +26,17 @@ def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Make two linear layers with a SiLU between them."""
     return nn.Sequential(linear(inputs, hidden), nn.SiLU(), linear(hidden, outputs))
 
 
 def norm(vectors: Float[Tensor, "n 3 f"]) -> Float[Tensor, "n f"]:
+    """Compute sqrt(|v|² + EPSILON) of each vector."""
     return torch.sqrt(torch.sum(vectors**2, dim=1) + EPSILON)
 
 
 class Message(nn.Module):
-    """Fig. 2b: neighbours' contexts through radial filters, added to scalars and vectors."""
+    """Fig. 2b: add the neighbours' filtered contexts to scalars and vectors."""
 
     def __init__(self, features: int, n_radial: int):
         super().__init__()
@@ -51,9 +53,11 @@ class Message(nn.Module):
         aggregate: Aggregate,
         receivers: Int[Tensor, " m"] | None = None,
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
-        """aggregate: the sum over neighbours, as `EdgeMessages` defines it.
+        """Add the sums of all messages to the receivers' scalars and vectors.
 
-        receivers: the atoms that hear (None: all), as `aggregate` knows them.
+        Args:
+            aggregate: The sum over neighbours, as `EagerMessages` defines it.
+            receivers: Rows of the receiving atoms (None: all, in their order).
         """
         contexts = self.context(scalars).unflatten(1, (3, -1))
         to_scalars, to_vectors = aggregate(contexts, vectors, self.filters)
@@ -66,7 +70,7 @@ class Message(nn.Module):
 def invariants(
     scalars: Float[Tensor, "n f"], mixed: Float[Tensor, "n 3 2*f"]
 ) -> tuple[Float[Tensor, "n 2*f"], Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
-    """What the update's context hears: scalars and |v|; v . u; and u, of mixed vectors v and u."""
+    """Return the input of the update's context, (scalars, |v|); v . u; and u, of mixed v and u."""
     v, u = mixed.chunk(2, dim=-1)
     return torch.cat([scalars, norm(v)], dim=-1), torch.sum(v * u, dim=1), u
 
@@ -78,24 +82,24 @@ def update(
     products: Float[Tensor, "n f"],
     u: Float[Tensor, "n 3 f"],
 ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
-    """scalars + c_0 + c_2 (v . u), and vectors + c_1 u."""
+    """Return scalars + c_0 + c_2 (v . u), and vectors + c_1 u."""
     to_scalars, to_vectors, of_product = context.unbind(1)
     scalars = scalars + to_scalars + of_product * products
     return scalars, vectors + to_vectors[:, None] * u
 
 
-class Between(NamedTuple):
-    """What an update does between its layers: `invariants` and `update`, or what equals them."""
+class UpdateKernels(NamedTuple):
+    """What an update block computes between its layers: `invariants` and `update`, or equals."""
 
     invariants: Callable[..., Any]
     update: Callable[..., Any]
 
 
-BY_TORCH = Between(invariants, update)
+TORCH_UPDATE = UpdateKernels(invariants, update)
 
 
 class Update(nn.Module):
-    """Fig. 2c: scalars and vectors of one atom act on each other."""
+    """Fig. 2c: mix scalars and vectors of each atom."""
 
     def __init__(self, features: int):
         super().__init__()
@@ -106,15 +110,15 @@ class Update(nn.Module):
         self,
         scalars: Float[Tensor, "n f"],
         vectors: Float[Tensor, "n 3 f"],
-        between: Between = BY_TORCH,
+        update_kernels: UpdateKernels = TORCH_UPDATE,
     ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
-        x, products, u = between.invariants(scalars, self.mix(vectors))
+        x, products, u = update_kernels.invariants(scalars, self.mix(vectors))
         context = self.context(x).unflatten(1, (3, -1))
-        return between.update(scalars, vectors, context, products, u)
+        return update_kernels.update(scalars, vectors, context, products, u)
 
 
 class Gated(nn.Module):
-    """Fig. 3: a readout of scalars and vectors in which scalars gate the vectors."""
+    """Fig. 3: read out scalars and vectors; the scalars gate the vectors."""
 
     def __init__(self, features: int, outputs: int):
         super().__init__()

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from painnx.blocks import Gated, mlp
-from painnx.painn import Messages, PaiNN
+from painnx.painn import Backend, PaiNN
 from painnx.protocols import Graph, Surface
 from painnx.time import TimeConditioning
 
 
 class ScoreNetwork(nn.Module):
-    """A vector per atom from positions and time: the score up to its known scale.
+    """Predict the score up to its known scale: a vector per atom from positions and time.
 
-    Not the gradient of anything (PaiNN's gated vector readout), which costs one pass instead of
-    two. Arguments as for `PaiNN`; `ScoreNetwork(**network.config())` has the same shape.
+    PaiNN's gated vector readout, not the gradient of an energy: one pass instead of two. Arguments
+    and errors as for `PaiNN`; `ScoreNetwork(**network.config())` has the same shape.
     """
 
     def __init__(
@@ -29,10 +29,10 @@ class ScoreNetwork(nn.Module):
         blocks: int = 4,
         n_radial: int = 20,
         cutoff: float = 6.0,
-        messages: Messages = "auto",
+        backend: Backend = "auto",
     ):
         super().__init__()
-        self.painn = PaiNN(elements, features, blocks, n_radial, cutoff, messages)
+        self.painn = PaiNN(elements, features, blocks, n_radial, cutoff, backend)
         self.mobility = nn.Embedding(2, features)
         self.time = TimeConditioning(features, blocks)
         self.readout = nn.ModuleList([Gated(features, features // 2), Gated(features // 2, 1)])
@@ -49,24 +49,25 @@ class ScoreNetwork(nn.Module):
         return self.painn.config()
 
     def forward(self, graph: Surface, t: Float[Tensor, " b"]) -> Float[Tensor, "n 3"]:
-        """The normalised score of mobile atoms at the times t in (0, 1]; zero on frozen atoms.
+        """Predict the normalised score of mobile atoms at times t in (0, 1]; zero on frozen atoms.
 
-        Meant to have unit variance: its scale is the diffusion's business. Raises ValueError for
-        a time outside (0, 1], an unknown element or another cutoff than the network's.
+        The targets have unit variance; the diffusion (`vpsde.SDE.scale`) knows the unit in 1/Å.
+        Raises ValueError for a time outside (0, 1], an unknown element or another cutoff than the
+        network's.
         """
         marks = graph.mobile.long(), self.mobility.weight
-        scalars, vectors = self.painn(graph, self.time(t), marks, only=graph.movers)
+        scalars, vectors = self.painn(graph, self.time(t), marks, only=graph.mobile_indices)
         for gated in self.readout:
             scalars, vectors = gated(scalars, vectors)
         score = vectors.new_zeros(len(graph.mobile), 3)
-        return score.index_put((graph.movers,), vectors[..., 0])
+        return score.index_put((graph.mobile_indices,), vectors[..., 0])
 
 
 class ForceField(nn.Module):
-    """Energies (eV) and forces (eV/Å): a sum of atomic energies and minus its gradient.
+    """Predict energies (eV) as sums of atomic energies, and forces (eV/Å) as minus their gradient.
 
-    Each atom has the energy shift[element] + scale * readout(scalars); `fit_shift_and_scale` finds
-    both constants, `set_shift_and_scale` sets them. Arguments as for `PaiNN`.
+    The energy of an atom is shift[element] + scale * readout(scalars); `fit_shift_and_scale` fits
+    both constants, `set_shift_and_scale` sets them. Arguments and errors as for `PaiNN`.
     """
 
     shift: Tensor
@@ -79,10 +80,10 @@ class ForceField(nn.Module):
         blocks: int = 4,
         n_radial: int = 20,
         cutoff: float = 6.0,
-        messages: Messages = "auto",
+        backend: Backend = "auto",
     ):
         super().__init__()
-        self.painn = PaiNN(elements, features, blocks, n_radial, cutoff, messages)
+        self.painn = PaiNN(elements, features, blocks, n_radial, cutoff, backend)
         self.readout = mlp(features, features // 2, 1)
         self.register_buffer("shift", torch.zeros(len(self.painn.elements)))
         self.register_buffer("scale", torch.ones(()))
@@ -99,26 +100,26 @@ class ForceField(nn.Module):
         return self.painn.config()
 
     def set_shift_and_scale(self, shift: Float[Tensor, " s"], scale: Float[Tensor, ""]) -> None:
-        """Take the constants of `fit_shift_and_scale` (made with this network's `elements`)."""
+        """Set the constants that `fit_shift_and_scale` returns for this network's `elements`."""
         self.shift.copy_(shift)
         self.scale.copy_(scale)
 
     def forward(self, graph: Graph) -> tuple[Float[Tensor, " b"], Float[Tensor, "n 3"]]:
-        """Energy of each structure and force on each atom, frozen ones included.
+        """Compute the energy (eV) of each structure and the force (eV/Å) on each atom.
 
-        The results can be differentiated by the parameters in training mode; in evaluation mode,
-        or where the caller has switched gradients off, they are constants. Raises ValueError for
-        an unknown element or another cutoff than the network's.
+        Frozen atoms are included. In training mode the results can be differentiated by the
+        parameters; in evaluation mode, or with gradients disabled, they are constants. Raises
+        ValueError for an unknown element or another cutoff than the network's.
         """
         return self._differentiate(graph, torch.ones_like(graph.mobile))
 
     def on_mobile(self, graph: Graph) -> tuple[Float[Tensor, " b"], Float[Tensor, "n 3"]]:
-        """The same in less time, without the forces on frozen atoms, which are told as zero."""
+        """Compute the same in less time without the forces on frozen atoms, which are zero here."""
         energy, forces = self._differentiate(graph, graph.mobile)
         return energy, torch.where(graph.mobile[:, None], forces, 0.0)
 
     def _differentiate(self, graph: Graph, mobile: Bool[Tensor, " n"]) -> tuple[Tensor, Tensor]:
-        """Energies, and forces that are complete on the `mobile` atoms."""
+        """Compute energies, and forces that are complete on the `mobile` atoms."""
         train = self.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             graph = _Differentiable.of(graph, mobile)
@@ -131,13 +132,13 @@ class ForceField(nn.Module):
 
     def _energy(self, graph: Graph, painn: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
         scalars, _ = painn(graph)
-        atomic = self.shift[self.painn.index[graph.numbers]]  # `painn` knows all of them
+        atomic = self.shift[self.painn.index[graph.numbers]]  # `painn` has checked the elements
         atomic = atomic + self.scale * self.readout(scalars)[:, 0]
         return atomic.new_zeros(graph.n_structures).index_add(0, graph.batch, atomic)
 
 
 def _constant(module: nn.Module) -> Callable[..., Any]:
-    """The module with constants for weights: no time goes into derivatives by them."""
+    """Return the module with constant weights, so that no derivative by them is computed."""
     weights = {name: parameter.detach() for name, parameter in module.named_parameters()}
     return lambda *arguments: functional_call(module, weights, arguments)
 
@@ -179,11 +180,11 @@ def fit_shift_and_scale(
     energy: Float[Tensor, " b"],
     forces: Float[Tensor, "n 3"],
 ) -> tuple[Float[Tensor, " s"], Float[Tensor, ""]]:
-    """Constants of a `ForceField`: an energy per element and the typical force.
+    """Fit the constants of a `ForceField`: an energy per element (eV) and a typical force (eV/Å).
 
-    shift: least squares of the energies on the composition (of least norm where compositions do
-    not tell the elements apart). scale: root mean square of a force component, so that a readout
-    of order one gives forces of the right order. Both in float64.
+    The shift is the least-squares fit of the energies by the composition (that of least norm where
+    the compositions do not determine it). The scale is the root mean square of a force component,
+    so that a readout of order one gives forces of the right order. Both in float64.
     """
     counts = torch.zeros(len(energy), len(elements), dtype=torch.float64)
     for column, z in enumerate(elements):

@@ -1,4 +1,4 @@
-"""How Numba compiles this package's functions, and how they run on all of torch's threads."""
+"""Compile functions with Numba and run them on all of torch's threads."""
 
 import inspect
 import os
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class _NoAlias(CompilerBase):
-    """Promises LLVM that no two array arguments overlap: without this it does not vectorise."""
+    """Declare to LLVM that no two array arguments overlap: otherwise it does not vectorise."""
 
     def define_pipelines(self) -> list[Any]:
         self.state.flags.noalias = True
@@ -22,32 +22,32 @@ class _NoAlias(CompilerBase):
 
 
 def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    # (Numba keeps what it compiled until the function's own file changes, whatever changes here.)
-    # Sums may change their order; infinities and NaN stay what they are.
+    # (Numba's cache is renewed when the function's own file changes, not when this one does.)
+    # Sums may be reordered; infinities and NaN are respected.
     options |= {"fastmath": {"reassoc", "contract", "nsz"}, "nogil": True, "error_model": "numpy"}
-    # Tests wrap every function in a check of its types, which Numba cannot compile.
+    # The tests' type checks wrap every function, which Numba cannot compile.
     return lambda function: njit(**options)(inspect.unwrap(function))
 
 
 inner = _jit(pipeline_class=_NoAlias, forceinline=True)
-"""What kernels inline, mostly loops over features; no array overlaps one that is written."""
+"""Decorate a function that kernels inline; no array may overlap one that is written."""
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Something to call; compiled at its first use, and kept for other processes."""
+    """Compile a function at its first call, cached on disk for other processes."""
     try:
         return _jit(cache=True)(function)
-    except RuntimeError:  # Numba may write nowhere: compile anew in each process
+    except RuntimeError:  # no writable cache: compile in each process
         return _jit()(function)
 
 
 def arrays(*tensors: Tensor) -> list[Any]:
-    """The same memory."""
+    """View the tensors as numpy arrays that share their memory."""
     return [x.detach().numpy() for x in tensors]
 
 
 def even_parts(n: int) -> list[tuple[int, int]]:
-    """0 to n, cut for torch's threads."""
+    """Cut the range 0 to n into one part for each of torch's threads."""
     threads = torch.get_num_threads()
     return [(k * n // threads, (k + 1) * n // threads) for k in range(threads)]
 
@@ -58,9 +58,9 @@ def run(
     *tensors: Tensor,
     each: Sequence[Tensor] = (),
 ) -> None:
-    """function(begin, end, arrays) for all parts at once, which may not write to the same place.
+    """Call function(begin, end, *arrays) for all parts in parallel; they must write separately.
 
-    each: tensors with one entry for each part.
+    each: tensors with one entry for each part, passed last.
     """
     given = arrays(*tensors)
 
@@ -74,7 +74,7 @@ def run(
 
 
 class Last(torch.autograd.Function):
-    """compute(*tensors), of which there are no further derivatives."""
+    """Evaluate compute(*tensors), which has no further derivatives."""
 
     @staticmethod
     def forward(ctx: Any, compute: Callable[..., tuple[Any, ...]], *tensors: Tensor | None) -> Any:
@@ -82,7 +82,7 @@ class Last(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> None:
-        raise RuntimeError('the kernels have no third derivatives: use messages="edges"')
+        raise RuntimeError('the kernels have no third derivatives: use backend="eager"')
 
 
 @cache
@@ -90,5 +90,5 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "painnx")
 
 
-if hasattr(os, "register_at_fork"):  # a fork has none of the pool's threads
+if hasattr(os, "register_at_fork"):  # a forked process has none of the pool's threads
     os.register_at_fork(after_in_child=_pool.cache_clear)

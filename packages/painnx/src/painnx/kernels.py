@@ -1,8 +1,8 @@
 """PaiNN's message sums in one pass over the edges, with derivatives, compiled by Numba for CPUs.
 
 A pair's filter, its two messages and their derivatives live in a core's cache and are gone with the
-pair; nothing with features for every edge is written. `painnx.fused` makes of this something that
-torch differentiates; what is summed is defined by `painnx.messages.EdgeMessages`.
+pair; nothing with features for every edge is written. `painnx.messages_numba` lets torch
+differentiate it; `painnx.messages_eager.EagerMessages` defines the sums.
 
 Notation, for an edge from j to i and every feature c: x (3 f) what j says, v (3 f) its vectors,
 u the direction and d the length of the edge, b (r) the radial basis, g = b w (3 f) the gates;
@@ -16,7 +16,7 @@ and 2 f.
 Most of the work is in sums over the radial basis, like g, which depend on the length alone. Edges
 therefore come in pairs, there and back: atom a hears `other`, by the edge `there`, and is heard by
 it, by the edge `back` with the same length and the opposite direction. Where no such edge exists
-`back` is -1. `row` is the place of an atom's sums, or -1 where none are wanted; `speaker` that of
+`back` is -1. `row` is the place of an atom's sums, or -1 where none are wanted; `source` that of
 what it says.
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from painnx.jit import inner, kernel
 
-USUAL = 64
+SPECIALIZED_FEATURES = 64
 """Features for which the kernels are made once more, a fifth faster."""
 
 
@@ -288,31 +288,31 @@ def _hear_all(f, s, t, x, g, v, u0, u1, u2):  # type: ignore
 
 
 @inner
-def _sides(a, k, other, back, speaker, row, unit):  # type: ignore
+def _sides(a, k, other, back, source, target, unit):  # type: ignore
     """Who hears whom by this pair of a's, and in which direction: there, and back; -1 is nobody."""
     b, u0, u1, u2 = other[k], unit[k, 0], unit[k, 1], unit[k, 2]
-    hears = row[b] if back[k] >= 0 else -1
-    return (row[a], speaker[b], u0, u1, u2), (hears, speaker[a], -u0, -u1, -u2)
+    hears = target[b] if back[k] >= 0 else -1
+    return (target[a], source[b], u0, u1, u2), (hears, source[a], -u0, -u1, -u2)
 
 
 @inner
 def _forward(  # type: ignore
-    f, begin, end, start, other, back, speaker, row, unit, basis, window, w, x, v, s, t
+    f, begin, end, start, other, back, source, target, unit, basis, window, w, x, v, s, t
 ):
     g, none = np.empty(3 * f, s.dtype), len(v) == 0
     for a in range(begin, end):
         for k in range(start[a], start[a + 1]):
-            sides = _sides(a, k, other, back, speaker, row, unit)
+            sides = _sides(a, k, other, back, source, target, unit)
             if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
             _gates(f, g, basis[k], window[k], w)
-            for hears, says, u0, u1, u2 in sides:
-                if hears < 0:
+            for i, j, u0, u1, u2 in sides:
+                if i < 0:
                     continue
                 if none:
-                    _hear(f, s[hears], t[hears], x[says], g, u0, u1, u2)
+                    _hear(f, s[i], t[i], x[j], g, u0, u1, u2)
                 else:
-                    _hear_all(f, s[hears], t[hears], x[says], g, v[says], u0, u1, u2)
+                    _hear_all(f, s[i], t[i], x[j], g, v[j], u0, u1, u2)
 
 
 @inner
@@ -356,7 +356,7 @@ def _to_direction(f, dt, x, g):  # type: ignore
 
 @inner
 def _backward(  # type: ignore
-    f, begin, end, start, other, there, back, moving, speaker, row,
+    f, begin, end, start, other, there, back, moving, source, target,
     unit, length, basis, slope, window, w, x, v, ds, dt, dx, dv, dr, dw
 ):  # fmt: skip
     g, m = np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
@@ -364,7 +364,7 @@ def _backward(  # type: ignore
     spare = np.zeros((2, 3 * f), ds.dtype)  # for what is not wanted
     for a in range(begin, end):
         for k in range(start[a], start[a + 1]):
-            d, sides = length[k], _sides(a, k, other, back, speaker, row, unit)
+            d, sides = length[k], _sides(a, k, other, back, source, target, unit)
             if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
             geometry = len(dr) > 0 and moving[k]
@@ -373,13 +373,13 @@ def _backward(  # type: ignore
             else:
                 _gates(f, g, basis[k], window[k], w)
             q[:] = 0
-            for e, (hears, says, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
-                if hears < 0:
+            for e, (i, j, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
+                if i < 0:
                     continue
                 a0, a1, a2, along = _gradients(
-                    f, ds[hears], dt[hears], x[says], v[says] if len(v) > 0 else none, g, m,
+                    f, ds[i], dt[i], x[j], v[j] if len(v) > 0 else none, g, m,
                     u0, u1, u2,
-                    dx[says] if len(dx) > 0 else spare[0], dv[says] if len(dv) > 0 else spare[1], q,
+                    dx[j] if len(dx) > 0 else spare[0], dv[j] if len(dv) > 0 else spare[1], q,
                 )  # fmt: skip
                 if geometry:
                     along -= (a0 * u0 + a1 * u1 + a2 * u2) / d
@@ -449,7 +449,7 @@ def _along(f, ds, dt, x, y, v, z, m, mm, mw, u0, u1, u2, o0, o1, o2, rate):  # t
 
 @inner
 def _backward_of_backward(  # type: ignore
-    f, begin, end, start, other, there, back, moving, speaker, row,
+    f, begin, end, start, other, there, back, moving, source, target,
     unit, length, basis, slope, window, w, x, v,
     ds, dt, curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v, to_w
 ):  # fmt: skip
@@ -461,7 +461,7 @@ def _backward_of_backward(  # type: ignore
     zero = ds.dtype.type(0)
     for a in range(begin, end):
         for k in range(start[a], start[a + 1]):
-            d, sides = length[k], _sides(a, k, other, back, speaker, row, unit)
+            d, sides = length[k], _sides(a, k, other, back, source, target, unit)
             if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
             _gates_and_slopes(f, g, m, basis[k], slope[k], window[k], w)
@@ -474,11 +474,11 @@ def _backward_of_backward(  # type: ignore
                 _gates(f, gw, basis[k], window[k], at_w)
             q[:] = 0
             qq[:] = 0
-            for e, (hears, says, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
-                if hears < 0:
+            for e, (i, j, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
+                if i < 0:
                     continue
-                xj, y, s, t = x[says], at_x[says], ds[hears], dt[hears]
-                vj, z = v[says] if len(v) > 0 else none, at_v[says] if len(at_v) > 0 else none
+                xj, y, s, t = x[j], at_x[j], ds[i], dt[i]
+                vj, z = v[j] if len(v) > 0 else none, at_v[j] if len(at_v) > 0 else none
                 rate = o0 = o1 = o2 = zero  # how the edge's length and direction change
                 if len(at_r) > 0 and moving[k]:
                     r0, r1, r2 = at_r[e, 0], at_r[e, 1], at_r[e, 2]
@@ -486,8 +486,8 @@ def _backward_of_backward(  # type: ignore
                     o0, o1, o2 = (r0 - u0 * rate) / d, (r1 - u1 * rate) / d, (r2 - u2 * rate) / d
                 _changes(
                     f, s, t, xj, y, vj, z, g, m, gw, u0, u1, u2, o0, o1, o2, rate,
-                    to_s[hears], to_t[hears], to_x[says] if len(to_x) > 0 else spare[0],
-                    to_v[says] if len(to_v) > 0 else spare[1], q, qq,
+                    to_s[i], to_t[i], to_x[j] if len(to_x) > 0 else spare[0],
+                    to_v[j] if len(to_v) > 0 else spare[1], q, qq,
                 )  # fmt: skip
                 if geometry:
                     of_d, of_rate = _along(
@@ -515,38 +515,38 @@ def _backward_of_backward(  # type: ignore
 
 @kernel
 def forward(  # type: ignore
-    begin, end, start, other, back, speaker, row, unit, basis, window, w, x, v, s, t
+    begin, end, start, other, back, source, target, unit, basis, window, w, x, v, s, t
 ):
     """Adds to s and t, for the pairs of atoms from `begin` to `end`.
 
     v is empty where vectors are zero.
     """
-    given = (start, other, back, speaker, row, unit, basis, window, w, x, v, s, t)
-    if s.shape[1] == USUAL:
-        _forward(USUAL, begin, end, *given)
+    given = (start, other, back, source, target, unit, basis, window, w, x, v, s, t)
+    if s.shape[1] == SPECIALIZED_FEATURES:
+        _forward(SPECIALIZED_FEATURES, begin, end, *given)
     else:
         _forward(s.shape[1], begin, end, *given)
 
 
 @kernel
 def backward(  # type: ignore
-    begin, end, start, other, there, back, moving, speaker, row,
+    begin, end, start, other, there, back, moving, source, target,
     unit, length, basis, slope, window, w, x, v, ds, dt, dx, dv, dr, dw
 ):  # fmt: skip
     """Gradients, added to those of x, v and w, and set for the edges' vectors (dr).
 
-    An empty one is not wanted. dr stays what it is where an edge is not moving or not heard.
+    An empty array is not needed. dr is not written for edges that are constant or not received.
     """
-    pairs = (start, other, there, back, moving, speaker, row, unit, length, basis, slope, window)
-    if ds.shape[1] == USUAL:
-        _backward(USUAL, begin, end, *pairs, w, x, v, ds, dt, dx, dv, dr, dw)
+    pairs = (start, other, there, back, moving, source, target, unit, length, basis, slope, window)
+    if ds.shape[1] == SPECIALIZED_FEATURES:
+        _backward(SPECIALIZED_FEATURES, begin, end, *pairs, w, x, v, ds, dt, dx, dv, dr, dw)
     else:
         _backward(ds.shape[1], begin, end, *pairs, w, x, v, ds, dt, dx, dv, dr, dw)
 
 
 @kernel
 def backward_of_backward(  # type: ignore
-    begin, end, start, other, there, back, moving, speaker, row,
+    begin, end, start, other, there, back, moving, source, target,
     unit, length, basis, slope, window, w, x, v,
     ds, dt, curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v, to_w
 ):  # fmt: skip
@@ -556,10 +556,10 @@ def backward_of_backward(  # type: ignore
     others (to_s and to_t are by ds and dt) are added to; an empty one is not wanted. at_r, at_w and
     at_v may be empty: zero. curvature is read for to_r alone.
     """
-    pairs = (start, other, there, back, moving, speaker, row, unit, length, basis, slope, window)
+    pairs = (start, other, there, back, moving, source, target, unit, length, basis, slope, window)
     given = (w, x, v, ds, dt, curvature, at_r, at_w, at_x, at_v)
     out = (to_s, to_t, to_r, to_x, to_v, to_w)
-    if ds.shape[1] == USUAL:
-        _backward_of_backward(USUAL, begin, end, *pairs, *given, *out)
+    if ds.shape[1] == SPECIALIZED_FEATURES:
+        _backward_of_backward(SPECIALIZED_FEATURES, begin, end, *pairs, *given, *out)
     else:
         _backward_of_backward(ds.shape[1], begin, end, *pairs, *given, *out)

@@ -8,23 +8,32 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from painnx.blocks import Message, Update
-from painnx.messages import CompiledMessages, EdgeMessages
+from painnx.messages_eager import EagerMessages
+from painnx.messages_inductor import InductorMessages
 from painnx.protocols import Graph
 
 if TYPE_CHECKING:
-    from painnx.fused import FusedMessages
+    from painnx.messages_numba import NumbaMessages
 
-Messages = Literal["auto", "edges", "fused", "compiled"]
+Backend = Literal["auto", "eager", "numba", "inductor"]
 
 
 class PaiNN(nn.Module):
-    """The representation: each atom's scalars (n f) and vectors (n 3 f) from its neighbourhood.
+    """Compute each atom's scalars (n f) and vectors (n 3 f) from its neighbourhood.
 
-    elements: atomic numbers that the network knows. features: f. blocks: message and update
-    pairs. n_radial: Gaussians per filter. cutoff: Å. messages: how neighbours are summed and
-    atoms updated, by torch along "edges" on any device, by the same "compiled" (on a CPU two to
-    five times as fast, after up to a minute at first use), or by the "fused" kernels for CPUs. All
-    ways give the same numbers; "auto" takes the kernels where they are, else "edges".
+    Args:
+        elements: Atomic numbers that the network supports.
+        features: f, the number of scalars and of vectors per atom.
+        blocks: Number of pairs of a message and an update block.
+        n_radial: Number of Gaussians per filter.
+        cutoff: Å.
+        backend: What computes message sums and updates: "eager", torch's own operations on any
+            device; "inductor", the same compiled by torch (on a CPU two to five times as fast,
+            after up to a minute at first use); "numba", kernels for CPUs; or "auto", "numba" on a
+            CPU and else "eager". All give the same numbers up to rounding.
+
+    Raises:
+        ValueError: for an unknown backend, or elements that are missing or repeated.
     """
 
     index: Tensor
@@ -36,12 +45,12 @@ class PaiNN(nn.Module):
         blocks: int,
         n_radial: int,
         cutoff: float,
-        messages: Messages,
+        backend: Backend,
     ):
         super().__init__()
-        if messages not in get_args(Messages):
+        if backend not in get_args(Backend):
             raise ValueError(
-                f'messages must be "auto", "edges", "fused" or "compiled", not "{messages}"'
+                f'backend must be "auto", "eager", "numba" or "inductor", not "{backend}"'
             )
         if not elements or len(set(elements)) != len(elements):
             raise ValueError(f"elements must be distinct atomic numbers, not {list(elements)}")
@@ -49,7 +58,7 @@ class PaiNN(nn.Module):
         self.features = features
         self.n_radial = n_radial
         self.cutoff = float(cutoff)
-        self.messages = messages
+        self.backend = backend
         index = torch.full((119,), -1)
         index[list(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("index", index, persistent=False)
@@ -58,7 +67,7 @@ class PaiNN(nn.Module):
         self.update = nn.ModuleList(Update(features) for _ in range(blocks))
 
     def config(self) -> dict[str, object]:
-        """The constructor's arguments as plain values, but for `messages`, a machine's business."""
+        """Return the constructor's arguments, except for `backend`, which suits a machine."""
         return {
             "elements": list(self.elements),
             "features": self.features,
@@ -68,7 +77,7 @@ class PaiNN(nn.Module):
         }
 
     def species(self, numbers: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """Position of each atom's element in `elements`; ValueError for an unknown one."""
+        """Return the index of each atom's element in `elements`; ValueError for an unknown one."""
         species = self.index[numbers]
         if not torch.compiler.is_compiling() and bool((species < 0).any()):
             unknown = sorted(set(numbers[species < 0].tolist()))
@@ -85,25 +94,29 @@ class PaiNN(nn.Module):
         marks: tuple[Int[Tensor, " n"], Float[Tensor, "q f"]] | None = None,
         only: Int[Tensor, " m"] | None = None,
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
-        """Scalars and vectors of all atoms, or of `only` some: the last block skips the others.
+        """Compute scalars and vectors of all atoms, or of the atoms in `only`.
 
-        film: per block, a scale and a shift of the scalars that enter it, for each structure.
-        marks: what tells atoms apart beside their element, as a number from 0 to q - 1, and what is
-        added to the embedding for each. Raises ValueError for an unknown element and for a graph
-        made with another cutoff.
+        Args:
+            film: For each block, a scale and a shift of its input scalars for each structure.
+            marks: A class of each atom beside its element, from 0 to q - 1, and what is added to
+                the embedding for each class.
+            only: Indices of the atoms to compute; the last block skips the others.
+
+        Raises:
+            ValueError: for an unknown element, or a graph made with another cutoff.
         """
-        others = self.messages_on(graph)
-        # Before the first block, atoms of a kind are the same: one speaks for all of its structure.
+        messages = self.messages_on(graph)
+        # Before the first block all atoms of a kind in a structure are the same: one row for them.
         kind, scalars = self._kinds(graph, marks)
         kinds = len(scalars)
         scalars = scalars.repeat(graph.n_structures, 1)
         receivers: Any = graph.batch * kinds + kind  # rows of `scalars`
         structure = torch.arange(len(scalars), device=kind.device) // kinds
-        aggregate = others.said_by(receivers)
-        vectors: Any = None  # zero, which spares the first block some of its work
+        aggregate = messages.from_rows(receivers)
+        vectors: Any = None  # zero, which saves the first block some work
         for k, (message, update) in enumerate(zip(self.message, self.update, strict=True)):
             if k == 1:
-                receivers, structure, aggregate = None, graph.batch, others
+                receivers, structure, aggregate = None, graph.batch, messages
             if film is not None:
                 scale, shift = film[k].index_select(0, structure).unbind(1)
                 scalars = scalars * (1 + scale) + shift
@@ -111,13 +124,13 @@ class PaiNN(nn.Module):
                 aggregate = aggregate.only(only)
                 receivers = only if receivers is None else receivers[only]
             scalars, vectors = message(scalars, vectors, aggregate, receivers)
-            scalars, vectors = update(scalars, vectors, aggregate.between)
+            scalars, vectors = update(scalars, vectors, aggregate.update_kernels)
         return scalars, vectors
 
     def _kinds(
         self, graph: Graph, marks: tuple[Int[Tensor, " n"], Float[Tensor, "q f"]] | None
     ) -> tuple[Int[Tensor, " n"], Float[Tensor, "k f"]]:
-        """The kind of each atom, and what all atoms of a kind begin with."""
+        """Return the kind of each atom (element and mark), and the embedding of each kind."""
         kind, scalars = self.species(graph.numbers), self.embedding.weight
         if marks is not None:
             mark, added = marks
@@ -125,8 +138,8 @@ class PaiNN(nn.Module):
             scalars = (scalars[:, None] + added).flatten(0, 1)
         return kind, scalars
 
-    def messages_on(self, graph: Graph) -> "EdgeMessages | FusedMessages":
-        """The sums over neighbours on this graph; ValueError where it does not fit the network."""
+    def messages_on(self, graph: Graph) -> "EagerMessages | NumbaMessages":
+        """Prepare the message sums on a graph; ValueError if it does not fit the network."""
         if abs(graph.cutoff - self.cutoff) > 1e-6:
             raise ValueError(
                 f"the graph's neighbours reach {graph.cutoff} Å, the network's cutoff is "
@@ -137,16 +150,16 @@ class PaiNN(nn.Module):
             raise ValueError(
                 f"the graph is in {graph.vectors.dtype}, the network {precision}: convert one"
             )
-        if torch.compiler.is_compiling():  # all of it, and with it the messages
-            return EdgeMessages.of(graph, self.n_radial)
-        if self.messages == "compiled":
-            return CompiledMessages.of(graph, self.n_radial)
-        if self.messages in ("auto", "fused"):
-            from painnx.fused import FusedMessages  # Numba takes half a second to import
+        if torch.compiler.is_compiling():  # the whole network, messages included
+            return EagerMessages.of(graph, self.n_radial)
+        if self.backend == "inductor":
+            return InductorMessages.of(graph, self.n_radial)
+        if self.backend in ("auto", "numba"):
+            from painnx.messages_numba import NumbaMessages  # Numba takes half a second to import
 
-            if FusedMessages.can(graph):
-                return FusedMessages.of(graph, self.n_radial)
-            if self.messages == "fused":
+            if NumbaMessages.can(graph):
+                return NumbaMessages.of(graph, self.n_radial)
+            if self.backend == "numba":
                 where = f"{graph.vectors.dtype} on {graph.vectors.device}"
-                raise ValueError(f'fused messages are for CPUs, not for {where}: use "auto"')
-        return EdgeMessages.of(graph, self.n_radial)
+                raise ValueError(f'the backend "numba" is for CPUs, not for {where}: use "auto"')
+        return EagerMessages.of(graph, self.n_radial)

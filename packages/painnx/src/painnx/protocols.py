@@ -1,4 +1,4 @@
-"""What a graph must offer to be read by the networks."""
+"""The attributes that the networks read from a graph."""
 
 from typing import Protocol, runtime_checkable
 
@@ -10,8 +10,8 @@ from torch import Tensor
 class Graph(Protocol):
     """A batch of structures with their neighbour list (Å; b structures, n atoms, e edges).
 
-    Atoms come structure by structure. What has no `mobile` atom at either end is constant: networks
-    have no gradients by these edges.
+    Atoms are ordered by structure. Edges without a `mobile` atom at either end are constants: the
+    networks have no gradients by them.
     """
 
     @property
@@ -34,7 +34,7 @@ class Graph(Protocol):
 
 @runtime_checkable
 class Surface(Graph, Protocol):
-    """A graph that tells which of its atoms are mobile by their indices, too, in their order."""
+    """A graph that also has the indices of its mobile atoms, in ascending order."""
 
     @property
-    def movers(self) -> Int[Tensor, " m"]: ...
+    def mobile_indices(self) -> Int[Tensor, " m"]: ...

@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 def cosine_cutoff(d: Float[Tensor, " e"], cutoff: float) -> Float[Tensor, " e"]:
-    """Behler's cutoff (cos(pi d / cutoff) + 1) / 2: value and slope vanish at the cutoff."""
+    """Compute Behler's (cos(pi d / cutoff) + 1) / 2, whose value and slope vanish at the cutoff."""
     return torch.where(d < cutoff, 0.5 * (torch.cos(d * (math.pi / cutoff)) + 1), 0.0)
 
 
 def radial_basis(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor, "e {n}+1"]:
-    """n Gaussians and the constant 1, all times the cutoff function.
+    """Compute n Gaussians and the constant 1, all times the cutoff function, at distances d (Å).
 
-    The Gaussians are centred evenly on [0, cutoff], as wide (standard deviation) as their spacing.
+    The Gaussians are centred evenly on [0, cutoff]; their standard deviation is their spacing.
     A filter (PaiNN's Eq. 7 and 8: a linear map of the Gaussians plus a bias, then the cutoff) is
     linear in these n + 1 functions.
     """
@@ -23,7 +23,7 @@ def radial_basis(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor,
 
 
 def gaussians(d: Float[Tensor, " e"], n: int, cutoff: float) -> Float[Tensor, "e {n}+1"]:
-    """Those of `radial_basis`, without the cutoff function."""
+    """Compute the functions of `radial_basis` without the cutoff function."""
     # 2^(-x²), x = (d / spacing - k) / sqrt(2 ln 2), and for the constant x = 0 d - 0. Far from its
     # centre a Gaussian is 0 in float32; torch.exp takes 16 times as long there as torch.exp2.
     centres = torch.arange(n + 1, dtype=d.dtype, device=d.device)

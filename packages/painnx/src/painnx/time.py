@@ -1,4 +1,4 @@
-"""Diffusion time as a condition on every block."""
+"""Conditioning of every block on the diffusion time."""
 
 import math
 
@@ -13,10 +13,10 @@ FREQUENCIES = 6
 
 
 def time_features(t: Float[Tensor, " b"]) -> Float[Tensor, "b k"]:
-    """t and log t, each with cosines of its first multiples.
+    """Compute t and log t, each with cosines of its first multiples.
 
-    Noise levels near the data differ by factors, so that log t resolves 0.001 from 0.002 as well
-    as 0.5 from 1. Raises ValueError for a time outside (0, 1].
+    Noise levels near the data differ by factors: log t resolves 0.001 from 0.002 as well as 0.5
+    from 1. Raises ValueError for a time outside (0, 1].
     """
     if not torch.compiler.is_compiling() and not bool(((t > 0) & (t <= 1)).all()):
         raise ValueError(f"time must be in (0, 1] (0 is data, 1 is noise), not {t.tolist()}")
@@ -26,7 +26,7 @@ def time_features(t: Float[Tensor, " b"]) -> Float[Tensor, "b k"]:
 
 
 class TimeConditioning(nn.Module):
-    """A scale and a shift of the scalars before each block, from the time (FiLM)."""
+    """Map the time to a scale and a shift of the scalars before each block (FiLM)."""
 
     def __init__(self, features: int, blocks: int):
         super().__init__()
@@ -35,6 +35,6 @@ class TimeConditioning(nn.Module):
         self.blocks = blocks
 
     def forward(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b 2 f"], ...]:
-        """One (scale, shift) pair per block; scale 0 and shift 0 would change nothing."""
+        """Return one (scale, shift) pair per block; zeros leave the scalars unchanged."""
         film = self.film(self.embed(time_features(t)))
         return film.unflatten(1, (self.blocks, 2, -1)).unbind(1)

@@ -1,4 +1,4 @@
-"""All pairs of atoms in each structure of a batch, and their images: neighbour search by torch."""
+"""Neighbour search by torch: all pairs of atoms of each structure of a batch, and their images."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Pairs(NamedTuple):
-    """All pairs of atoms of b structures, laid out so that sums run along structures."""
+    """All pairs of atoms of b structures, structures along the last axes of the sums."""
 
     senders: Int[Tensor, "b m"]
     receivers: Int[Tensor, "b h"]
@@ -18,7 +18,7 @@ class Pairs(NamedTuple):
     periodic: Bool[Tensor, "3 b"]
     images: Float[Tensor, "k 3"]
     shifts: Float[Tensor, "3 b k"]
-    """Of the images; infinite for those that are none."""
+    """Displacement of each image, Å; infinite along directions that are not periodic."""
 
     @classmethod
     def of(
@@ -30,6 +30,7 @@ class Pairs(NamedTuple):
         inverse: Float[Tensor, "b 3 3"],
         images: Float[Tensor, "k 3"],
     ) -> "Pairs":
+        """Prepare the pairs of these senders and receivers (n in place of a missing atom)."""
         # Sums over products, not matrix products: these may be rounded to fewer bits.
         cell, inverse, periodic = cell.permute(1, 2, 0), inverse.permute(1, 2, 0), pbc.T
         shifts = (images.T[:, None, None] * cell.unsqueeze(-1)).sum(0)
@@ -41,10 +42,10 @@ class Pairs(NamedTuple):
     def near(
         self, places: Float[Tensor, "3 p"], cutoff: float
     ) -> tuple[Bool[Tensor, "b h k m"], Float[Tensor, "3 b h m"]]:
-        """Which images are closer than the cutoff, and the offsets of the middle ones.
+        """Mark the images closer than the cutoff (Å); also return the offsets of the middle ones.
 
-        places: of all atoms and, last, of none. With each pair folded to its nearest fractional
-        image, only cutoff/height + 1/2 remain.
+        places: positions (Å) of all atoms and, last, NaN for a missing one. Each pair is folded to
+        its nearest fractional image, so that only cutoff/height + 1/2 images remain per direction.
         """
         there, here = (
             (places[:, atoms].unsqueeze(1) * self.inverse.unsqueeze(-1)).sum(0)
@@ -63,20 +64,22 @@ class Pairs(NamedTuple):
     def edges(
         self, index: Int[Tensor, "e 4"], fold: Float[Tensor, "3 b h m"]
     ) -> tuple[Int[Tensor, " e"], Int[Tensor, " e"], Float[Tensor, "e 3"]]:
-        """Senders, receivers and offsets of those of `near` with these indices."""
+        """Return senders, receivers and offsets of the entries of `near` with these indices."""
         structure, receiver, image, sender = index.unbind(1)
         offsets = self.images[image] + fold[:, structure, receiver, sender].T
         return self.senders[structure, sender], self.receivers[structure, receiver], offsets
 
 
-def and_nowhere(positions: Float[Tensor, "n 3"]) -> Float[Tensor, "3 n+1"]:
-    """And, last, a place that is near nothing."""
+def with_missing(positions: Float[Tensor, "n 3"]) -> Float[Tensor, "3 n+1"]:
+    """Append a position of NaN, which is near no atom, for index n."""
     return torch.cat([positions, positions.new_full((1, 3), torch.nan)]).T
 
 
-def side_by_side(batch: Int[Tensor, " n"], some: Bool[Tensor, " n"], b: int) -> Int[Tensor, "b m"]:
-    """The atoms of each structure that are `some`; places beyond the last one hold n."""
-    (atoms,) = torch.nonzero(some, as_tuple=True)
+def side_by_side(
+    batch: Int[Tensor, " n"], selected: Bool[Tensor, " n"], b: int
+) -> Int[Tensor, "b m"]:
+    """List the selected atoms of each structure in a row of its own; n fills the rest."""
+    (atoms,) = torch.nonzero(selected, as_tuple=True)
     owner = batch[atoms]
     counts = torch.bincount(owner, minlength=b)
     place = torch.arange(len(atoms), device=batch.device) - (counts.cumsum(0) - counts)[owner]
@@ -86,22 +89,22 @@ def side_by_side(batch: Int[Tensor, " n"], some: Bool[Tensor, " n"], b: int) -> 
 
 
 def first_of_each(
-    near: Bool[Tensor, "b h k m"], room: int
-) -> tuple[Int[Tensor, "b*{room} 4"], Bool[Tensor, "b*{room}"]]:
-    """Indices of the first `room` True ones of each structure, and which of these there are.
+    near: Bool[Tensor, "b h k m"], max_edges: int
+) -> tuple[Int[Tensor, "b*{max_edges} 4"], Bool[Tensor, "b*{max_edges}"]]:
+    """Return the indices of the first `max_edges` True entries of each structure, and a mask.
 
-    As many whatever is True, and no host has to count them. Those that are not there are spread
-    over the receivers.
+    The shapes do not depend on the entries, so that the host need not count them. Where there are
+    fewer, the mask is False and the indices are spread over the receivers.
     """
     b, h, k, m = near.shape
     near = near.flatten(1)
-    place = near.cumsum(1)  # from 1 on; 0 takes what is not near, and what finds no room
-    place = torch.where(near & (place <= room), place, 0)
+    place = near.cumsum(1)  # from 1 on; 0 collects what is not near, and what exceeds max_edges
+    place = torch.where(near & (place <= max_edges), place, 0)
     all_of_them = torch.arange(h * k * m, device=near.device).expand(b, -1)
-    found = all_of_them.new_full((b, room + 1), -1).scatter(1, place, all_of_them)[:, 1:]
+    found = all_of_them.new_full((b, max_edges + 1), -1).scatter(1, place, all_of_them)[:, 1:]
     there = found >= 0
-    structures, places = (torch.arange(x, device=near.device) for x in (b, room))
+    structures, places = (torch.arange(x, device=near.device) for x in (b, max_edges))
     found = torch.where(there, found, places % h * (k * m))
-    structures = structures[:, None].expand(-1, room)
+    structures = structures[:, None].expand(-1, max_edges)
     index = torch.stack([structures, found // (k * m), found // m % k, found % m], -1)
     return index.flatten(0, 1), there.flatten()

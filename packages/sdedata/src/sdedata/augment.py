@@ -33,7 +33,7 @@ def repeat(graph: Graph, repeats: tuple[int, int]) -> Graph:
         cell=graph.cell * scale[:, None],
         energy=graph.energy * count if graph.energy is not None else None,
         forces=graph.forces.repeat(count, 1) if graph.forces is not None else None,
-        room=graph.room * count if graph.room is not None else None,
+        max_edges=graph.max_edges * count if graph.max_edges is not None else None,
     )
 
 

@@ -13,8 +13,8 @@ from ase.constraints import FixAtoms
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sdedata.cached import cached_property
 from sdedata.frames import frozen_mask, labels
-from sdedata.kept import kept
 from sdedata.neighbours import Edges, Search, edge_vectors, neighbour_list
 
 
@@ -22,8 +22,8 @@ from sdedata.neighbours import Edges, Search, edge_vectors, neighbour_list
 class Graph:
     """A batch of b structures with n atoms in all; Å, eV, cells as row vectors.
 
-    Atoms of one structure are contiguous. Edges are computed on first use and kept, so that every
-    model that reads the same graph shares one neighbour list; those between frozen atoms are kept
+    Atoms of one structure are contiguous. Edges are computed on first use and cached, so that every
+    model that reads the same graph shares one neighbour list; those between frozen atoms are reused
     while only mobile atoms move.
     """
 
@@ -43,9 +43,9 @@ class Graph:
     forces: Float[Tensor, "n 3"] | None = None
     backend: str = "auto"
     """Neighbour list: "auto", "torch" or "cluster" (see `sdedata.neighbours`)."""
-    room: int | None = None
-    """How many edges each structure has to mobile atoms, silent ones among them, and as many from
-    them (see `with_room`); None: those that there are."""
+    max_edges: int | None = None
+    """Number of edges to the mobile atoms of each structure, padding included, and of edges from
+    them (see `padded`); None: only edges within the cutoff."""
 
     @property
     def n_structures(self) -> int:
@@ -56,25 +56,25 @@ class Graph:
         """Number of atoms of each structure."""
         return torch.bincount(self.batch, minlength=self.n_structures)
 
-    @kept
-    def movers(self) -> Int[Tensor, " m"]:
+    @cached_property
+    def mobile_indices(self) -> Int[Tensor, " m"]:
         """Indices of the mobile atoms."""
         return torch.nonzero(self.mobile, as_tuple=True)[0]
 
-    @kept
+    @cached_property
     def _frozen(self) -> Int[Tensor, " k"]:
         return torch.nonzero(~self.mobile, as_tuple=True)[0]
 
-    @kept
+    @cached_property
     def _search(self) -> Search:
-        """For the neighbours of mobile atoms."""
+        """The search for edges to mobile atoms."""
         return Search.of(
-            self.cell, self.pbc, self.batch, self.cutoff, self.backend, self.mobile, self.room
+            self.cell, self.pbc, self.batch, self.cutoff, self.backend, self.mobile, self.max_edges
         )
 
-    @kept
+    @cached_property
     def edges(self) -> Edges:
-        """Those between frozen atoms first, then those to mobile atoms, then those from them."""
+        """Edges between frozen atoms, then to mobile atoms, then from mobile to frozen atoms."""
         to_mobile = self._search(self.positions)
         receivers, senders, offsets = to_mobile
         from_mobile = self._search.only(
@@ -83,7 +83,7 @@ class Graph:
         parts = zip(self._substrate, to_mobile, from_mobile, strict=True)
         return Edges(*(torch.cat(part) for part in parts))
 
-    @kept
+    @cached_property
     def _substrate(self) -> Edges:
         """The edges between frozen atoms."""
         atoms = self._frozen
@@ -107,46 +107,47 @@ class Graph:
     @property
     def vectors(self) -> Float[Tensor, "e 3"]:
         """From each edge's receiver to its sender's image, Å; differentiable in the positions."""
-        if self.positions.requires_grad:  # whoever differentiates needs a way back of its own
+        if self.positions.requires_grad:  # each use needs an autograd graph of its own
             return edge_vectors(self.positions, self.cell, self.batch, self.edges)
         return self._vectors
 
-    @kept
+    @cached_property
     def _vectors(self) -> Float[Tensor, "e 3"]:
         return edge_vectors(self.positions, self.cell, self.batch, self.edges)
 
     def at(self, positions: Float[Tensor, "n 3"]) -> "Graph":
-        """The same structures elsewhere: new edges, and no labels (they were of the old places)."""
+        """Move the atoms to new positions (Å): new edges, and no energy or forces."""
         moved = replace(self, positions=positions, energy=None, forces=None)
-        keep = ["movers", "_frozen", "_search"]
+        keep = ["mobile_indices", "_frozen", "_search"]
         if self._same_substrate(positions):
             keep.append("_substrate")
         moved.__dict__.update({name: getattr(self, name) for name in keep})
         return moved
 
     def _same_substrate(self, positions: Tensor) -> bool:
-        """Are the frozen atoms where they were? A compiled step cannot look, and moves none."""
+        """Are the frozen atoms where they were? (Assumed in a compiled step, which moves none.)"""
         return torch.compiler.is_compiling() or torch.equal(
             positions[self._frozen], self.positions[self._frozen]
         )
 
-    def with_room(self, share: float = 1.5) -> "Graph":
-        """The same in shapes that stay as they are while atoms move, as compiled steps want them.
+    def padded(self, factor: float = 1.5) -> "Graph":
+        """Pad the edges so that their number stays the same while atoms move, for compiled steps.
 
-        The mobile atoms of a structure have room for `share` times the neighbours that those of any
-        structure have now. Where they ever have more, edges are NaN, so that nothing is left out.
+        `max_edges` becomes `factor` times the largest present number of edges to the mobile atoms
+        of a structure. A structure that later has more gets NaN edge vectors: no edge is dropped
+        silently. Raises ValueError if no atom is mobile.
         """
-        if len(self.movers) == 0:
-            raise ValueError("no atom is mobile: there is nothing to make room for")
-        plain = replace(self, room=None)
+        if len(self.mobile_indices) == 0:
+            raise ValueError("no atom is mobile: there are no edges to pad")
+        plain = replace(self, max_edges=None)
         receivers = plain._search(self.positions).receivers
         most = torch.bincount(self.batch[receivers], minlength=self.n_structures).max()
-        return replace(self, room=max(1, math.ceil(share * int(most))))
+        return replace(self, max_edges=max(1, math.ceil(factor * int(most))))
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Graph":
-        """The same graph on another device or in another floating-point type."""
+        """Copy the graph to another device or floating-point type."""
 
         tensors: dict[str, Any] = {
             f.name: value.to(device=device, dtype=dtype if value.is_floating_point() else None)
@@ -163,10 +164,11 @@ class Graph:
         backend: str = "auto",
         dtype: torch.dtype = torch.float32,
     ) -> "Graph":
-        """One structure; atoms under FixAtoms are frozen, labels are taken along where present.
+        """Convert one ASE structure; atoms under FixAtoms are frozen.
 
-        Forces are those on *all* atoms (ASE's own getter zeroes them on fixed atoms). Without a
-        window (lowest and highest z in Å, absolute), z is unbounded.
+        Energy (eV) and forces (eV/Å) are taken from the calculator where it has them; forces on
+        *all* atoms (ASE's own getter zeroes them on fixed atoms). `window` is the lowest and the
+        highest z (Å, absolute) of a mobile atom; without it, z is unbounded.
         """
         found = labels(atoms)
         energy = torch.tensor([float(found["energy"])], dtype=dtype) if "energy" in found else None
@@ -187,7 +189,7 @@ class Graph:
         )
 
     def select(self, which: Bool[Tensor, " b"]) -> "Graph":
-        """The structures that are True."""
+        """Select structures by a mask."""
         atoms = which[self.batch]
         number = which.cumsum(0) - 1
         return replace(
@@ -204,7 +206,7 @@ class Graph:
         )
 
     def split(self) -> list["Graph"]:
-        """One graph per structure."""
+        """Split the batch into one graph per structure."""
         counts = self.counts.tolist()
         positions, numbers, mobile = (
             torch.split(x, counts) for x in (self.positions, self.numbers, self.mobile)
@@ -227,7 +229,7 @@ class Graph:
         ]
 
     def to_atoms(self) -> list[Atoms]:
-        """One `ase.Atoms` per structure, FixAtoms on the frozen atoms, the labels attached."""
+        """Convert to one `ase.Atoms` per structure, with FixAtoms, energy and forces."""
         return [_single_to_atoms(graph) for graph in self.split()]
 
 
@@ -252,9 +254,10 @@ def _single_to_atoms(graph: Graph) -> Atoms:
 
 
 def collate(graphs: Sequence[Graph]) -> Graph:
-    """One batch of several graphs; labels are kept if all have them, and room, the largest.
+    """Join several graphs into one batch.
 
-    Raises ValueError if there is nothing to collate or the cutoffs differ.
+    Energies and forces are kept if all graphs have them; `max_edges` becomes the largest if all
+    graphs are padded. Raises ValueError if the list is empty or the cutoffs differ.
     """
     if not graphs:
         raise ValueError("nothing to collate: the list of graphs is empty")
@@ -264,10 +267,10 @@ def collate(graphs: Sequence[Graph]) -> Graph:
     starts = np.cumsum([0] + [g.n_structures for g in graphs[:-1]])
     energies = [g.energy for g in graphs if g.energy is not None]
     forces = [g.forces for g in graphs if g.forces is not None]
-    rooms = [g.room for g in graphs if g.room is not None]
+    padded = [g.max_edges for g in graphs if g.max_edges is not None]
     return replace(
         first,
-        room=max(rooms) if len(rooms) == len(graphs) else None,
+        max_edges=max(padded) if len(padded) == len(graphs) else None,
         positions=torch.cat([g.positions for g in graphs]),
         numbers=torch.cat([g.numbers for g in graphs]),
         batch=torch.cat([g.batch + int(s) for g, s in zip(graphs, starts, strict=True)]),

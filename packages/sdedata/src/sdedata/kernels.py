@@ -1,4 +1,4 @@
-"""Neighbour search on a CPU, compiled by Numba; `sdedata.neighbours` says what is searched."""
+"""Neighbour search on a CPU, compiled by Numba; `sdedata.neighbours` defines the edges."""
 
 import inspect
 import math
@@ -9,28 +9,28 @@ import numpy as np
 from numba import njit
 
 MARGIN = 1e-4
-"""Cells by which lattice offsets are tried too far, for rounding."""
+"""Margin of the range of lattice offsets (in cells) that covers rounding errors."""
 
 
 def _kernel(function: Callable[..., Any]) -> Any:
-    function = inspect.unwrap(function)  # tests wrap it in a check of its types
+    function = inspect.unwrap(function)  # the tests' type checks wrap it
     try:
         return njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # Numba may write nowhere: compile anew in each process
+    except RuntimeError:  # no writable cache: compile in each process
         return njit(nogil=True, error_model="numpy")(function)
 
 
 @_kernel
 def edges(  # type: ignore
-    positions, cell, inverse, heights, pbc, first, hears, cutoff, senders, receivers, offsets
+    positions, cell, inverse, heights, pbc, first, is_receiver, cutoff, senders, receivers, offsets
 ):
-    """Write the edges closer than the cutoff to atoms that hear; returns how many there are.
+    """Write all edges shorter than the cutoff (Å) whose receiver is marked; return their number.
 
-    first (b + 1): where each structure's atoms begin. Edges beyond the arrays' length are counted
-    and not written. An atom so far from another that rounding hides which image is near has no
-    edge to it: half a million cells in float32.
+    first (b + 1): index of each structure's first atom. Edges beyond the length of `senders` are
+    counted but not written. Two atoms so far apart that rounding hides which image is near (half a
+    million cells in float32) have no edge.
     """
-    kind, found, room = positions.dtype.type, 0, len(senders)
+    kind, found, capacity = positions.dtype.type, 0, len(senders)
     rounding = 16 * np.finfo(positions.dtype).eps
     square = kind(cutoff * cutoff)
     low, high = np.empty(3, np.int64), np.empty(3, np.int64)
@@ -46,14 +46,14 @@ def edges(  # type: ignore
                     + positions[i, 2] * inverse[b, 2, k]
                 )
         for i in range(begin, end):
-            if not hears[i] or not np.isfinite(fractions[i]).all():
+            if not is_receiver[i] or not np.isfinite(fractions[i]).all():
                 continue
             for j in range(begin, end):
                 empty = False
                 for k in range(3):
                     # images are at least as far apart as their fractions, times the cell's height
                     apart = fractions[j, k] - fractions[i, k]
-                    if not abs(apart) * rounding < 1:  # or no number
+                    if not abs(apart) * rounding < 1:  # false for NaN, too
                         empty = True
                         break
                     reach = cutoff / heights[b, k] + MARGIN + abs(apart) * rounding
@@ -67,7 +67,7 @@ def edges(  # type: ignore
                         break
                 if empty:
                     continue
-                # as `edge_vectors` has it, to the last bit
+                # the same arithmetic as `edge_vectors`, bit for bit
                 dx = positions[j, 0] - positions[i, 0]
                 dy = positions[j, 1] - positions[i, 1]
                 dz = positions[j, 2] - positions[i, 2]
@@ -81,7 +81,7 @@ def edges(  # type: ignore
                             y = dy + (f * a[0, 1] + g * a[1, 1] + h * a[2, 1])
                             z = dz + (f * a[0, 2] + g * a[1, 2] + h * a[2, 2])
                             if x * x + y * y + z * z < square:
-                                if found < room:
+                                if found < capacity:
                                     senders[found], receivers[found] = j, i
                                     offsets[found, 0] = f
                                     offsets[found, 1] = g
@@ -92,7 +92,7 @@ def edges(  # type: ignore
 
 @_kernel
 def vectors(positions, cell, batch, senders, receivers, offsets, out):  # type: ignore
-    """`sdedata.neighbours.edge_vectors`; IndexError for an edge beyond the atoms."""
+    """Write `sdedata.neighbours.edge_vectors` to `out`; IndexError for a missing atom."""
     n_atoms = len(positions)
     for e in range(len(senders)):
         i, j = receivers[e], senders[e]

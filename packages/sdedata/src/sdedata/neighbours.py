@@ -2,7 +2,7 @@
 
 An edge is a triple (sender, receiver, offset): the image of `sender` displaced by `offset` lattice
 vectors lies closer than the cutoff to `receiver`. Every image is an edge of its own, both
-directions are present, and edges come sorted by receiver, so that a network may reduce them by
+directions are present, and edges are sorted by receiver, so that a network can reduce them by
 segments.
 """
 
@@ -14,16 +14,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
-from sdedata.all_pairs import Pairs, and_nowhere, first_of_each, side_by_side
-from sdedata.kept import kept
+from sdedata.all_pairs import Pairs, first_of_each, side_by_side, with_missing
+from sdedata.cached import cached_property
 
 BACKENDS = ("auto", "torch", "cluster")
 PRECISIONS = (torch.float32, torch.float64)
 CANDIDATES = {"cpu": 2**20, "gpu": 2**25}
-"""Pairs times images looked at in one go: few enough for a processor's cache, or for memory."""
+"""Pairs times images tested at once: few enough for a processor's cache, or for memory."""
 SLACK = 5e-5
-"""Of the cutoff, for rounding: by torch and torch-cluster searches find a little too much, and what
-is too far is taken out."""
+"""Relative margin of the cutoff for rounding: the searches by torch and torch-cluster find slightly
+too many edges, and those that are too long are removed."""
 
 
 class Edges(NamedTuple):
@@ -44,28 +44,33 @@ def neighbour_list(
     batch: Int[Tensor, " n"],
     cutoff: float,
     backend: str = "auto",
-    heard_by: Bool[Tensor, " n"] | None = None,
+    is_receiver: Bool[Tensor, " n"] | None = None,
 ) -> Edges:
-    """All pairs of images closer than `cutoff` (Å), without an atom's pair with itself.
+    """Find all pairs of images closer than `cutoff` (Å), without an atom's pair with itself.
 
-    Atoms come in the order of their structures; they need not be wrapped into the cell. `backend`
-    is "torch" (all pairs, on any device), "cluster" (torch-cluster's `radius` on explicit images)
-    or "auto": compiled loops over all pairs on a CPU, else "torch". All give the same edges.
-    `heard_by`: only edges to these receivers (None: to all). Raises ValueError for another
-    backend, atoms in another order, a cutoff that is no length, and for a cell without volume where
-    it is periodic.
+    Args:
+        positions: Å; atoms in the order of their structures, not necessarily inside the cell.
+        cell: Lattice vectors as rows, Å.
+        backend: "torch" (all pairs, on any device), "cluster" (torch-cluster's `radius` on explicit
+            images) or "auto" (loops compiled by Numba on a CPU, else "torch"). All give the same
+            edges.
+        is_receiver: Return only edges to these atoms (None: to all).
+
+    Raises:
+        ValueError: for an unknown backend, unordered atoms, a cutoff that is not positive and
+            finite, or a periodic cell without volume.
     """
-    return Search.of(cell, pbc, batch, cutoff, backend, heard_by)(positions)
+    return Search.of(cell, pbc, batch, cutoff, backend, is_receiver)(positions)
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """`neighbour_list` as a function of the positions alone: all else is looked at once.
+    """`neighbour_list` as a function of the positions: everything else is prepared once.
 
-    Worth it where atoms move: on a GPU the host waits for each thing that it must look at. With
-    `room` there is nothing left to look at: every structure has exactly `room` edges, and those too
-    many are silent, from an atom to an image of itself beyond the cutoff (as some that rounding
-    adds are). Where a structure has more neighbours than room, all its offsets are NaN.
+    Saves time where atoms move: on a GPU every size or check that the host has to read stalls it.
+    With `max_edges` no such synchronisation is left: every structure has exactly `max_edges` edges,
+    padded by edges from an atom to an image of itself beyond the cutoff. Where a structure has more
+    neighbours than `max_edges`, all its offsets are NaN.
     """
 
     cell: Float[Tensor, "b 3 3"]
@@ -73,8 +78,8 @@ class Search:
     batch: Int[Tensor, " n"]
     cutoff: float
     backend: str
-    hears: Bool[Tensor, " n"]
-    room: int | None
+    is_receiver: Bool[Tensor, " n"]
+    max_edges: int | None
 
     @classmethod
     def of(
@@ -84,63 +89,70 @@ class Search:
         batch: Int[Tensor, " n"],
         cutoff: float,
         backend: str = "auto",
-        heard_by: Bool[Tensor, " n"] | None = None,
-        room: int | None = None,
+        is_receiver: Bool[Tensor, " n"] | None = None,
+        max_edges: int | None = None,
     ) -> "Search":
-        """Arguments and errors of `neighbour_list`; with room it is by torch, whatever `backend`.
+        """Prepare a search; arguments and errors as for `neighbour_list`.
 
-        Raises ValueError for no room, and for room without a first cell vector, too.
+        With `max_edges` torch searches, whatever `backend`. Also raises ValueError if `max_edges`
+        is below 1, or given without a first cell vector.
         """
         if backend not in BACKENDS:
             raise ValueError(f"neighbour backend must be one of {BACKENDS}, not {backend!r}")
-        hears = torch.ones_like(batch, dtype=torch.bool) if heard_by is None else heard_by
-        _check(len(cell), batch, cutoff, hears)
-        if room is not None and (room < 1 or bool((cell[:, 0].norm(dim=-1) < 1e-6).any())):
-            raise ValueError(f"room={room} must be 1 or more, along a first cell vector")
-        return cls(_complete(cell.detach(), pbc), pbc, batch, cutoff, backend, hears, room)
+        if is_receiver is None:
+            is_receiver = torch.ones_like(batch, dtype=torch.bool)
+        _check(len(cell), batch, cutoff, is_receiver)
+        if max_edges is not None and (
+            max_edges < 1 or bool((cell[:, 0].norm(dim=-1) < 1e-6).any())
+        ):
+            raise ValueError(
+                f"max_edges={max_edges} must be 1 or more, and needs a first cell vector"
+            )
+        full = _complete(cell.detach(), pbc)
+        return cls(full, pbc, batch, cutoff, backend, is_receiver, max_edges)
 
     def __call__(self, positions: Float[Tensor, "n 3"]) -> Edges:
-        """The edges with atoms at these places; ValueError unless there is one for each atom."""
+        """Find the edges at these positions (Å); ValueError unless there is one for each atom."""
         if len(positions) != len(self.batch):
             raise ValueError(f"{len(positions)} positions for {len(self.batch)} atoms")
         positions = positions.detach()
-        if self.room is not None:
-            return self._in_room(positions, self.room)
+        if self.max_edges is not None:
+            return self._padded_pairs(positions, self.max_edges)
         if self.backend == "auto" and _has_loops(positions, self.cell):
             return self._by_loops(positions)
         edges = (self._cluster if self.backend == "cluster" else self._all_pairs)(positions)
         vectors = edge_vectors(positions, self.cell, self.batch, edges)
         return self.only(edges, vectors.square().sum(-1) < self.cutoff**2)
 
-    def only(self, edges: Edges, these: Bool[Tensor, " e"]) -> Edges:
-        """Those edges that are `these`; with room, the others are silenced instead."""
-        if self.room is None:
-            (left,) = torch.nonzero(these, as_tuple=True)
+    def only(self, edges: Edges, selected: Bool[Tensor, " e"]) -> Edges:
+        """Select edges; with `max_edges` the others become padding, so that none is removed."""
+        if self.max_edges is None:
+            (left,) = torch.nonzero(selected, as_tuple=True)
             return Edges(*(x[left] for x in edges))
         senders, receivers, offsets = edges
         return Edges(
-            torch.where(these, senders, receivers),
+            torch.where(selected, senders, receivers),
             receivers,
-            torch.where(these[:, None], offsets, self._far[self.batch[receivers]]),
+            torch.where(selected[:, None], offsets, self._far[self.batch[receivers]]),
         )
 
-    @kept
+    @cached_property
     def _far(self) -> Float[Tensor, "b 3"]:
-        """Offsets to an atom's own images beyond the cutoff."""
+        """Offset from an atom to an image of itself beyond the cutoff: the padding."""
         far = torch.zeros_like(self.heights)
         far[:, 0] = torch.ceil(self.cutoff / self.heights[:, 0]) + 1
         return far
 
-    @kept
+    @cached_property
     def inverse(self) -> Float[Tensor, "b 3 3"]:
         return _inverse(self.cell)
 
-    @kept
+    @cached_property
     def heights(self) -> Float[Tensor, "b 3"]:
         return _heights(self.inverse)
 
     def _images(self, spread: float) -> Float[Tensor, "k 3"]:
-        """Those in reach when fractional differences lie within ±spread, the middle one zero."""
+        """Images within reach for fractional differences up to ±spread; the middle one is zero."""
         needed = torch.floor(self.cutoff / self.heights + spread + 1e-6) * self.pbc
         axes = [
             torch.arange(-r, r + 1, device=self.cell.device, dtype=self.cell.dtype)
@@ -148,20 +160,20 @@ class Search:
         ]
         return torch.cartesian_prod(*axes).reshape(-1, 3)
 
-    # By compiled loops
+    # Loops compiled by Numba
 
-    @kept
+    @cached_property
     def _arrays(self) -> list[Any]:
         inverse = _inverse(self.cell.double())
         structures = torch.arange(len(self.cell) + 1, device=self.batch.device)
         first = torch.searchsorted(self.batch.contiguous(), structures)
-        given = self.cell, inverse, _heights(inverse), self.pbc, first, self.hears
+        given = self.cell, inverse, _heights(inverse), self.pbc, first, self.is_receiver
         return [x.contiguous().numpy() for x in given]
 
-    @kept
+    @cached_property
     def _expected(self) -> list[int]:
-        """How many edges: as many as were found last, and some."""
-        return [64 * int(self.hears.sum())]
+        """Expected number of edges: a little more than the last search found."""
+        return [64 * int(self.is_receiver.sum())]
 
     def _by_loops(self, positions: Tensor) -> Edges:
         from sdedata import kernels  # Numba takes half a second to import
@@ -176,17 +188,17 @@ class Search:
                 return Edges(*(x[:found] for x in edges))
             self._expected[0] = found + found // 8
 
-    # Over all pairs, by torch
+    # All pairs, by torch
 
-    @kept
+    @cached_property
     def _pairs(self) -> list[Pairs]:
-        """Of all structures, in as many parts as are looked at one after the other."""
+        """The pairs of all structures, in parts of at most `CANDIDATES` that are tested in turn."""
         images, b = self._images(0.5), len(self.cell)
-        there = side_by_side(self.batch, torch.ones_like(self.hears), b)
-        here = side_by_side(self.batch, self.hears, b)
+        there = side_by_side(self.batch, torch.ones_like(self.is_receiver), b)
+        here = side_by_side(self.batch, self.is_receiver, b)
         at_once = CANDIDATES["cpu" if self.cell.device.type == "cpu" else "gpu"]
         each = there.shape[1] * here.shape[1] * len(images)
-        step = max(1, at_once // max(1, each)) if self.room is None else b
+        step = max(1, at_once // max(1, each)) if self.max_edges is None else b
         parts = (slice(k, k + step) for k in range(0, b, step))
         return [
             Pairs.of(there[s], here[s], self.cell[s], self.pbc[s], self.inverse[s], images)
@@ -194,25 +206,25 @@ class Search:
         ]
 
     def _all_pairs(self, positions: Tensor) -> Edges:
-        places, found = and_nowhere(positions), []
+        places, found = with_missing(positions), []
         for pairs in self._pairs:
             near, fold = pairs.near(places, self._slack)
             found.append(pairs.edges(torch.nonzero(near), fold))
         return Edges(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
-    def _in_room(self, positions: Tensor, room: int) -> Edges:
+    def _padded_pairs(self, positions: Tensor, max_edges: int) -> Edges:
         (pairs,) = self._pairs
-        near, fold = pairs.near(and_nowhere(positions), self._slack)
-        index, there = first_of_each(near, room)
+        near, fold = pairs.near(with_missing(positions), self._slack)
+        index, found = first_of_each(near, max_edges)
         senders, receivers, offsets = pairs.edges(index, fold)
-        receivers = receivers.clamp(max=len(positions) - 1)  # or nowhere, in an empty place
-        edges = self.only(Edges(senders, receivers, offsets), there)
-        enough = (near.flatten(1).sum(1) <= room).repeat_interleave(room)
-        return edges._replace(offsets=torch.where(enough[:, None], edges.offsets, torch.nan))
+        receivers = receivers.clamp(max=len(positions) - 1)  # padding may name a missing atom
+        edges = self.only(Edges(senders, receivers, offsets), found)
+        complete = (near.flatten(1).sum(1) <= max_edges).repeat_interleave(max_edges)
+        return edges._replace(offsets=torch.where(complete[:, None], edges.offsets, torch.nan))
 
     @property
     def _slack(self) -> float:
-        """The cutoff, and hardly more."""
+        """The cutoff with its margin for rounding, Å."""
         return self.cutoff * (1 + SLACK)
 
     # By torch-cluster
@@ -225,7 +237,7 @@ class Search:
                 "the neighbour backend 'cluster' needs torch-cluster: run `make cluster`, "
                 "or choose neighbours=auto"
             ) from error
-        # torch-cluster knows no periodicity: wrap, then lay out every image that can be in reach.
+        # torch-cluster has no periodicity: wrap, then add every image that can be within reach.
         cell, pbc, batch = self.cell, self.pbc, self.batch
         fractional = torch.einsum("ni,nij->nj", positions, self.inverse[batch])
         wrap = -torch.floor(fractional) * pbc[batch]
@@ -234,7 +246,7 @@ class Search:
         shifts = torch.einsum("mk,bkj->bmj", images, cell)
         count = len(images)
         laid_out = (wrapped[:, None] + shifts[batch]).reshape(-1, 3)
-        finite = wrapped.isfinite().all(-1)  # one that is not would hide others from its tree
+        finite = wrapped.isfinite().all(-1)  # a NaN would hide other atoms in its search tree
         allowed = (pbc[:, None, :] | (images == 0)).all(-1)[batch]
         allowed = (allowed & finite[:, None]).reshape(-1)
         atoms = torch.arange(len(positions), device=batch.device)
@@ -252,7 +264,7 @@ class Search:
         )
         receivers, senders, offsets = atoms[found_by], owner[found], images[image[found]]
         offsets = offsets + wrap[senders] - wrap[receivers]
-        others = self.hears[receivers] & ((senders != receivers) | (offsets != 0).any(-1))
+        others = self.is_receiver[receivers] & ((senders != receivers) | (offsets != 0).any(-1))
         (others,) = torch.nonzero(others, as_tuple=True)
         order = others[torch.argsort(receivers[others], stable=True)]
         return Edges(senders[order], receivers[order], offsets[order])
@@ -264,7 +276,7 @@ def edge_vectors(
     batch: Int[Tensor, " n"],
     edges: Edges,
 ) -> Float[Tensor, "e 3"]:
-    """R[sender] + offset @ cell - R[receiver] in Å: from the receiver to the sender's image."""
+    """Compute R[sender] + offset @ cell - R[receiver], Å: from receiver to the sender's image."""
     senders, receivers, offsets = edges
     variable = positions.requires_grad or cell.requires_grad
     if _has_loops(positions, cell) and not variable:
@@ -280,7 +292,7 @@ def edge_vectors(
 
 
 def _complete(cell: Float[Tensor, "b 3 3"], pbc: Bool[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
-    """The cell with missing vectors, where not periodic, replaced by independent unit vectors."""
+    """Replace missing (zero) vectors of non-periodic directions by independent unit vectors."""
     missing = cell.norm(dim=-1) < 1e-6
     if bool((missing & pbc).any()):
         raise ValueError("a periodic direction has a cell vector of zero length: give it a cell")
@@ -296,7 +308,7 @@ def _complete(cell: Float[Tensor, "b 3 3"], pbc: Bool[Tensor, "b 3"]) -> Float[T
 
 
 def _inverse(cell: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
-    flat = ~(torch.linalg.det(cell).abs() > 1e-6)  # true of NaN, too
+    flat = ~(torch.linalg.det(cell).abs() > 1e-6)  # true for NaN, too
     if bool(flat.any()):
         structure = int(flat.nonzero()[0])
         raise ValueError(f"the cell vectors of structure {structure} of the batch span no volume")
@@ -304,15 +316,15 @@ def _inverse(cell: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
 
 
 def _heights(inverse: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3"]:
-    """The distances between opposite faces."""
+    """Distances between opposite faces of each cell, Å."""
     return 1.0 / inverse.norm(dim=1)
 
 
-def _check(structures: int, batch: Tensor, cutoff: float, hears: Tensor) -> None:
-    if len(batch) != len(hears):
+def _check(structures: int, batch: Tensor, cutoff: float, is_receiver: Tensor) -> None:
+    if len(batch) != len(is_receiver):
         raise ValueError(
-            f"{len(batch)} entries of `batch` and {len(hears)} of `heard_by`: give one for each "
-            "atom"
+            f"{len(batch)} entries of `batch` and {len(is_receiver)} of `is_receiver`: "
+            "give one for each atom"
         )
     ordered = len(batch) == 0 or (
         bool((batch[1:] >= batch[:-1]).all()) and 0 <= int(batch[0]) <= int(batch[-1]) < structures
@@ -324,7 +336,7 @@ def _check(structures: int, batch: Tensor, cutoff: float, hears: Tensor) -> None
 
 
 def _has_loops(positions: Tensor, cell: Tensor) -> bool:
-    """Are there compiled loops for these, which know nothing of forward-mode derivatives?"""
+    """Do the compiled loops apply (a CPU, float32 or float64, no forward-mode derivative)?"""
     if torch.compiler.is_compiling():
         return False
     plain = positions.device.type == "cpu" and positions.dtype in PRECISIONS

@@ -28,7 +28,9 @@ class ExactScore:
         log_posterior, scores = [], []
         for structure, weight in zip(self.structures, self.weights, strict=True):
             positions_0 = graph.positions.clone()
-            positions_0[graph.movers] = structure.repeat(graph.n_structures, 1).to(positions_0)
+            positions_0[graph.mobile_indices] = structure.repeat(graph.n_structures, 1).to(
+                positions_0
+            )
             log_posterior.append(weight.log() + self.sde.log_density(graph, positions_0, t))
             scores.append(self.sde.conditional_score(graph, positions_0, t))
         posterior = torch.stack(log_posterior).softmax(0).to(graph.positions)[:, graph.batch]

@@ -13,18 +13,18 @@ from vpsde.sde import SDE
 
 
 def draw_times(
-    n: int, generator: torch.Generator, refine: float = 1.0, t_min: float = 1e-4
+    n: int, generator: torch.Generator, power: float = 1.0, t_min: float = 1e-4
 ) -> Float[Tensor, " b"]:
     """n times in (t_min, 1), one in each n-th of the range, in random order; float64.
 
-    Uniform for `refine` = 1 (the paper); above 1 they crowd toward t_min like u^refine. Stratified,
+    Uniform for `power` = 1 (the paper); above 1 they crowd toward t_min like u^power. Stratified,
     so that the loss of a batch does not jump with the times that it happened to draw.
     """
-    if refine <= 0 or not 0 < t_min < 1:
-        raise ValueError(f"need refine > 0 and 0 < t_min < 1, got {refine} and {t_min}")
+    if power <= 0 or not 0 < t_min < 1:
+        raise ValueError(f"need power > 0 and 0 < t_min < 1, got {power} and {t_min}")
     draws = torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
     order = torch.randperm(n, generator=generator, device=generator.device)
-    return t_min + (1 - t_min) * ((order + draws) / n) ** refine
+    return t_min + (1 - t_min) * ((order + draws) / n) ** power
 
 
 def denoising_errors(
@@ -42,7 +42,7 @@ def denoising_errors(
     noisy = graph.at(sde.perturb(graph, t, generators))
     to_unit = sde.scale(graph, t, power=-1)[graph.batch]
     target = rows_times(sde.conditional_score(noisy, graph.positions, t), to_unit)
-    return ((model(noisy, t.to(target)) - target) ** 2).mean(-1)[graph.movers]
+    return ((model(noisy, t.to(target)) - target) ** 2).mean(-1)[graph.mobile_indices]
 
 
 def score_matching_loss(
@@ -56,5 +56,5 @@ def score_matching_loss(
     """The mean of `denoising_errors` over mobile atoms, times weight(t) of their structure."""
     errors = denoising_errors(model, graph, sde, t, generators)
     if weight is not None:
-        errors = errors * weight(t).to(errors)[graph.batch[graph.movers]]
+        errors = errors * weight(t).to(errors)[graph.batch[graph.mobile_indices]]
     return errors.mean()

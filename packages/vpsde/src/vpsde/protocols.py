@@ -16,7 +16,7 @@ class Graph(Protocol):
     @property
     def batch(self) -> Int[Tensor, " n"]: ...  # structure of each atom, ascending
     @property
-    def movers(self) -> Int[Tensor, " m"]: ...  # indices of the mobile atoms, ascending
+    def mobile_indices(self) -> Int[Tensor, " m"]: ...  # indices of the mobile atoms, ascending
     @property
     def cell(self) -> Float[Tensor, "b 3 3"]: ...
     @property

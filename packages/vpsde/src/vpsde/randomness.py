@@ -38,9 +38,9 @@ def draws(
 ) -> Callable[[Callable[..., Tensor]], Float[Tensor, "m 3"]]:
     """`draw` as a function of the distribution, wherever the graph's atoms are."""
     if isinstance(generators, torch.Generator):
-        sources, counts = [generators], [len(graph.movers)]
+        sources, counts = [generators], [len(graph.mobile_indices)]
     else:
-        owners = graph.batch[graph.movers]
+        owners = graph.batch[graph.mobile_indices]
         sources = list(generators)
         counts = torch.bincount(owners, minlength=graph.n_structures).tolist()
     if len(sources) != len(counts):

@@ -36,9 +36,9 @@ class _Overlayer(NamedTuple):
 
 
 def _overlayer(graph: Graph) -> _Overlayer:
-    batch = graph.batch[graph.movers]
+    batch = graph.batch[graph.mobile_indices]
     return _Overlayer(
-        graph.positions[graph.movers].double(),
+        graph.positions[graph.mobile_indices].double(),
         batch,
         graph.cell[batch, :2, :2].double(),
         graph.window[batch].double(),
@@ -82,7 +82,7 @@ class SDE:
         drift = torch.zeros_like(graph.positions)
         if self.drift:
             overlayer = _overlayer(graph)
-            drift[graph.movers] = (-0.5 * overlayer.centred()).to(drift)
+            drift[graph.mobile_indices] = (-0.5 * overlayer.centred()).to(drift)
         return drift
 
     def move(
@@ -97,11 +97,11 @@ class SDE:
         The one home of wrapping and confinement: it draws the kernel and makes a sampler's step.
         """
         at = _overlayer(graph)
-        target, sigma = mean[graph.movers].double(), std.double()[at.batch]
+        target, sigma = mean[graph.mobile_indices].double(), std.double()[at.batch]
         xy = plane.wrap(target[:, :2] + sigma.unsqueeze(-1) * noise[:, :2], at.cell)
         z = self.vertical.sample(target[:, 2], sigma, at.window, noise[:, 2])
         positions = graph.positions.clone()
-        positions[graph.movers] = torch.cat([xy, z.unsqueeze(-1)], -1).to(positions)
+        positions[graph.mobile_indices] = torch.cat([xy, z.unsqueeze(-1)], -1).to(positions)
         return positions
 
     def perturb(
@@ -110,7 +110,7 @@ class SDE:
         """A sample of p(x_t | x_0), x_0 the graph's positions. ValueError as in `check`."""
         check(graph)
         mean = graph.positions.clone()
-        mean[graph.movers] = self._mean(_overlayer(graph), t).to(mean)
+        mean[graph.mobile_indices] = self._mean(_overlayer(graph), t).to(mean)
         return self.move(graph, mean, self.sigma(t.double()), draw(torch.randn, graph, generators))
 
     def conditional_score(
@@ -122,7 +122,7 @@ class SDE:
         in_plane = self.plane.score(xy - mean[:, :2], at.cell, sigma)
         vertical = self.vertical.score(z, mean[:, 2], sigma, at.window)
         score = torch.zeros_like(graph.positions)
-        score[graph.movers] = torch.cat([in_plane, vertical.unsqueeze(-1)], -1).to(score)
+        score[graph.mobile_indices] = torch.cat([in_plane, vertical.unsqueeze(-1)], -1).to(score)
         return score
 
     def log_density(
@@ -167,7 +167,7 @@ class SDE:
         z = low + share[:, 2] * (high - low)
         positions = graph.positions.clone()
         xy = rows_times(share[:, :2], at.cell)
-        positions[graph.movers] = torch.cat([xy, z.unsqueeze(-1)], -1).to(positions)
+        positions[graph.mobile_indices] = torch.cat([xy, z.unsqueeze(-1)], -1).to(positions)
         return positions
 
     def _transition(
@@ -175,7 +175,7 @@ class SDE:
     ) -> tuple[_Overlayer, Tensor, Tensor]:
         """The mobile atoms, and the mean and noise level of p(x_t | x_0) for each of them."""
         at = _overlayer(graph)
-        start = at._replace(positions=positions_0[graph.movers].double())
+        start = at._replace(positions=positions_0[graph.mobile_indices].double())
         return at, self._mean(start, t), self.sigma(t.double())[at.batch]
 
     def _mean(self, start: _Overlayer, t: Float[Tensor, " b"]) -> Float[Tensor, "m 3"]:
@@ -212,7 +212,7 @@ def check(graph: Graph, positions: bool = True) -> None:
     mobile atoms, and they must lie in the window (unless their positions are about to be drawn).
     """
     cell, window = graph.cell, graph.window
-    if len(graph.movers) == 0:
+    if len(graph.mobile_indices) == 0:
         raise ValueError("no atom is mobile: nothing can be diffused; free some atoms")
     if not bool(graph.pbc[:, :2].all()):
         raise ValueError("the cell must be periodic along its first two vectors; set pbc")
@@ -222,13 +222,13 @@ def check(graph: Graph, positions: bool = True) -> None:
     if not bool((window.isfinite().all(-1) & (window[:, 0] < window[:, 1])).all()):
         raise ValueError("every structure needs a window z_lo < z_hi; give one")
     if positions:
-        owner = graph.batch[graph.movers]
-        z, (low, high) = graph.positions[graph.movers, 2], window[owner].unbind(-1)
+        owner = graph.batch[graph.mobile_indices]
+        z, (low, high) = graph.positions[graph.mobile_indices, 2], window[owner].unbind(-1)
         outside = ~((z >= low - 1e-3) & (z <= high + 1e-3))
         if bool(outside.any()):
             k = int(outside.nonzero()[0])
             raise ValueError(
-                f"mobile atom {int(graph.movers[k])} of structure {int(owner[k])} lies at "
+                f"mobile atom {int(graph.mobile_indices[k])} of structure {int(owner[k])} lies at "
                 f"z = {float(z[k]):.3f} Å, outside its window {float(low[k]):.3f} to "
                 f"{float(high[k]):.3f} Å; widen the window or drop the structure"
             )

@@ -5,11 +5,11 @@ from inspect import unwrap
 import pytest
 import torch
 
-from painnx.blocks import BY_TORCH, Between, Update, norm
-from painnx.fused_update import invariants, update
+from painnx.blocks import TORCH_UPDATE, Update, UpdateKernels, norm
+from painnx.update_numba import invariants, update
 from tests.unit.painnx.systems import assert_close
 
-KERNELS = Between(invariants, update)
+KERNELS = UpdateKernels(invariants, update)
 
 
 def numbers(*shapes, dtype=torch.float64):
@@ -38,9 +38,9 @@ def test_the_block_and_its_derivatives_are_those_by_torch(n, f, threads) -> None
     results = []
     try:
         torch.set_num_threads(threads)
-        for between in (BY_TORCH, KERNELS):
+        for update_kernels in (TORCH_UPDATE, KERNELS):
             given = variables((n, f), (n, 3, f))
-            out = block(*given, between)
+            out = block(*given, update_kernels)
             loss = sum((k * a).sin().sum() for k, a in enumerate(out, 1))
             first = torch.autograd.grad(loss, given, create_graph=True)
             loss = sum((k * a).cos().sum() for k, a in enumerate(first, 1))
@@ -48,8 +48,8 @@ def test_the_block_and_its_derivatives_are_those_by_torch(n, f, threads) -> None
             results.append((*out, *first, *second))
     finally:
         torch.set_num_threads(1)
-    for by_torch, fused in zip(*results, strict=True):
-        assert_close(fused, by_torch, 1e-10)
+    for by_torch, numba in zip(*results, strict=True):
+        assert_close(numba, by_torch, 1e-10)
 
 
 def test_vectors_of_length_zero_have_a_slope() -> None:

@@ -7,8 +7,9 @@ import torch
 from ase import Atoms
 
 from painnx import kernels
-from painnx.fused import FusedMessages
-from painnx.messages import CompiledMessages, EdgeMessages
+from painnx.messages_eager import EagerMessages
+from painnx.messages_inductor import InductorMessages
+from painnx.messages_numba import NumbaMessages
 from painnx.radial import radial_basis
 from sdedata import collate
 from tests.unit.painnx.systems import CUTOFF, assert_close, cluster, force_field, graph, slab
@@ -21,7 +22,7 @@ class Movable:
 
     def __init__(self, g, vectors=None):
         self.numbers, self.batch, self.mobile = g.numbers, g.batch, torch.ones_like(g.mobile)
-        self.movers = torch.arange(len(g.mobile))
+        self.mobile_indices = torch.arange(len(g.mobile))
         self.senders, self.receivers, self.cutoff = g.senders.clone(), g.receivers.clone(), g.cutoff
         self.n_structures = g.n_structures
         self.vectors = g.vectors.clone().requires_grad_() if vectors is None else vectors
@@ -56,7 +57,7 @@ def along(kind, g, which=None):
 @pytest.mark.parametrize("which", [None, [0, 2]])
 def test_first_and_second_derivatives_are_finite_differences(which) -> None:
     g = triangle()
-    function = along(FusedMessages, g, None if which is None else torch.tensor(which))
+    function = along(NumbaMessages, g, None if which is None else torch.tensor(which))
     given = (g.vectors, *arguments(3))
     assert torch.autograd.gradcheck(function, given)
     assert torch.autograd.gradgradcheck(function, given)
@@ -64,20 +65,20 @@ def test_first_and_second_derivatives_are_finite_differences(which) -> None:
 
 def test_derivatives_where_vectors_are_zero_are_finite_differences() -> None:
     g, (x, _, w) = triangle(), arguments(3)
-    function = along(FusedMessages, g)
+    function = along(NumbaMessages, g)
     given = (g.vectors, x, w)
     assert torch.autograd.gradcheck(lambda r, x, w: function(r, x, None, w), given)
     assert torch.autograd.gradgradcheck(lambda r, x, w: function(r, x, None, w), given)
 
 
-@pytest.mark.parametrize("features", [5, kernels.USUAL])
+@pytest.mark.parametrize("features", [5, kernels.SPECIALIZED_FEATURES])
 @pytest.mark.parametrize("wanted", [[0], [1], [2], [3], [0, 1, 2, 3]], ids=str)
 def test_derivatives_that_are_asked_for_are_those_of_the_definition(features, wanted) -> None:
     """First ones of some arguments, then second ones of others: each pass skips what none wants."""
     g = Movable(collate([graph(slab(0, 0)), graph(cluster()), graph(slab(1, 4))]))
     for then in ([0], [1], [2], [3], [0, 1, 2, 3]):
         results = []
-        for kind in (EdgeMessages, FusedMessages):
+        for kind in (EagerMessages, NumbaMessages):
             given = [g.vectors, *arguments(len(g.numbers), features)]
             out = along(kind, g)(*given)
             loss = sum(((k + 1) * a).sin().sum() for k, a in enumerate(out))
@@ -85,30 +86,30 @@ def test_derivatives_that_are_asked_for_are_those_of_the_definition(features, wa
             loss = sum(((k + 1) * a / a.detach().norm()).sin().sum() for k, a in enumerate(first))
             second = torch.autograd.grad(loss, [given[k] for k in then])
             results.append((*out, *first, *second))
-        for definition, fused in zip(*results, strict=True):
-            assert_close(fused, definition, 1e-9)
+        for definition, numba in zip(*results, strict=True):
+            assert_close(numba, definition, 1e-9)
 
 
 def test_second_derivatives_reach_all_leaves_of_a_plain_backward() -> None:
     """Without `inputs=`, which `torch.autograd.grad` has."""
     g = triangle()
     hessians = []
-    for kind in (EdgeMessages, FusedMessages):
+    for kind in (EagerMessages, NumbaMessages):
         given = [a.detach().requires_grad_() for a in (g.vectors, *arguments(3))]
         loss = sum(a.sin().sum() for a in along(kind, g)(*given))
         (first,) = torch.autograd.grad(loss, given[:1], create_graph=True)
         first.pow(2).sum().backward()
         hessians.append([a.grad for a in given])
-    for definition, fused in zip(*hessians, strict=True):
-        assert fused.abs().max() > 1e-3
-        assert_close(fused, definition, 1e-10)
+    for definition, numba in zip(*hessians, strict=True):
+        assert numba.abs().max() > 1e-3
+        assert_close(numba, definition, 1e-10)
 
 
 @pytest.mark.parametrize("k", range(4))
 def test_third_derivatives_are_refused(k) -> None:
     g = triangle()
     given = [g.vectors, *arguments(3)]
-    out = sum(a.sin().sum() for a in along(FusedMessages, g)(*given))
+    out = sum(a.sin().sum() for a in along(NumbaMessages, g)(*given))
     for _ in range(2):
         first = torch.autograd.grad(out, given, create_graph=True)
         out = sum(a.sin().sum() for a in first)
@@ -116,7 +117,7 @@ def test_third_derivatives_are_refused(k) -> None:
         torch.autograd.grad(out, given[k])
 
 
-@pytest.mark.parametrize("kind", [EdgeMessages, FusedMessages, CompiledMessages])
+@pytest.mark.parametrize("kind", [EagerMessages, NumbaMessages, InductorMessages])
 def test_edges_between_frozen_atoms_are_no_variables(kind) -> None:
     """Their lengths are constants of a sampling; whoever wants them too says that atoms move."""
     atoms = graph(slab())
@@ -138,7 +139,7 @@ def test_threads_share_the_structures_and_change_nothing(n) -> None:
     structures = [graph(slab(k, k % 3)) for k in range(n)] + [graph(cluster())]
 
     def everything():
-        field = force_field("fused").train()
+        field = force_field("numba").train()
         energy, forces = field(collate(structures))
         loss = (energy**2).sum() + (forces**2).sum()
         return (
@@ -167,7 +168,7 @@ def test_radial_functions_and_their_slopes_are_those_of_the_definition(dtype, to
     pair = graph(Atoms("Ag2", [[0, 0, 0], [2.0, 0, 0]]))
     atoms = Movable(pair, torch.nn.functional.pad(d[:, None], (1, 1)))
     atoms.senders, atoms.receivers = (torch.full((len(d),), k) for k in (1, 0))
-    g = FusedMessages.of(atoms, n).geometry
+    g = NumbaMessages.of(atoms, n).geometry
     inside = torch.zeros(len(d), n + 1, dtype=torch.bool)
     for e, (first, last) in enumerate(g.window.tolist()):
         inside[e, first:last] = True
@@ -186,8 +187,8 @@ def test_radial_functions_and_their_slopes_are_those_of_the_definition(dtype, to
 def test_precision_is_that_of_the_numbers() -> None:
     g = graph(slab(1, 4))
     g32 = g.to(dtype=torch.float32)
-    exact = EdgeMessages.of(g, N_RADIAL)(*arguments(len(g.numbers), 8))
-    rough = FusedMessages.of(g32, N_RADIAL)(*arguments(len(g.numbers), 8, torch.float32))
+    exact = EagerMessages.of(g, N_RADIAL)(*arguments(len(g.numbers), 8))
+    rough = NumbaMessages.of(g32, N_RADIAL)(*arguments(len(g.numbers), 8, torch.float32))
     for a, b in zip(exact, rough, strict=True):
         assert b.dtype == torch.float32
         assert (b.double() - a).abs().max() < 1e-6 * a.abs().max()
@@ -197,23 +198,23 @@ def test_positions_that_are_no_numbers_are_not_hidden() -> None:
     g = graph(slab())
     vectors = g.vectors.clone()
     vectors[0] = float("nan")
-    for out in FusedMessages.of(Movable(g, vectors), N_RADIAL)(*arguments(len(g.numbers))):
+    for out in NumbaMessages.of(Movable(g, vectors), N_RADIAL)(*arguments(len(g.numbers))):
         assert out[g.receivers[0]].isnan().any()
 
 
 def test_other_devices_and_precisions_take_the_definition() -> None:
     double = graph(slab())
     g = Movable(double, double.vectors.bfloat16())
-    assert isinstance(force_field().to(torch.bfloat16).painn.messages_on(g), EdgeMessages)
-    assert isinstance(force_field().painn.messages_on(graph(slab())), FusedMessages)
+    assert isinstance(force_field().to(torch.bfloat16).painn.messages_on(g), EagerMessages)
+    assert isinstance(force_field().painn.messages_on(graph(slab())), NumbaMessages)
     with pytest.raises(ValueError, match=r"not for torch.bfloat16 on cpu: use \"auto\""):
-        force_field("fused").to(torch.bfloat16)(g)
+        force_field("numba").to(torch.bfloat16)(g)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
 def test_each_structure_is_in_one_part(n, threads) -> None:
-    messages = FusedMessages.of(graph(slab()) if n == 1 else mixed(n), N_RADIAL)
+    messages = NumbaMessages.of(graph(slab()) if n == 1 else mixed(n), N_RADIAL)
     try:
         torch.set_num_threads(threads)
         parts = messages.parts()
@@ -229,7 +230,7 @@ def test_each_structure_is_in_one_part(n, threads) -> None:
 def test_every_edge_is_in_one_pair_and_those_of_a_graph_all_have_a_way_back() -> None:
     """Of images of an atom itself, too; and an edge may be there twice, or without a way back."""
     g = mixed(4)
-    whole = FusedMessages.of(g, N_RADIAL).geometry
+    whole = NumbaMessages.of(g, N_RADIAL).geometry
     assert torch.cat([whole.there, whole.back]).sort().values.equal(torch.arange(len(g.senders)))
     assert (g.receivers[whole.there] == g.senders[whole.back]).all()
     assert_close(g.vectors[whole.there], -g.vectors[whole.back], 0)
@@ -241,19 +242,19 @@ def test_every_edge_is_in_one_pair_and_those_of_a_graph_all_have_a_way_back() ->
     keep = torch.cat([keep, keep[:5]])
     some.senders, some.receivers = g.senders[keep], g.receivers[keep]
     some.vectors = g.vectors[keep].requires_grad_()
-    geometry = FusedMessages.of(some, N_RADIAL).geometry
+    geometry = NumbaMessages.of(some, N_RADIAL).geometry
     edges = torch.cat([geometry.there, geometry.back[geometry.back >= 0]])
     assert edges.sort().values.equal(torch.arange(len(keep)))
     assert 0 < (geometry.back < 0).sum() < len(geometry.back)
     results = []
-    for kind in (EdgeMessages, FusedMessages):
+    for kind in (EagerMessages, NumbaMessages):
         given = [some.vectors, *arguments(len(g.numbers))]
         out = kind.of(some, N_RADIAL)(*given[1:])
         first = torch.autograd.grad(sum(a.sin().sum() for a in out), given, create_graph=True)
         second = torch.autograd.grad(sum(a.pow(2).sum() for a in first), given)
         results.append((*out, *first, *second))
-    for definition, fused in zip(*results, strict=True):
-        assert_close(fused, definition, 1e-9)
+    for definition, numba in zip(*results, strict=True):
+        assert_close(numba, definition, 1e-9)
 
 
 def mixed(n):
@@ -262,10 +263,10 @@ def mixed(n):
 
 def test_second_derivatives_of_single_precision_are_those_of_double() -> None:
     results = []
-    for kind, dtype in ((EdgeMessages, torch.float64), (FusedMessages, torch.float32)):
+    for kind, dtype in ((EagerMessages, torch.float64), (NumbaMessages, torch.float32)):
         g = mixed(3).to(dtype=dtype)
         g = Movable(g)
-        given = [g.vectors, *arguments(len(g.numbers), kernels.USUAL, dtype)]
+        given = [g.vectors, *arguments(len(g.numbers), kernels.SPECIALIZED_FEATURES, dtype)]
         first = torch.autograd.grad(
             sum(a.sin().sum() for a in along(kind, g)(*given)), given[:3], create_graph=True
         )
@@ -290,15 +291,15 @@ def test_a_graph_that_is_none_is_refused() -> None:
         g = Movable(mixed(2))
         setattr(g, name, bad(getattr(g, name)))
         with pytest.raises(error, match=told):
-            FusedMessages.of(g, N_RADIAL)
-    messages, (x, v, w) = FusedMessages.of(mixed(2), N_RADIAL), arguments(len(mixed(2).numbers))
+            NumbaMessages.of(g, N_RADIAL)
+    messages, (x, v, w) = NumbaMessages.of(mixed(2), N_RADIAL), arguments(len(mixed(2).numbers))
     for bad in ((x, v[:1], w), (x, v, w[..., :1]), (x[..., :1], v, w)):
         with pytest.raises(IndexError, match="do not fit together"):
-            unwrap(FusedMessages.__call__)(messages, *bad)  # without the tests' check of types
+            unwrap(NumbaMessages.__call__)(messages, *bad)  # without the tests' check of types
     n = len(x)
-    for speakers in (torch.arange(3), torch.full((n,), -1)):
-        with pytest.raises(IndexError, match="each atom needs one speaker"):
-            unwrap(FusedMessages.said_by)(messages, speakers)
+    for rows in (torch.arange(3), torch.full((n,), -1)):
+        with pytest.raises(IndexError, match="each atom needs one row"):
+            unwrap(NumbaMessages.from_rows)(messages, rows)
     for k in (-1, n):
         with pytest.raises(IndexError, match="receivers must be from 0"):
             messages.only(torch.tensor([k]))

@@ -25,7 +25,7 @@ from painnx.jit import Last, even_parts, inner, kernel, run
 def invariants(
     scalars: Float[Tensor, "n f"], mixed: Float[Tensor, "n 3 2*f"]
 ) -> tuple[Float[Tensor, "n 2*f"], Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
-    """What the context hears: s and n; v . u; and u, for `update`."""
+    """Return the input of the context, s and n; v . u; and u, for `update`."""
     n, f = scalars.shape
     _require(scalars, (n, f), mixed, (n, 3, 2 * f))
     return _Invariants.apply(scalars, mixed)
@@ -38,14 +38,14 @@ def update(
     products: Float[Tensor, "n f"],
     u: Float[Tensor, "n 3 f"],
 ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n 3 f"]]:
-    """scalars + c_0 + c_2 (v . u), and vectors + c_1 u."""
+    """Return scalars + c_0 + c_2 (v . u), and vectors + c_1 u."""
     n, f = scalars.shape
     _require(vectors, (n, 3, f), context, (n, 3, f), products, (n, f), u, (n, 3, f))
     return _Update.apply(scalars, vectors, context, products, u)
 
 
 def _require(*tensors_and_shapes: Any) -> None:
-    """Kernels read and write what they are told to; ValueError for a tensor of another shape."""
+    """Raise ValueError for a tensor of another shape: the kernels check no bounds."""
     for tensor, shape in zip(tensors_and_shapes[::2], tensors_and_shapes[1::2], strict=True):
         if tensor.shape != shape:
             raise ValueError(f"a tensor of shape {tuple(tensor.shape)} must be {shape}")

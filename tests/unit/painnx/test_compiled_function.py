@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from painnx.blocks import BY_TORCH, Update
-from painnx.messages import CompiledMessages, EdgeMessages
-from painnx.traced import Traced
+from painnx.blocks import TORCH_UPDATE, Update
+from painnx.compiled_function import CompiledFunction
+from painnx.messages_eager import EagerMessages
+from painnx.messages_inductor import InductorMessages
 from sdedata import collate
 from tests.unit.painnx.systems import (
     CUTOFF,
@@ -21,8 +22,8 @@ from tests.unit.painnx.systems import (
     slab,
     time,
 )
-from tests.unit.painnx.test_fused import Movable, along, arguments, triangle
-from tests.unit.painnx.test_fused_update import variables
+from tests.unit.painnx.test_messages_numba import Movable, along, arguments, triangle
+from tests.unit.painnx.test_update_numba import variables
 
 
 def waves(x, y, rows):
@@ -30,7 +31,7 @@ def waves(x, y, rows):
     return (x.new_zeros(3, x.shape[1]).index_add(0, rows, torch.sin(x) * y), y * y)
 
 
-WAVES, ROWS = Traced(waves), torch.tensor([0, 2, 2, 1])
+WAVES, ROWS = CompiledFunction(waves), torch.tensor([0, 2, 2, 1])
 
 
 def derivatives(function, given, order) -> list[torch.Tensor]:
@@ -53,7 +54,7 @@ def test_derivatives_of_every_order_are_those_of_the_function() -> None:
 
 
 def test_no_gradient_is_made_that_nobody_awaits() -> None:
-    traced = Traced(waves)
+    traced = CompiledFunction(waves)
     given = variables((4, 2), (4, 2))
     for k in range(2):
         torch.autograd.grad(sum(a.sum() for a in traced(*given, ROWS)), given[k])
@@ -63,7 +64,7 @@ def test_no_gradient_is_made_that_nobody_awaits() -> None:
 @pytest.mark.parametrize("own", [True, False], ids=["own vectors", "none"])
 def test_derivatives_of_the_sum_are_finite_differences(own) -> None:
     g, (x, v, w) = triangle(), arguments(3)
-    function = along(CompiledMessages, g)
+    function = along(InductorMessages, g)
     if own:
         given = (g.vectors, x, v, w)
     else:
@@ -80,15 +81,15 @@ def test_derivatives_of_the_sum_are_finite_differences(own) -> None:
 def test_the_update_and_its_derivatives_are_those_by_torch(n) -> None:
     block, results = Update(8).double(), []
     given = variables((n, 8), (n, 3, 8))
-    for between in (BY_TORCH, CompiledMessages.between):
-        results.append(derivatives(lambda s, v, b=between: block(s, v, b), given, 2))
+    for update_kernels in (TORCH_UPDATE, InductorMessages.update_kernels):
+        results.append(derivatives(lambda s, v, b=update_kernels: block(s, v, b), given, 2))
     for plain, compiled in zip(*results, strict=True):
         assert_close(compiled, plain, 1e-10)
 
 
 def test_energies_and_forces_of_evaluation_agree() -> None:
     g = collate([graph(slab(0, 0)), graph(cluster())])
-    edges, compiled = (force_field(way)(g) for way in ("edges", "compiled"))
+    edges, compiled = (force_field(way)(g) for way in ("eager", "inductor"))
     for a, b in zip(edges, compiled, strict=True):
         assert_close(a, b, 1e-10)
 
@@ -97,11 +98,11 @@ def test_no_program_is_made_for_other_numbers_of_atoms() -> None:
     """Nor for other numbers of edges, of structures or of mobile atoms, nor for another network."""
 
     def use(g, seed) -> None:
-        score_network("compiled", seed).train()(g, time(g.n_structures)).sum().backward()
+        score_network("inductor", seed).train()(g, time(g.n_structures)).sum().backward()
         with torch.no_grad():
-            score_network("compiled", seed)(g, time(g.n_structures))
-        force_field("compiled", seed).on_mobile(g)
-        energy, forces = force_field("compiled", seed).train()(g)
+            score_network("inductor", seed)(g, time(g.n_structures))
+        force_field("inductor", seed).on_mobile(g)
+        energy, forces = force_field("inductor", seed).train()(g)
         (energy.sum() + forces.square().sum()).backward()
 
     use(collate([graph(slab(0, 1)), graph(cluster())]), 0)
@@ -116,14 +117,14 @@ def test_no_program_is_made_for_other_numbers_of_atoms() -> None:
 
 def test_score_is_the_same_in_inference_mode() -> None:
     with torch.inference_mode():
-        inferred = score_network("compiled")(graph(slab()), time())
+        inferred = score_network("inductor")(graph(slab()), time())
     assert inferred.is_inference()
-    assert_close(inferred, score_network("edges")(graph(slab()), time()), 1e-10)
+    assert_close(inferred, score_network("eager")(graph(slab()), time()), 1e-10)
 
 
 def test_single_precision_is_that_of_double() -> None:
     results = []
-    for kind, dtype in ((EdgeMessages, torch.float64), (CompiledMessages, torch.float32)):
+    for kind, dtype in ((EagerMessages, torch.float64), (InductorMessages, torch.float32)):
         g = Movable(collate([graph(slab(1, 4)), graph(cluster())]).to(dtype=dtype))
         given = [g.vectors, *arguments(len(g.numbers), 2, dtype)]
         out = along(kind, g)(*given)
@@ -134,7 +135,7 @@ def test_single_precision_is_that_of_double() -> None:
         assert (rough.double() - exact).norm() < 1e-5 * exact.norm()
 
 
-@pytest.mark.parametrize("kind", [EdgeMessages, CompiledMessages])
+@pytest.mark.parametrize("kind", [EagerMessages, InductorMessages])
 def test_edges_beyond_the_cutoff_are_silent(kind) -> None:
     """Whoever pads lists of edges to one length gets the same values and derivatives."""
     g, padded = triangle(), triangle()
@@ -154,17 +155,17 @@ def test_edges_beyond_the_cutoff_are_silent(kind) -> None:
 
 
 def test_where_torch_cannot_compile_it_says_what_to_do() -> None:
-    traced = Traced(lambda x: (x.cos().sin(),))
+    traced = CompiledFunction(lambda x: (x.cos().sin(),))
     no_compiler = {"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}
     with (
         torch._inductor.config.patch(no_compiler),
-        pytest.raises(RuntimeError, match='cannot compile here.*use messages="edges"') as told,
+        pytest.raises(RuntimeError, match='cannot compile here.*use backend="eager"') as raised,
     ):
         traced(torch.randn(3, 2))
-    assert told.value.__cause__ is not None
+    assert raised.value.__cause__ is not None
 
 
 def test_the_compiler_is_not_imported_where_it_is_not_used() -> None:
-    code = "import sys, painnx.fused; print('torch._dynamo' in sys.modules)"
+    code = "import sys, painnx.messages_numba; print('torch._dynamo' in sys.modules)"
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, capture_output=True, check=True).stdout.strip() == b"False"

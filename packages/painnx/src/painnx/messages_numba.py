@@ -1,6 +1,7 @@
-"""The sum over neighbours of `EdgeMessages` by the compiled kernels: the quickest way on a CPU.
+"""The message sum of `EagerMessages` by kernels that Numba compiles: the fastest on a CPU.
 
 Differentiable twice in all of its arguments, in float32 and float64, on all of torch's threads.
+docs/kernels.md derives what the kernels compute.
 """
 
 from collections.abc import Sequence
@@ -13,9 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from painnx import fused_update, kernels
-from painnx.awaited import awaited
-from painnx.blocks import Between
+from painnx import kernels, update_numba
+from painnx.autograd import needed_gradients
+from painnx.blocks import UpdateKernels
 from painnx.jit import Last, arrays, run
 from painnx.protocols import Graph
 
@@ -24,27 +25,27 @@ PRECISIONS = (torch.float32, torch.float64)
 
 @dataclass(frozen=True)
 class Geometry:
-    """Pairs of edges, there and back, and all that depends on their vectors alone."""
+    """Pairs of opposite edges between two atoms, and what depends on their vectors alone."""
 
     start: Int[Tensor, " k"]
-    """Where each atom's pairs begin; the other atom is not before it, if it hears and is heard."""
+    """Index of each atom's first pair. Where both edges exist, the other atom is not before it."""
     other: Int[Tensor, " p"]
     there: Int[Tensor, " p"]
-    """The edge by which the atom hears the other."""
+    """The edge from the other atom to this one."""
     back: Int[Tensor, " p"]
-    """The one by which the other hears it; -1: there is none."""
+    """The edge from this atom to the other; -1: there is none."""
     moving: Bool[Tensor, " p"]
-    """False between frozen atoms: nothing is differentiated by these."""
+    """False between frozen atoms, whose edge vectors are constants."""
     unit: Float[Tensor, "p 3"]
     length: Float[Tensor, " p"]
     basis: Float[Tensor, "p r"]
     slope: Float[Tensor, "p r"]
     window: Int[Tensor, "p 2"]
-    """The first Gaussian that counts, and the one after the last."""
+    """The first Gaussian that is not negligible, and the one after the last."""
     cutoff: float
 
     def curvature(self) -> Float[Tensor, "p r"]:
-        """The slopes of `slope`."""
+        """Compute the second derivatives of the radial basis by the length."""
         out = torch.empty_like(self.slope)
         n = out.shape[1] - 1
         kernels.curvature(*arrays(self.length), self.cutoff, n, *arrays(self.window, out))
@@ -52,36 +53,41 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class FusedMessages:
-    """One message per edge, summed at its receiver, of which nothing is stored."""
+class NumbaMessages:
+    """One message per edge, summed at its receiver without being stored."""
 
-    between: ClassVar[Between] = Between(fused_update.invariants, fused_update.update)
+    update_kernels: ClassVar[UpdateKernels] = UpdateKernels(
+        update_numba.invariants, update_numba.update
+    )
     geometry: Geometry
     vectors: Float[Tensor, "e 3"]
-    speaker: Int[Tensor, " n"]
-    """Who speaks for each atom."""
-    speakers: int
-    """All of them are below this."""
-    row: Int[Tensor, " n"]
-    """The place of each atom among those that hear, or -1."""
-    hearers: int
+    source: Int[Tensor, " n"]
+    """Row of the features that each atom sends."""
+    n_sources: int
+    """Least number of such rows."""
+    target: Int[Tensor, " n"]
+    """Row of each atom's sums; -1 if it is no receiver."""
+    n_targets: int
     structure: Int[Tensor, " n"]
-    """That of each atom; in ascending order."""
+    """Index of each atom's structure, in ascending order."""
 
     @staticmethod
     def can(graph: Graph) -> bool:
-        """Are there kernels for this device and precision?"""
+        """Are there kernels for this graph's device and precision?"""
         return graph.vectors.device.type == "cpu" and graph.vectors.dtype in PRECISIONS
 
     @classmethod
-    def of(cls, graph: Graph, n_radial: int) -> "FusedMessages":
-        """The messages between the atoms of this graph, with `n_radial` Gaussians."""
+    def of(cls, graph: Graph, n_radial: int) -> "NumbaMessages":
+        """Prepare the messages on a graph, with `n_radial` Gaussians.
+
+        Raises ValueError if lists differ in length or atoms are not ordered by structure.
+        """
         vectors, batch, mobile = graph.vectors, graph.batch, graph.mobile
         n, e = len(graph.numbers), len(graph.senders)
         if not (len(batch) == len(mobile) == n and len(graph.receivers) == len(vectors) == e):
             raise ValueError("the graph's lists of atoms, or those of its edges, differ in length")
         if bool((batch[1:] < batch[:-1]).any()):
-            raise ValueError("the graph's atoms must come structure by structure")
+            raise ValueError("the graph's atoms must be ordered by structure")
         index = graph.senders.new_empty(3, e)
         start, moving = index.new_zeros(n + 1), mobile.new_empty(e)
         given = graph.senders, graph.receivers, vectors, mobile, batch
@@ -101,20 +107,20 @@ class FusedMessages:
         atoms = torch.arange(n, device=batch.device)
         return cls(g, vectors, atoms, n, atoms, n, batch)
 
-    def said_by(self, speakers: Int[Tensor, " n"]) -> "FusedMessages":
-        """The same, with another speaker for each atom (of its own structure alone)."""
-        if len(speakers) != len(self.structure) or bool((speakers < 0).any()):
-            raise IndexError("each atom needs one speaker, a number from 0 on")
-        last = int(speakers.max()) if len(speakers) else -1
-        return replace(self, speaker=speakers, speakers=last + 1)
+    def from_rows(self, rows: Int[Tensor, " n"]) -> "NumbaMessages":
+        """Take each sending atom's features from the given row (one of its own structure)."""
+        if len(rows) != len(self.structure) or bool((rows < 0).any()):
+            raise IndexError("each atom needs one row of features, numbered from 0")
+        last = int(rows.max()) if len(rows) else -1
+        return replace(self, source=rows, n_sources=last + 1)
 
-    def only(self, receivers: Int[Tensor, " m"]) -> "FusedMessages":
-        """The same, heard by some atoms alone, which are numbered anew in this order."""
-        if bool(((receivers < 0) | (receivers >= self.hearers)).any()):
-            raise IndexError(f"receivers must be from 0 to {self.hearers - 1}")
-        number = receivers.new_full((self.hearers + 1,), -1)  # and -1 for row -1
+    def only(self, receivers: Int[Tensor, " m"]) -> "NumbaMessages":
+        """Restrict the sums to some receivers, renumbered in this order."""
+        if bool(((receivers < 0) | (receivers >= self.n_targets)).any()):
+            raise IndexError(f"receivers must be from 0 to {self.n_targets - 1}")
+        number = receivers.new_full((self.n_targets + 1,), -1)  # the last entry serves target -1
         number[receivers] = torch.arange(len(receivers), device=number.device)
-        return replace(self, row=number[self.row], hearers=len(receivers))
+        return replace(self, target=number[self.target], n_targets=len(receivers))
 
     def __call__(
         self,
@@ -122,11 +128,11 @@ class FusedMessages:
         vectors: Float[Tensor, "s 3 f"] | None,
         filters: Float[Tensor, "r 3 f"],
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
-        """Sum the messages of all neighbours; arguments as for `EdgeMessages`."""
+        """Sum the messages of all neighbours; arguments as for `EagerMessages`."""
         radial, n = self.geometry.basis.shape[1], len(contexts)
-        if n < self.speakers or len(filters) != radial:  # kernels trust their arguments
+        if n < self.n_sources or len(filters) != radial:  # the kernels check no bounds
             raise IndexError(
-                f"{n} contexts for {self.speakers} speakers, {len(filters)} filters for {radial} "
+                f"{n} contexts for {self.n_sources} senders, {len(filters)} filters for {radial} "
                 "radial functions"
             )
         shape = n, 3, filters.shape[-1]
@@ -141,7 +147,7 @@ class FusedMessages:
         return to_scalars, to_vectors.unflatten(1, (3, -1))
 
     def parts(self) -> list[tuple[int, int]]:
-        """Where the atoms of each of torch's threads begin and end.
+        """Cut the atoms into a range for each of torch's threads.
 
         No two threads share a structure, so that each may write to both atoms of a pair.
         """
@@ -157,24 +163,24 @@ class FusedMessages:
 
     @property
     def pairs(self) -> tuple[Tensor, ...]:
-        """What derivatives ask for, in the kernels' order."""
+        """What the derivatives need, in the kernels' order."""
         g = self.geometry
-        who = g.start, g.other, g.there, g.back, g.moving, self.speaker, self.row
-        return *who, g.unit, g.length, g.basis, g.slope, g.window
+        atoms = g.start, g.other, g.there, g.back, g.moving, self.source, self.target
+        return *atoms, g.unit, g.length, g.basis, g.slope, g.window
 
 
 class _Sum(torch.autograd.Function):
-    """s and t by r (the edges' vectors), w, x and v (see `painnx.kernels`)."""
+    """Map r (the edge vectors), w, x and v to the sums s and t (see `painnx.kernels`)."""
 
     @staticmethod
     def forward(
-        ctx: Any, r: Tensor, w: Tensor, x: Tensor, v: Tensor, messages: FusedMessages
+        ctx: Any, r: Tensor, w: Tensor, x: Tensor, v: Tensor, messages: NumbaMessages
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(r, w, x, v)
         ctx.messages = messages
-        g, m, f = messages.geometry, messages.hearers, x.shape[1] // 3
+        g, m, f = messages.geometry, messages.n_targets, x.shape[1] // 3
         s, t = x.new_zeros(m, f), x.new_zeros(m, 3 * f)
-        pairs = g.start, g.other, g.back, messages.speaker, messages.row
+        pairs = g.start, g.other, g.back, messages.source, messages.target
         given = *pairs, g.unit, g.basis, g.window, w, x, v
         run(kernels.forward, messages.parts(), *given, s, t)
         return s, t
@@ -182,11 +188,11 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, ds: Tensor, dt: Tensor) -> tuple[Tensor | None, ...]:
         given = *ctx.saved_tensors, ds.contiguous(), dt.contiguous()
-        return *_Gradients.apply(*given, ctx.messages, awaited(ctx)), None
+        return *_Gradients.apply(*given, ctx.messages, needed_gradients(ctx)), None
 
 
 class _Gradients(torch.autograd.Function):
-    """Of r, w, x and v, by those and by ds and dt."""
+    """Map r, w, x, v, ds and dt to the gradients by r, w, x and v."""
 
     @staticmethod
     def forward(
@@ -197,7 +203,7 @@ class _Gradients(torch.autograd.Function):
         v: Tensor,
         ds: Tensor,
         dt: Tensor,
-        messages: FusedMessages,
+        messages: NumbaMessages,
         needs: Sequence[bool],
     ) -> tuple[Tensor | None, ...]:
         ctx.save_for_backward(r, w, x, v, ds, dt)
@@ -212,14 +218,14 @@ class _Gradients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *at: Tensor | None) -> tuple[Tensor | None, ...]:
-        compute = partial(_second, ctx.messages, awaited(ctx))
+        compute = partial(_second, ctx.messages, needed_gradients(ctx))
         return *Last.apply(compute, *ctx.saved_tensors, *at), None, None
 
 
 def _second(
-    messages: FusedMessages, needs: Sequence[bool], *given: Tensor | None
+    messages: NumbaMessages, needs: Sequence[bool], *given: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of those of `_Gradients` along their own, by its arguments."""
+    """Compute the vector-Jacobian product of `_Gradients` along the vectors given last."""
     r, w, x, v, ds, dt = (a for a in given[:6] if a is not None)
     at = given[6:]
     at_r, at_w, at_x, at_v = (
@@ -245,7 +251,7 @@ def _second(
 def _zeros(
     like: tuple[Tensor, Tensor, Tensor, Tensor], needs: Sequence[bool], parts: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """For the gradients of r, w, x and v; empty where not needed; w's for each part."""
+    """Make zeros for the gradients by r, w, x and v: empty if not needed, w's for each part."""
     r, w, x, v = (
         torch.zeros_like(a) if need else a.new_empty(0, *a.shape[1:])
         for a, need in zip(like, needs, strict=False)
