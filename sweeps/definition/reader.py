@@ -109,8 +109,7 @@ def _check_knob(name: str, stages: Mapping[str, Stage]) -> None:
         )
     if key.split(".")[0] in OURS:
         raise ValueError(f"space: {name} is set by the sweep itself")
-    plain: Any = OmegaConf.to_container(stages[stage].config)
-    known = _keys(plain)
+    known = _keys(stages[stage].config.plain())
     if key not in known:
         hint = _hint(name, [f"{stage}.{one}" for one in known])
         raise ValueError(f"space: no config has the knob {name}{hint}")
@@ -158,12 +157,11 @@ def _is_compared(stages: Mapping[str, Stage]) -> bool:
     from sdedata import Template, parse_formula
 
     config, evaluation = stages["sample"].config, stages["evaluate"].config
-    template = Template.load(config.template.slab, tuple(config.template.z_range or (1.0, 5.0)))
+    template = Template.load(config.template.slab, config.template.z_range or (1.0, 5.0))
     count = sum(parse_formula(config.composition).values())
     middle = np.tile([0.0, 0.0, sum(template.window) / 2], (count, 1))
     example = template.surface(config.composition, middle)
-    calculator: Any = OmegaConf.to_container(evaluation.calculator)
-    relaxation: Any = OmegaConf.to_container(evaluation.relaxation)
+    calculator, relaxation = evaluation.calculator.plain(), evaluation.relaxation.plain()
     return reference_set(evaluation.reference, example, calculator, relaxation) is not None
 
 

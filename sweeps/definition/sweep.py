@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, Self
 
 import optuna
 from annotated_types import Ge
-from omegaconf import OmegaConf
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -25,6 +24,7 @@ from pydantic import Field, field_validator, model_validator
 from experiments.harness.config.instantiate import build
 from experiments.harness.config.settings import Count, Natural, Positive, Section, Target, Tracking
 from experiments.harness.pipeline import stages as pipeline
+from experiments.harness.runs.run_folder import flattened
 
 Direction = Literal["minimize", "maximize"]
 Said = Annotated[str, Field(min_length=1)]
@@ -155,7 +155,7 @@ class Sweep(Section):
         found = {}
         for name, knob in self.space.items():
             stage, _, key = name.partition(".")
-            value = OmegaConf.select(stages[stage].config, key)
+            value = flattened(stages[stage].config.plain()).get(key)
             try:
                 found[name] = knob.distribution(type(value) is int)
             except ValueError as error:

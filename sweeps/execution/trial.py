@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from experiments.harness.commands.command_line import refuse
@@ -84,7 +83,7 @@ def run_trial(
     folder.save_config(
         {
             "study": sweep.name, "trial": label, "seed": seed, "params": dict(params),
-            "stages": {stage.name: OmegaConf.to_container(stage.config) for stage in stages},
+            "stages": {stage.name: stage.config.plain() for stage in stages},
         },
         may_change=MAY_CHANGE,
     )  # fmt: skip

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from matplotlib.image import imread
-from omegaconf import OmegaConf
 
 from experiments.harness.config import compose
 from experiments.harness.publishing import publish as report
@@ -34,7 +33,7 @@ def finished(home: Path, *overrides: str) -> Path:
     """A quickstart folder whose structures are minima of the shipped random search."""
     rss = shipped.load("rss_ag6o3_p3x3")
     run = RunFolder(home)
-    run.save_config(OmegaConf.to_container(compose.load("quickstart", overrides)))
+    run.save_config(compose.load("quickstart", overrides).plain())
     run.save_environment()
     run.update_summary(SUMMARY)
     relaxed = [rss.atoms(i) for i in (5, int(np.argmin(rss.energy)), 7)]

@@ -22,16 +22,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from experiments.harness.config.instantiate import device_of, prepare_torch
+from experiments.harness.config.settings import Benchmark
 from experiments.harness.execution.progress import progress
 from experiments.harness.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Benchmark) -> dict[str, Any]:
     """Measure, write the run folder, print the tables; returns the summary."""
     from experiments.harness.benchmarks import growth
     from experiments.harness.benchmarks.contest import TRAINING, contest, entrants
@@ -49,8 +48,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         home = Path(stack.enter_context(TemporaryDirectory()))
         entered = entrants(config, device, home, stack)
         folder = RunFolder(Path(config.output) / "benchmark" / config.name)
-        plain: Any = OmegaConf.to_container(config, resolve=True)
-        folder.save_config(plain, may_change=("output", "peers"))
+        folder.save_config(config.plain(), may_change=("output", "peers"))
         folder.save_environment(str(device))
         results = Results(contest(config, device, home, entered))
         for _ in progress(range(config.rounds), "benchmark"):

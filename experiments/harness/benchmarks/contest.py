@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from ase.io import write
-from omegaconf import DictConfig
 
 from experiments.harness.benchmarks.machine import Cost, cost
 from experiments.harness.benchmarks.neighbours import Lister, agreeing
@@ -28,6 +27,7 @@ from experiments.harness.benchmarks.workloads import (
     train_overrides,
     training,
 )
+from experiments.harness.config.settings import Benchmark
 from sdedata import collate
 from vpsde import generators
 
@@ -92,19 +92,19 @@ class Entrants:
     peers: dict[str, Peer]
 
 
-def entrants(config: DictConfig, device: torch.device, home: Path, stack: ExitStack) -> Entrants:
+def entrants(config: Benchmark, device: torch.device, home: Path, stack: ExitStack) -> Entrants:
     """Networks, templates and peers; `stack` closes them, `home` keeps their files."""
     trained = {
         kind: stack.enter_context(training(train_overrides(config, kind, device), home))
         for kind in KINDS
     }
     models = {kind: save(one, home / f"{kind}.pt") for kind, one in trained.items()}
-    sampling = {
+    sampling: dict[str, list[Sampling]] = {
         cell: [Sampling.of(config, cell, guided, models, home, device) for guided in (False, True)]
         for cell in config.cells
     }
     peers = {}
-    for name, python in config.peers.items():
+    for name, python in config.peers:
         if python is not None:
             log.info(f"benchmark: starting {PEERS[name]}")
             setup = _setup(config, device, home, trained["score"], sampling)
@@ -112,10 +112,10 @@ def entrants(config: DictConfig, device: torch.device, home: Path, stack: ExitSt
     return Entrants(trained, sampling, peers)
 
 
-def contest(config: DictConfig, device: torch.device, home: Path, entrants: Entrants) -> Contest:
+def contest(config: Benchmark, device: torch.device, home: Path, entrants: Entrants) -> Contest:
     """Everything that a config asks for, warmed up."""
     made = Contest(device, versions={name: peer.versions for name, peer in entrants.peers.items()})
-    absent = [name for name, python in config.peers.items() if python is None]
+    absent = [name for name, python in config.peers if python is None]
     made.notes += [f"not compared with {PEERS[n]}: give peers.{n}=PYTHON (--help)" for n in absent]
     _add_training(made, config, entrants)
     _add_sampling(made, entrants)
@@ -125,7 +125,7 @@ def contest(config: DictConfig, device: torch.device, home: Path, entrants: Entr
 
 
 def _setup(
-    config: DictConfig,
+    config: Benchmark,
     device: torch.device,
     home: Path,
     trained: Training,
@@ -155,7 +155,7 @@ def _setup(
     }
 
 
-def _add_training(made: Contest, config: DictConfig, entrants: Entrants) -> None:
+def _add_training(made: Contest, config: Benchmark, entrants: Entrants) -> None:
     score, field = TRAINING["score"], TRAINING["forcefield"]
     # AGeDi's larger network learns scores and forces in one pass: it is compared with both of ours.
     for kind, task, label, ours in (
@@ -184,7 +184,7 @@ def _add_sampling(made: Contest, entrants: Entrants) -> None:
                 made.theirs(who, name, partial(peer.timed, task), name, goal=made.goal(15))
 
 
-def _add_neighbours(made: Contest, config: DictConfig, trained: Training) -> None:
+def _add_neighbours(made: Contest, config: Benchmark, trained: Training) -> None:
     graphs = trained.data.train
     (generator,) = generators(config.seed, [ORDER_STREAM])
     chosen = torch.randperm(len(graphs), generator=generator)[:LISTS].tolist()
@@ -208,7 +208,7 @@ def _add_neighbours(made: Contest, config: DictConfig, trained: Training) -> Non
             made.theirs(who, "neighbour lists", timer, "neighbour lists")
 
 
-def _add_relaxation(made: Contest, config: DictConfig, home: Path) -> None:
+def _add_relaxation(made: Contest, config: Benchmark, home: Path) -> None:
     log.info("benchmark: training the force field that structures are relaxed on")
     relaxed = relaxing(config, made.device, home)
     most = config.relaxation.max_steps

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
-from omegaconf import DictConfig
 
 from experiments.harness.benchmarks.machine import clock
+from experiments.harness.config.settings import Benchmark
 from experiments.harness.figures.style import COLOURS, styled
 from painnx import ScoreNetwork
 from sdedata import Graph, collate, repeat, shipped
@@ -25,7 +25,7 @@ AXES = {
 }
 
 
-def measure(config: DictConfig, device: torch.device) -> dict[str, list[dict[str, float]]]:
+def measure(config: Benchmark, device: torch.device) -> dict[str, list[dict[str, float]]]:
     """Per axis, points with x, seconds per structure, atoms and edges per structure."""
     settings, cutoff = config.growth, config.cutoff
     network = _network(config, cutoff, device)
@@ -42,8 +42,8 @@ def measure(config: DictConfig, device: torch.device) -> dict[str, list[dict[str
     return found
 
 
-def _network(config: DictConfig, cutoff: float, device: torch.device) -> ScoreNetwork:
-    return ScoreNetwork([8, 47], cutoff=cutoff, **config.network).to(device).eval()
+def _network(config: Benchmark, cutoff: float, device: torch.device) -> ScoreNetwork:
+    return ScoreNetwork([8, 47], cutoff=cutoff, **config.network.plain()).to(device).eval()
 
 
 def _structure(cutoff: float) -> Graph:

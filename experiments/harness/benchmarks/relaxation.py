@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms, optimize
-from omegaconf import DictConfig
 
 from experiments.harness.benchmarks.workloads import train_overrides, training
+from experiments.harness.config.settings import Benchmark
 from guidance import LBFGS, ForceFieldCalculator, relax
 from painnx import ForceField
 from sdedata import Graph, collate, shipped
@@ -60,7 +60,7 @@ class Relaxing:
         return self.one_by_one
 
 
-def relaxing(config: DictConfig, device: torch.device, home: Path) -> Relaxing:
+def relaxing(config: Benchmark, device: torch.device, home: Path) -> Relaxing:
     """A force field after a short training, and what it shall relax."""
     settings = config.relaxation
     overrides = train_overrides(config, "forcefield", device)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig
 
 from experiments.harness.benchmarks.machine import clock
 from experiments.harness.config import compose
 from experiments.harness.config.instantiate import device_of
+from experiments.harness.config.settings import Benchmark, Sample, Train
 from experiments.harness.generation.sample import Generator
 from experiments.harness.training.checkpoint import save_model
 from experiments.harness.training.data import TrainingData, training_data
@@ -61,7 +61,7 @@ class Workload:
 class Training:
     """A training under way, as `experiments.harness.training.train` does it."""
 
-    config: DictConfig
+    config: Train
     trainer: Trainer
     data: TrainingData
     rows: Iterator[Any]
@@ -73,9 +73,9 @@ class Training:
         return n * min(self.trainer.settings.batch_size, len(self.data.train))
 
 
-def train_overrides(config: DictConfig, kind: str, device: torch.device) -> list[str]:
+def train_overrides(config: Benchmark, kind: str, device: torch.device) -> list[str]:
     """Overrides of `surfdiff train`; no repeated cells, for the peer knows none."""
-    network = [f"task.network.{key}={value}" for key, value in config.network.items()]
+    network = [f"task.network.{key}={value}" for key, value in config.network]
     network += ["task.network.backend=inductor"] if compiles(config, device) else []
     return [
         f"task={kind}", *network, f"cutoff={config.cutoff}", f"seed={config.seed}",
@@ -84,21 +84,20 @@ def train_overrides(config: DictConfig, kind: str, device: torch.device) -> list
     ]  # fmt: skip
 
 
-def compiles(config: DictConfig, device: torch.device) -> bool:
+def compiles(config: Benchmark, device: torch.device) -> bool:
     """Shall torch compile messages in training, and steps of sampling?"""
     return device.type != "cpu" if config.compile is None else config.compile
 
 
-def batch_size(config: DictConfig, device: torch.device) -> int:
+def batch_size(config: Benchmark, device: torch.device) -> int:
     return config.batch_size or (64 if device.type == "cpu" else 256)
 
 
 @contextmanager
 def training(overrides: Sequence[str], home: Path) -> Iterator[Training]:
     """A new network and its trainer; validation and checkpoints are left out of the time."""
-    config = compose.load("train", overrides)
-    for key in ("steps", "validate_every", "checkpoint_every"):
-        config.train[key] = NEVER
+    never = [f"train.{key}={NEVER}" for key in ("steps", "validate_every", "checkpoint_every")]
+    config: Train = compose.load("train", [*overrides, *never])
     data = training_data(config, config.task.kind)
     seeded(config.seed)
     task = make_task(config, data.facts["elements"], data.train)
@@ -114,7 +113,7 @@ def training(overrides: Sequence[str], home: Path) -> Iterator[Training]:
 def save(trained: Training, path: Path) -> Path:
     """The network as it is, as a model file for `experiments.harness.generation.sample`."""
     task, facts = trained.trainer.task, trained.data.facts
-    card = facts | {"cutoff": trained.config.cutoff, "sde": dict(trained.config.sde)}
+    card = facts | {"cutoff": trained.config.cutoff, "sde": trained.config.sde.plain()}
     save_model(path, task.kind, task.network, card)
     return path
 
@@ -171,23 +170,26 @@ class Sampling:
 
     @classmethod
     def of(
-        cls, config: DictConfig, cell: str, guided: bool, models: dict[str, Path], home: Path,
+        cls, config: Benchmark, cell: str, guided: bool, models: dict[str, Path], home: Path,
         device: torch.device,
     ) -> "Sampling":  # fmt: skip
         wanted = CELLS[cell]
         n = config.structures or (32 if device.type == "cpu" else 256)
-        settings = compose.load("sample", ["guide=paper" if guided else "guide=none"])
-        settings.score = str(models["score"])
-        settings.device, settings.threads, settings.seed = str(device), config.threads, config.seed
-        settings.compile = compiles(config, device)
-        settings.composition = wanted.composition
         slab = wanted.write(home / f"{cell}.extxyz")
-        settings.template.slab = str(slab)
+        settings: Sample = compose.load("sample", ["guide=paper" if guided else "guide=none"])
+        changes: dict[str, Any] = {
+            "score": str(models["score"]),
+            "device": str(device),
+            "threads": config.threads,
+            "seed": config.seed,
+            "compile": compiles(config, device),
+            "composition": wanted.composition,
+            "template.slab": str(slab),
+        }
         if guided:
-            settings.forcefield = str(models["forcefield"])
-            settings.guide.eta_dt = 0.0
+            changes |= {"forcefield": str(models["forcefield"]), "guide.eta_dt": 0.0}
         steps = max(1, round(config.steps * wanted.steps))
-        return cls(Generator.of(settings), slab, n, steps)
+        return cls(Generator.of(settings.changed(changes)), slab, n, steps)
 
     def work(self, steps: int) -> float:
         return self._generate(self.generator, steps)
@@ -198,7 +200,6 @@ class Sampling:
         return self._generate(replace(self.generator, start=start), steps)
 
     def _generate(self, generator: Generator, steps: int) -> float:
-        config = generator.config.copy()
-        config.sampler.steps = steps
+        config = generator.config.changed({"sampler.steps": steps})
         replace(generator, config=config).generate(list(range(self.n)), iter(()))
         return self.n * steps

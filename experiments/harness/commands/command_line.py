@@ -68,13 +68,14 @@ def run_from_config(
         if flags & {"--help", "-h"}:
             print(_help(entry, doc, example))
             return
-        from omegaconf import OmegaConf
+
+        import yaml
 
         from experiments.harness.config.compose import load
 
         config = load(entry, overrides)
         if "--cfg" in flags:
-            print(OmegaConf.to_yaml(config), end="")
+            print(yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True), end="")
             return
         import_module(module).run(config)
 

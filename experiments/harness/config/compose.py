@@ -2,26 +2,30 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 CONF = Path(__file__).parent / "conf"
 
 
-def load(entry: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """The composed and checked config of an entry point; ValueError if it is not valid."""
+def load(entry: str, overrides: Sequence[str] = ()) -> Any:
+    """Compose and check a command's settings: the model of `settings.SCHEMAS[entry]`.
+
+    Raises ValueError, in one sentence, for a config that is not valid.
+    """
     from experiments.harness.config.settings import checked
 
     try:
         with initialize_config_dir(str(CONF), version_base=None):
             config = compose(entry, list(overrides))
-        OmegaConf.resolve(config)
+        content: Any = OmegaConf.to_container(config, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_sentence(error)) from error
-    return checked(entry, config)
+    return checked(entry, content)
 
 
 def _sentence(error: Exception) -> str:

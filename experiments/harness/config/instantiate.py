@@ -4,11 +4,14 @@ import ctypes
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+
+from experiments.harness.config.settings import Target
 
 ROUNDING = 1e-5
 """Relative error of a product in float32, generously; in bfloat16 it is some 1e-3."""
@@ -16,19 +19,19 @@ MALLOPT = {-3: 2**25, -1: 2**30, -2: 2**26}
 """Bytes of M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD (malloc.h)."""
 
 
-def build(node: Any, **arguments: Any) -> Any:
-    """The object that a `_target_` node describes; ValueError with its own words if it refuses."""
-    config = node if isinstance(node, DictConfig) else OmegaConf.create(node)
+def build(node: Target | Mapping[str, Any], **arguments: Any) -> Any:
+    """Build the object that a `_target_` names; ValueError with its own words if it refuses."""
+    plain = node.plain() if isinstance(node, Target) else dict(node)
     try:
-        return instantiate(config, **arguments)
+        return instantiate(OmegaConf.create(plain), **arguments)
     except HydraException as error:
         cause = error.__cause__ or error
-        raise ValueError(f"{config.get('_target_')}: {cause}") from error
+        raise ValueError(f"{plain.get('_target_')}: {cause}") from error
 
 
-def frozen_key(node: Any) -> str:
-    """A `_target_` node as text, for tasks that travel to workers (see `from_key`)."""
-    return json.dumps(OmegaConf.to_container(OmegaConf.create(node), resolve=True), sort_keys=True)
+def frozen_key(node: Target) -> str:
+    """Return a `_target_` as text, for tasks that are sent to workers (see `from_key`)."""
+    return json.dumps(node.plain(), sort_keys=True)
 
 
 def from_key(key: str) -> Any:

@@ -4,10 +4,10 @@ Hydra merges whatever it is given; these models are the check of the composed re
 `_target_` are checked by the object that they build.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Lt
-from omegaconf import DictConfig, OmegaConf
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -72,13 +72,42 @@ Formula = Annotated[str, AfterValidator(_readable)]
 Window = Annotated[tuple[float, float], Strict(False), AfterValidator(_above_the_slab)]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
-    )
+class Settings(BaseModel):
+    """A part of a config: typed, checked, immutable."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    def plain(self) -> dict[str, Any]:
+        """Return the nested dict of the keys that were given: what config.yaml stores."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+    def changed(self, values: Mapping[str, Any]) -> Self:
+        """Return a checked copy with other values at dotted keys, such as "sampler.steps"."""
+        content = self.plain()
+        for key, value in values.items():
+            *parents, last = key.split(".")
+            where = content
+            for parent in parents:
+                where = where[parent]
+            where[last] = value
+        return type(self).of(content)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Self:
+        """Check nested plain values; ValueError that names the first wrong key."""
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise ValueError(in_words(error)) from error
 
 
-class Target(BaseModel):
+class Section(Settings):
+    """Keys that are all known."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Target(Settings):
     """An object to build; its arguments are checked by itself."""
 
     model_config = ConfigDict(extra="allow")
@@ -324,7 +353,7 @@ class Benchmark(Section):
     growth: Growth
 
 
-SCHEMAS: dict[str, type[BaseModel]] = {
+SCHEMAS: dict[str, type[Settings]] = {
     "generate_data": GenerateData,
     "search_cost": SearchCost,
     "train": Train,
@@ -335,18 +364,13 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 }
 
 
-def checked(entry: str, config: DictConfig) -> DictConfig:
-    """The same config, resolved, with 2 as 2.0 where a float is meant.
+def checked(entry: str, content: Mapping[str, Any]) -> Any:
+    """Return the settings of a command, made of nested plain values.
 
-    ValueError, naming the first wrong key, if it is not valid for the entry point.
+    Raises ValueError, naming the first wrong key, for what is not valid for the command.
     """
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    plain.pop("experiment", None)
-    try:
-        valid = SCHEMAS[entry].model_validate(plain)
-    except ValidationError as error:
-        raise ValueError(in_words(error)) from error
-    return OmegaConf.create(valid.model_dump(by_alias=True, exclude_unset=True))
+    given = {key: value for key, value in content.items() if key != "experiment"}
+    return SCHEMAS[entry].of(given)
 
 
 NOT_KEYS = ("bool", "int", "float", "str", "[key]")

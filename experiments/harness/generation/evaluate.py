@@ -14,9 +14,9 @@ import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
-from omegaconf import DictConfig, OmegaConf
 
 from experiments.harness.config.instantiate import build, frozen_key
+from experiments.harness.config.settings import Evaluate
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
 from experiments.harness.generation.sample import GENERATED, PATH
@@ -40,7 +40,7 @@ BELOW = 0.05
 """eV under the reference minimum from which a structure counts as lower, not the same."""
 
 
-def run(config: DictConfig, observe: Observe | None = None) -> dict[str, Any]:
+def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
     """Evaluate a sampling run; returns the summary."""
     from experiments.harness.tracking.tracker import Tracker
 
@@ -54,7 +54,7 @@ def run(config: DictConfig, observe: Observe | None = None) -> dict[str, Any]:
         log.info(
             f"{config.sample} is not finished: {len(generated)} of {source.config['n']} structures"
         )
-    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain = config.plain()
     reference = reference_set(
         config.reference, generated[0], plain["calculator"], plain["relaxation"]
     )
@@ -209,7 +209,7 @@ def relative_energies(
     }
 
 
-def _relax_all(config: DictConfig, generated: list[Atoms], folder: RunFolder, tracker: Any) -> None:
+def _relax_all(config: Evaluate, generated: list[Atoms], folder: RunFolder, tracker: Any) -> None:
     """Relax what is finite and not done yet; each result is written when it comes."""
     done = {int(a.info["index"]) for a in folder.structures(RELAXED)}
     finite = [atoms for atoms in generated if atoms.info["finite"]]
@@ -217,7 +217,7 @@ def _relax_all(config: DictConfig, generated: list[Atoms], folder: RunFolder, tr
     if not missing:
         return
     calculator = frozen_key(config.calculator)
-    relaxation: Any = OmegaConf.to_container(config.relaxation)
+    relaxation = config.relaxation.plain()
     failed, reason = 0, ""
     with workers(config.executor) as executor:
         futures = [executor.submit(assess, atoms, calculator, relaxation) for atoms in missing]

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers
-from omegaconf import DictConfig, OmegaConf
 
 from experiments.harness.config.instantiate import device_of, prepare_torch
+from experiments.harness.config.settings import Sample
 from experiments.harness.execution.progress import progress
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from experiments.harness.training.checkpoint import Model, load_model
@@ -38,13 +38,13 @@ DIFFUSED, GENERATED, PATH = "diffused", "generated", "path"
 """Files: at the end of the reverse process, after the short relaxation, on the way."""
 
 
-def run(config: DictConfig, observe: Observe | None = None) -> dict[str, Any]:
+def run(config: Sample, observe: Observe | None = None) -> dict[str, Any]:
     """Generate `n` structures; returns the summary."""
     from experiments.harness.figures.plots import path as path_figure
     from experiments.harness.tracking.tracker import Tracker
 
     generator = Generator.of(config)
-    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain = config.plain()
     folder = RunFolder(Path(config.output) / "sample" / config.name)
     recorded = plain | {
         "digests": generator.digests,
@@ -132,7 +132,7 @@ class Batch:
 class Generator:
     """Everything that one structure needs: template, networks, reverse process."""
 
-    config: DictConfig
+    config: Sample
     score: Model
     force_field: Model | None
     window: tuple[float, float]
@@ -141,7 +141,7 @@ class Generator:
     device: torch.device
 
     @classmethod
-    def of(cls, config: DictConfig) -> "Generator":
+    def of(cls, config: Sample) -> "Generator":
         """Load and check all that the config names; ValueError for what does not fit together."""
         device = device_of(config.device)
         prepare_torch(config.threads)
@@ -161,7 +161,7 @@ class Generator:
         count = parse_formula(config.composition)
         needed = {int(z) for z in template.slab.numbers} | {atomic_numbers[s] for s in count}
         for model, path in ((score, config.score), (field, config.forcefield)):
-            if model is not None:
+            if model is not None and path is not None:
                 model.require_elements(needed, path)
         middle = np.tile([0.0, 0.0, sum(template.window) / 2], (sum(count.values()), 1))
         start = Graph.from_atoms(
@@ -190,8 +190,8 @@ class Generator:
     @property
     def descent_steps(self) -> int:
         """Steps of the short relaxation; none without a force field or with eta = 0."""
-        guided = self.force_field is not None and self.config.guide.eta_dt > 0
-        return self.config.guide.descent_steps if guided else 0
+        guide = self.config.guide
+        return guide.descent_steps if guide is not None and guide.eta_dt > 0 else 0
 
     def generate(self, indices: list[int], bar: Any) -> Batch:
         """The structures with these indices; each depends on its own index alone."""
@@ -212,11 +212,11 @@ class Generator:
 
     def _generate(self, one: Graph, indices: list[int], bar: Any) -> Batch:
         start = collate([one] * len(indices)).to(self.device)
-        settings = self.config.sampler
+        settings, pull = self.config.sampler, self.config.guide
         guide = None
-        if self.force_field is not None:
-            eta = eta_from_step(self.config.guide.eta_dt, settings.steps)
-            guide = Guide(self.force_field.network.on_mobile, eta, self.config.guide.max_force)
+        if self.force_field is not None and pull is not None:
+            eta = eta_from_step(pull.eta_dt, settings.steps)
+            guide = Guide(self.force_field.network.on_mobile, eta, pull.max_force)
         states: Iterator[Any] = sample(
             self.score.network,
             start,
@@ -236,15 +236,15 @@ class Generator:
                 path += self._frames(state.graph, indices, state.finite, {"t": wanted.pop(0)})[:1]
         diffused = self._frames(state.graph, indices, state.finite)
         graph, finite = state.graph, state.finite
-        if self.force_field is not None and self.config.guide.eta_dt > 0:
+        if self.force_field is not None and pull is not None and pull.eta_dt > 0:
             relaxed = descend(
-                graph, self.force_field.network.on_mobile, self.config.guide.eta_dt,
-                self.config.guide.descent_steps, self.config.guide.max_force,
+                graph, self.force_field.network.on_mobile, pull.eta_dt,
+                pull.descent_steps, pull.max_force,
                 observe=lambda _: next(bar, None),
             )  # fmt: skip
             graph, finite = relaxed.graph, finite & relaxed.finite
         generated = self._frames(graph, indices, finite)
-        if self.force_field is not None and self.config.guide.eta_dt > 0:
+        if self.descent_steps:
             for atoms, energy in zip(generated, relaxed.energy.tolist(), strict=True):
                 atoms.info["energy_forcefield"] = energy
         return Batch(diffused, generated, path if 0 in indices else [], finite.tolist())
@@ -276,7 +276,7 @@ def _max_edges(start: Graph, sde: SDE, seed: int) -> int:
     return max_edges
 
 
-def _window(config: DictConfig, score: Model, field: Model | None) -> tuple[float, float]:
+def _window(config: Sample, score: Model, field: Model | None) -> tuple[float, float]:
     """The score's own, unless another is asked for; the force field must have seen all of it."""
     if config.template.z_range is None:
         window = score.window

@@ -9,8 +9,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
+from experiments.harness.config.settings import Quickstart
 from experiments.harness.pipeline import stages as pipeline
 from experiments.harness.runs.run_folder import RunFolder
 
@@ -19,21 +18,20 @@ log = logging.getLogger(__name__)
 MAY_CHANGE = ("output", "threads", "tracking_mode")
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: Quickstart) -> dict[str, Any]:
     """Four stages, each a command of its own; returns the summary of all."""
     home = Path(config.output) / "quickstart" / config.name
     common = [f"seed={config.seed}", f"tracking.group={config.name}",
               f"tracking.mode={config.tracking_mode or 'null'}"]  # fmt: skip
     stages = pipeline.plan(
-        {name: config[name] for name in pipeline.STAGES},
+        {name: getattr(config, name) for name in pipeline.STAGES},
         home,
         f"quickstart-{config.name}",
         common=common,
         cores=config.threads,
     )
     folder = RunFolder(home)
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    folder.save_config(plain, may_change=MAY_CHANGE)
+    folder.save_config(config.plain(), may_change=MAY_CHANGE)
     folder.save_environment()
     summary = pipeline.run(stages, folder)
     log.info(

@@ -16,8 +16,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from experiments.harness.config import compose
 from experiments.harness.execution.workers import side_by_side
 from experiments.harness.runs.run_folder import Observe, RunFolder
@@ -42,7 +40,8 @@ class Stage:
     name: str
     entry: str
     command: list[str]
-    config: DictConfig
+    config: Any
+    """Its settings: `Train`, `Sample` or `Evaluate`."""
     home: Path
     at_once: bool = False
     """Whether it runs beside the other stage that does, each in a process of its own."""

@@ -44,8 +44,6 @@ def ship(runs: dict[str, Path], folder: Path) -> None:
 
 def relaxed_ag6(search: StructureSet) -> StructureSet:
     """The hand-built Ag6 model, relaxed with the calculator and settings of this search."""
-    from omegaconf import OmegaConf
-
     from experiments.harness.config.instantiate import build
     from guidance import LBFGS
     from sdedata.ag6 import ag6_model
@@ -54,7 +52,7 @@ def relaxed_ag6(search: StructureSet) -> StructureSet:
     kept = ("template", "calculator", "relaxation", "versions")
     meta = {key: search.meta[key] for key in kept if key in search.meta}
     atoms = ag6_model(Template.load(meta["template"]["slab"]))
-    calculator = build(OmegaConf.create(meta["calculator"]))
+    calculator = build(meta["calculator"])
     path = relax(atoms, calculator, optimizer=LBFGS, **meta["relaxation"])
     atoms = path.frame(-1, atoms)
     atoms.info |= {

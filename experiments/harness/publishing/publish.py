@@ -150,13 +150,10 @@ def overview(home: Path) -> np.ndarray:
 
 def command_of(config: dict[str, Any], entry: str = "quickstart") -> str:
     """What somebody types to repeat a run with this config."""
-    from omegaconf import OmegaConf
-
     from experiments.harness.pipeline.quickstart import MAY_CHANGE
     from experiments.harness.runs.run_folder import flattened
 
-    plain: Any = OmegaConf.to_container(compose.load(entry))
-    usual, ours = flattened(plain), flattened(config)
+    usual, ours = flattened(compose.load(entry).plain()), flattened(config)
     changed = {k: v for k, v in ours.items() if k not in MAY_CHANGE and v != usual.get(k)}
     if entry == "quickstart" and not changed:
         return "make quickstart"

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers
-from omegaconf import DictConfig, OmegaConf
 
-from experiments.harness.config import compose
+from experiments.harness.config import compose, settings
 from experiments.harness.config.instantiate import build, frozen_key
+from experiments.harness.config.settings import GenerateData
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
 from experiments.harness.runs.run_folder import RunFolder
@@ -40,7 +40,7 @@ LEARNT = (0.3, 9.0)
 """Å above the slab: overlayers that the surrogate learns from; others are sinking or flying off."""
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: GenerateData) -> dict[str, Any]:
     """Search, then pack what was found; returns the summary."""
     from experiments.harness.figures.plots import counts_per_stoichiometry
     from experiments.harness.tracking.tracker import Tracker
@@ -54,18 +54,19 @@ def run(config: DictConfig) -> dict[str, Any]:
     done = 0 if base is None else 1 + int(base.frames.info["index"].max())
     total = config.n_per_composition * len(config.compositions)
     folder = RunFolder(Path(config.output) / "generate_data" / config.name)
-    folder.save_config(_plain(config), may_change=MAY_CHANGE)
+    folder.save_config(config.plain(), may_change=MAY_CHANGE)
     folder.save_environment()
     tasks: list[Task] = []
-    with Tracker(folder, **_plain(config.tracking), name=config.name) as tracker:
+    with Tracker(folder, **config.tracking.plain(), name=config.name) as tracker:
         for start, stop in rounds(done, total, config.surrogate):
-            model = surrogate = None
-            if planner is not None:
-                model = config.surrogate.model
-            elif config.surrogate is not None and start >= config.surrogate.first:
-                model = trained(config, base, tasks, folder.path / f"surrogate/{start}")
-            if model is not None:
-                surrogate = Surrogate(model, config.surrogate.trust_radius)
+            surrogate = None
+            if (asked := config.surrogate) is not None:
+                model = asked.model
+                if model is None and start >= asked.first:
+                    home = folder.path / f"surrogate/{start}"
+                    model = trained(config, asked.training, base, tasks, home)
+                if model is not None:
+                    surrogate = Surrogate(model, asked.trust_radius)
             new = plan(config, template, folder.path, range(start, stop), surrogate)
             _search_all(config, new, start, total, tracker)
             tasks += new
@@ -95,11 +96,11 @@ def run(config: DictConfig) -> dict[str, Any]:
     return summary
 
 
-def template_of(config: DictConfig) -> Template:
-    return Template.load(config.template.slab, tuple(config.template.z_range or (1.0, 4.5)))
+def template_of(config: GenerateData) -> Template:
+    return Template.load(config.template.slab, config.template.z_range or (1.0, 4.5))
 
 
-def given(config: DictConfig, template: Template) -> Model | None:
+def given(config: GenerateData, template: Template) -> Model | None:
     """The force field that `surrogate.model` names; ValueError for one that cannot plan this."""
     if config.surrogate is None or config.surrogate.model is None:
         return None
@@ -120,14 +121,14 @@ class Found:
     failed: list[str]
 
 
-def extended(config: DictConfig) -> Found | None:
+def extended(config: GenerateData) -> Found | None:
     """The set that this search goes on from, if any; ValueError if it was made in another way."""
     name = config.extend
     if name is None:
         return None
-    minima = load_set(name)
+    minima, plain = load_set(name), config.plain()
     for key in SAME:
-        theirs, ours = minima.meta.get(key), _plain(config[key])
+        theirs, ours = minima.meta.get(key), plain[key]
         if theirs != ours:
             raise ValueError(
                 f"extend={name} was made with {key}={theirs}, this search has {key}={ours}: "
@@ -140,7 +141,9 @@ def extended(config: DictConfig) -> Found | None:
     return Found(minima, minima if frames is None else load_set(frames), [])
 
 
-def rounds(done: int, total: int, surrogate: Any) -> Iterator[tuple[int, int]]:
+def rounds(
+    done: int, total: int, surrogate: settings.Surrogate | None
+) -> Iterator[tuple[int, int]]:
     """Ranges of candidates: the surrogate, if any, is trained anew before each that follows on
     enough of them, and so whenever there are `growth` times more; one that is given stays.
     """
@@ -153,7 +156,7 @@ def rounds(done: int, total: int, surrogate: Any) -> Iterator[tuple[int, int]]:
 
 
 def plan(
-    config: DictConfig,
+    config: GenerateData,
     template: Template,
     folder: Path,
     indices: range,
@@ -170,8 +173,8 @@ def plan(
             seed=config.seed,
             template=template,
             calculator=frozen_key(config.calculator),
-            min_distances=_plain(config.min_distances),
-            relaxation=_plain(config.relaxation),
+            min_distances=config.min_distances,
+            relaxation=config.relaxation.plain(),
             surrogate=surrogate,
             folder=str(folder / "candidates"),
         )
@@ -179,7 +182,13 @@ def plan(
     ]
 
 
-def trained(config: DictConfig, base: Found | None, tasks: Sequence[Task], home: Path) -> str:
+def trained(
+    config: GenerateData,
+    overrides: Sequence[str],
+    base: Found | None,
+    tasks: Sequence[Task],
+    home: Path,
+) -> str:
     """A force field that learnt the frames of these, as a file; it is trained but once."""
     from experiments.harness.training import train
 
@@ -191,7 +200,7 @@ def trained(config: DictConfig, base: Found | None, tasks: Sequence[Task], home:
         command = [
             "task=forcefield", "name=forcefield", f"output={home}", f"data.path={data}",
             f"data.z_range=[{LEARNT[0]},{LEARNT[1]}]", "data.max_repeats=1", f"seed={config.seed}",
-            "tracking.mode=disabled", *config.surrogate.training,
+            "tracking.mode=disabled", *overrides,
         ]  # fmt: skip
         train.run(compose.load("train", command))
     return str(model)
@@ -242,7 +251,7 @@ def counts_by_subset(minima: StructureSet) -> dict[str, dict[str, int]]:
 
 
 def _search_all(
-    config: DictConfig, tasks: Sequence[Task], start: int, total: int, tracker: Any
+    config: GenerateData, tasks: Sequence[Task], start: int, total: int, tracker: Any
 ) -> None:
     """Carry out what is not done yet; too many failures stop the search."""
     missing = [task for task in tasks if not task.path.is_file()]
@@ -261,27 +270,24 @@ def _search_all(
     require_success(failed, n, reason, last=True)
 
 
-def _meta(config: DictConfig, planner: Model | None) -> dict[str, Any]:
+def _meta(config: GenerateData, planner: Model | None) -> dict[str, Any]:
     """Provenance: what somebody needs to judge these numbers, or to make more of them."""
     from experiments.harness.runs.run_folder import versions
 
-    surrogate = _plain(config.surrogate)
+    plain = config.plain()
+    surrogate = plain["surrogate"]
     if planner is not None:  # a path would say nothing elsewhere
         surrogate = {
             "model": planner.digest,
             "trained_on": planner.card["data"],
-            "trust_radius": config.surrogate.trust_radius,
+            "trust_radius": surrogate["trust_radius"],
         }
     return {
         "name": config.name,
-        **{key: _plain(config[key]) for key in SAME},
+        **{key: plain[key] for key in SAME},
         "surrogate": surrogate,
         "extend": config.extend,
         "versions": {
             k: v for k, v in versions().items() if k in ("ase", "chgnet", "torch", "numpy")
         },
     }
-
-
-def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 from scipy.stats import binomtest, ks_2samp, mannwhitneyu, wilcoxon
 
 from experiments.harness.config import compose
+from experiments.harness.config.settings import GenerateData, SearchCost
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
 from experiments.harness.publishing.publish import markdown
@@ -61,7 +61,7 @@ REPORT = "search_cost.json"
 MAY_CHANGE = ("candidates", "skip", "fmax", "max_steps", "executor", "tracking", "output")
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(config: SearchCost) -> dict[str, Any]:
     """Relax the starts in all ways, compare, write the run folder; returns the report."""
     from experiments.harness.figures.plots import energy_histogram
     from experiments.harness.tracking.tracker import Tracker
@@ -86,7 +86,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     model, leap = config.surrogate.model, config.surrogate.trust_radius
     planners = {"planned": Surrogate(model), "leaps": Surrogate(model, leap)}
     folder = RunFolder(Path(config.output) / "search_cost" / config.name)
-    asked: Any = OmegaConf.to_container(config)
+    asked = config.plain()
     facts = {
         "planner": {"digest": planner.digest, "trained_on": planner.card["data"]},
         "search": {key: base.minima.meta[key] for key in SAME},
@@ -98,7 +98,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     results = []
     with Tracker(folder, **asked["tracking"], name=config.name) as tracker:
         for fmax in config.fmax:
-            settings.relaxation.fmax, settings.relaxation.max_steps = fmax, config.max_steps
+            relaxation = {"relaxation.fmax": fmax, "relaxation.max_steps": config.max_steps}
+            settings = settings.changed(relaxation)
             home = folder.path / f"fmax_{fmax:g}_steps_{config.max_steps}"
             tasks = {
                 way: plan(settings, template, home / way, indices, planners.get(way))
@@ -124,9 +125,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     return report
 
 
-def continued(config: DictConfig) -> DictConfig:
+def continued(config: SearchCost) -> GenerateData:
     """The config of `generate_data` that goes on with the search which made `config.extend`."""
-    settings = compose.load("generate_data")
     meta = load_set(config.extend).meta
     unsaid = [key for key in SAME if key not in meta]
     if unsaid:
@@ -134,15 +134,16 @@ def continued(config: DictConfig) -> DictConfig:
             f"extend={config.extend} does not say with which {unsaid[0]} it was made: give a set "
             "of surfdiff generate_data"
         )
-    for key in SAME:
-        settings[key] = meta[key]
-    settings.extend = config.extend
-    settings.surrogate.model = config.surrogate.model
-    settings.task_size = config.task_size
-    return settings
+    settings: GenerateData = compose.load("generate_data")
+    return settings.changed({
+        **{key: meta[key] for key in SAME},
+        "extend": config.extend,
+        "surrogate.model": config.surrogate.model,
+        "task_size": config.task_size,
+    })  # fmt: skip
 
 
-def _relax_all(config: DictConfig, tasks: dict[str, list[Task]], label: str) -> None:
+def _relax_all(config: SearchCost, tasks: dict[str, list[Task]], label: str) -> None:
     turns = [(way, tasks[way][k]) for k in range(len(tasks[PLAIN])) for way in WAYS]
     missing = [(way, task) for way, task in turns if not task.path.is_file()]
     with workers(config.executor) as executor:

@@ -4,9 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from experiments.harness.config.settings import renamed
+from experiments.harness.config.settings import Data, Train, renamed
 from sdedata import Graph, StructureSet, Template, shipped
 from sdedata.dataset import (
     distinct,
@@ -38,7 +36,7 @@ def load_set(path: str, cache: Path | None = None) -> StructureSet:
     return replace(data, meta=renamed(data.meta))
 
 
-def training_data(config: DictConfig, kind: str) -> TrainingData:
+def training_data(config: Train, kind: str) -> TrainingData:
     """Graphs for a network of this kind, split so that frames of one relaxation stay together.
 
     A score learns minima within `data.max_energy` of the lowest of their stoichiometry, of each
@@ -50,7 +48,7 @@ def training_data(config: DictConfig, kind: str) -> TrainingData:
     data = load_set(source, Path(config.output) / "cache")
     total = len(data)
     own = source not in shipped.names()
-    window = tuple(section.z_range)
+    window = section.z_range
     if own:
         _require_room(
             data, window, config.cutoff, source
@@ -95,7 +93,7 @@ def _require_room(
             raise ValueError(f"{source}, frame {i}, {error}") from error
 
 
-def _source(section: DictConfig, kind: str) -> str:
+def _source(section: Data, kind: str) -> str:
     """Minima for the score, frames for the force field where there are any."""
     if kind == "score":
         return section.path

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
+from experiments.harness.config import settings
 from experiments.harness.config.instantiate import build
+from experiments.harness.config.settings import Train
 from painnx import ForceField, ScoreNetwork, fit_shift_and_scale
 from sdedata import Graph, collate
 from vpsde import SDE, denoising_errors, draw_times, generators
@@ -115,10 +116,10 @@ def _calm(graph: Graph) -> Tensor:
     ) < CALM  # fmt: skip
 
 
-def make_task(config: DictConfig, elements: Sequence[int], train: Sequence[Graph]) -> Task:
+def make_task(config: Train, elements: Sequence[int], train: Sequence[Graph]) -> Task:
     """The task of a config, with a new network for these elements."""
     network = build(config.task.network, elements=list(elements), cutoff=config.cutoff)
-    if config.task.kind == "score":
+    if isinstance(config.task, settings.ScoreTask):
         return ScoreTask(network, build(config.sde), config.task.time_power)
     graph = collate(train)
     energy, forces = _labels(graph)

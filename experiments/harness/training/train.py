@@ -10,9 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from experiments.harness.config.instantiate import build, device_of, prepare_torch
+from experiments.harness.config.settings import Train
 from experiments.harness.execution.progress import progress
 from experiments.harness.runs.run_folder import Observe
 
@@ -25,7 +24,7 @@ MAY_CHANGE = (
 )  # fmt: skip
 
 
-def run(config: DictConfig, observe: Observe | None = None) -> dict[str, Any]:
+def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
     """Train, validate and save; returns the summary."""
     from experiments.harness.figures.plots import learning_curves
     from experiments.harness.runs.run_folder import RunFolder
@@ -41,7 +40,7 @@ def run(config: DictConfig, observe: Observe | None = None) -> dict[str, Any]:
     data = training_data(config, config.task.kind)
     seeded(config.seed)
     task = make_task(config, data.facts["elements"], data.train)
-    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain = config.plain()
     folder = RunFolder(Path(config.output) / "train" / config.name)
     folder.save_config(plain | {"digest": data.facts["digest"]}, may_change=MAY_CHANGE)
     folder.save_environment(str(device))

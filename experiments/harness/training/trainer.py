@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch.optim.swa_utils import AveragedModel
 
+from experiments.harness.config.settings import Optimisation
 from experiments.harness.training.checkpoint import load, save
 from experiments.harness.training.objectives import Task
 from sdedata import Graph, collate, repeat
@@ -32,7 +32,7 @@ class Trainer:
         task: Task,
         train: Sequence[Graph],
         val: Sequence[Graph],
-        settings: DictConfig,
+        settings: Optimisation,
         max_repeats: int,
         seed: int,
         device: torch.device,

@@ -48,7 +48,7 @@ def test_defaults(entry):
 def test_options(group, option):
     slab = ["template.slab=slab.extxyz"] if group == "template" else []
     config = compose.load(GROUPS[group], [f"{group}={option}", *slab])
-    node = config[group]
+    node = getattr(config, group)
     if group == "executor" and option == "slurm":  # there is no Slurm here
         with pytest.raises(ValueError, match="dry run, nothing was submitted"):
             build(node, dry_run=True)
@@ -64,8 +64,8 @@ def test_options(group, option):
         assert isinstance(network, {"score": ScoreNetwork, "forcefield": ForceField}[node.kind])
     elif group == "calculator" and option == "emt":
         assert build(node).implemented_properties
-    elif group == "calculator" and find_spec(node._target_.split(".")[0]) is None:
-        with pytest.raises(ValueError, match=rf"(?s){node._target_}: .*No module named"):
+    elif group == "calculator" and find_spec(node.target.split(".")[0]) is None:
+        with pytest.raises(ValueError, match=rf"(?s){node.target}: .*No module named"):
             build(node)
 
 
