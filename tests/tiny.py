@@ -19,14 +19,13 @@ from ase.constraints import FixAtoms
 from experiments.harness.benchmarks import benchmark
 from experiments.harness.config import compose
 from experiments.harness.generation import evaluate, sample
-from experiments.harness.pipeline import quickstart
 from experiments.harness.structure_search import generate_data, search_cost
 from experiments.harness.training import train
 
 ROOT = Path(__file__).parents[1]
 RUN = {
     m.__name__.split(".")[-1]: m.run
-    for m in (generate_data, train, sample, evaluate, quickstart, benchmark, search_cost)
+    for m in (generate_data, train, sample, evaluate, benchmark, search_cost)
 }
 SEARCH = ["calculator=emt", "executor=threads", "tracking.mode=disabled"]
 NETWORK = [

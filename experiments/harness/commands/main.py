@@ -37,6 +37,8 @@ LIST = (
     Command(COMMANDS, "predict", f"{HARNESS}.predict",
             "predict energies and forces of structures in a file"),
     Command(COMMANDS, "inspect", f"{HARNESS}.inspect", "show what a run or a model file holds"),
+    Command(COMMANDS, "run", f"{HARNESS}.run",
+            "run an experiment: a claim and the stages that test it"),
     Command(COMMANDS, "compare", f"{HARNESS}.compare", "compare runs on one page"),
     Command(COMMANDS, "sync", f"{HARNESS}.sync", "mirror run folders in Weights & Biases"),
     Command(SWEEPS, "sweep run", "sweeps.execution.run", "run a sweep, or continue it"),

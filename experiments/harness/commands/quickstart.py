@@ -3,14 +3,25 @@
 Trains a force field and a score network on the shipped c(2x8) data, generates surfaces in a cell
 that the training never saw, relaxes them with the reference calculator, and draws their energies
 beside random structure search. The same command continues after a kill.
+
+usage: surfdiff quickstart [STAGE.KEY=VALUE ...] [KEY=VALUE ...] [--cfg] [--traceback] [--help]
+
+It is `surfdiff run quickstart_ag6o3`, with everything below <output>/quickstart/<name>; the name is
+ag6o3 if none is given. The stages are forcefield, score, sample and evaluate, e.g. score.sde=vp;
+`surfdiff run --help` explains the other keys.
 """
 
 from collections.abc import Sequence
 
-from experiments.harness.commands.command_line import run_from_config
+from experiments.harness.commands.run import run_experiment
+
+EXPERIMENT = "quickstart_ag6o3"
+NAME = "ag6o3"
 
 
 def main(arguments: Sequence[str]) -> None:
-    run_from_config(
-        "quickstart", "experiments.harness.pipeline.quickstart", __doc__, "name=mine", arguments
-    )
+    if {"--help", "-h"} & set(arguments):
+        print((__doc__ or "").strip())
+        return
+    name = f"name={NAME}{'_small' if 'small=true' in arguments else ''}"
+    run_experiment("quickstart", [EXPERIMENT, name, *arguments], parent="quickstart")

@@ -297,18 +297,6 @@ class Evaluate(Run):
     executor: Workers
 
 
-class Quickstart(Section):
-    name: str
-    output: str
-    seed: Natural
-    threads: Count | None
-    tracking_mode: Literal["online", "offline", "disabled"] | None
-    forcefield: list[str]
-    score: list[str]
-    sample: list[str]
-    evaluate: list[str]
-
-
 class Peers(Section):
     agedi: str | None
 
@@ -359,7 +347,6 @@ SCHEMAS: dict[str, type[Settings]] = {
     "train": Train,
     "sample": Sample,
     "evaluate": Evaluate,
-    "quickstart": Quickstart,
     "benchmark": Benchmark,
 }
 

@@ -22,7 +22,8 @@ FILE = "experiment.yaml"
 
 
 def _stage(name: str) -> str:
-    return stage_name(name).text
+    stage_name(name)
+    return name
 
 
 def _network(name: str) -> str:
@@ -49,7 +50,7 @@ class Experiment(Section):
     models: dict[Network, str] = {}
     """Networks that no stage trains: the stage each stands for, and its folder or file."""
     stages: Annotated[dict[Stage, list[str]], Field(min_length=1)]
-    """The overrides of each stage's command."""
+    """The overrides of each stage's command; {folder} in them is the folder of the file."""
     small: dict[Stage, list[str]] = {}
     """Further overrides of stages for a run that takes minutes."""
 
@@ -68,18 +69,19 @@ def read(
     source     an experiment's folder, a YAML file, or the name of an experiment of this project
     overrides  STAGE.KEY=VALUE, appended to the overrides of that stage, or KEY=VALUE for a key of
                the file
-    small      append the overrides under `small` to those of their stages first, and call it
-               NAME_small
+    small      append the overrides under `small` to those of their stages first, and _small to
+               the name of the file
     form       what the file holds: an experiment, or what is built on it
     """
     path = find(source)
     content = _content(path)
-    content = {"name": path.parent.name if path.name == FILE else path.stem} | content
+    content = {"name": name_of(path).split("/")[-1]} | content
     try:
         if small:
             _make_small(content)
         for override in overrides:
             _change(content, override, form)
+        _locate(content, path.parent.resolve())
         return form.model_validate(content)
     except ValidationError as error:
         raise ValueError(f"{path}: {in_words(error)}") from error
@@ -91,6 +93,17 @@ def shipped() -> dict[str, Path]:
     """The experiments of this project: name (folder below `experiments/`) and file."""
     files = sorted(FOLDER.rglob(FILE))
     return {file.parent.relative_to(FOLDER).as_posix(): file for file in files}
+
+
+def name_of(path: Path) -> str:
+    """How the experiment in a file is called: as its folder, or as a file of another name.
+
+    An experiment of this project is called by its place below `experiments/`.
+    """
+    known = {file: name for name, file in shipped().items()}
+    resolved = path.resolve()
+    own = resolved.parent.name if path.name == FILE else path.stem
+    return known.get(resolved, own)
 
 
 def find(source: str | Path) -> Path:
@@ -167,6 +180,15 @@ def _change(content: dict[str, Any], override: str, form: type[Experiment]) -> N
             f"there is no key {first}: there are the stages {', '.join(stages)} and the keys "
             f"{', '.join(form.model_fields)}{hint(first, keys)}"
         )
+
+
+def _locate(content: dict[str, Any], folder: Path) -> None:
+    """Replace {folder} in the overrides of stages."""
+    for name, overrides in _stages(content).items():
+        if isinstance(overrides, list):
+            content["stages"][name] = [
+                o.replace("{folder}", str(folder)) if isinstance(o, str) else o for o in overrides
+            ]
 
 
 def _set(content: dict[str, Any], key: str, value: Any) -> None:

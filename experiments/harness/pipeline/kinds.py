@@ -2,38 +2,54 @@
 
 import difflib
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import NamedTuple
 
+HARNESS = "experiments.harness"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of stage.
+
+    command  the entry point, which names its config and its folder
+    module   has the `run` of the command
+    cores    the config key that takes the number of cores; empty if the config alone decides
+    lacks    config keys of other commands that this one does not have
+    """
+
+    command: str
+    module: str
+    cores: str = "threads"
+    lacks: tuple[str, ...] = ()
+
+
 KINDS = {
-    "generate_data": "generate_data",
-    "forcefield": "train",
-    "score": "train",
-    "search_cost": "search_cost",
-    "sample": "sample",
-    "evaluate": "evaluate",
+    "generate_data": Kind(
+        "generate_data", f"{HARNESS}.structure_search.generate_data", "executor.max_workers"
+    ),
+    "forcefield": Kind("train", f"{HARNESS}.training.train"),
+    "score": Kind("train", f"{HARNESS}.training.train"),
+    "search_cost": Kind(
+        "search_cost", f"{HARNESS}.structure_search.search_cost", "executor.max_workers", ("seed",)
+    ),
+    "sample": Kind("sample", f"{HARNESS}.generation.sample"),
+    "evaluate": Kind("evaluate", f"{HARNESS}.generation.evaluate", "executor.max_workers"),
+    "benchmark": Kind("benchmark", f"{HARNESS}.benchmarks.benchmark", "", ("tracking",)),
 }
-"""The command of each kind, in the order in which stages run."""
+"""In the order in which stages run."""
 NETWORKS = ("forcefield", "score")
-HOMES = {
-    "generate_data": "experiments.harness.structure_search.generate_data",
-    "train": "experiments.harness.training.train",
-    "search_cost": "experiments.harness.structure_search.search_cost",
-    "sample": "experiments.harness.generation.sample",
-    "evaluate": "experiments.harness.generation.evaluate",
-}
-"""The module of each command, which has its `run`."""
+"""Kinds that train a network; two of them can run at once."""
+REFERENCE = "reference"
+"""The label of the random search that evaluations without one of their own compare with."""
 
 
 class StageName(NamedTuple):
-    """A name such as `score_lowE`: a kind and, if there are several of it, a label."""
+    """A name such as `score_lowE`: a kind and, where there are several of it, a label."""
 
     kind: str
     label: str
     """Empty for a stage that is called as its kind."""
-
-    @property
-    def text(self) -> str:
-        return f"{self.kind}_{self.label}" if self.label else self.kind
 
 
 def stage_name(text: str) -> StageName:

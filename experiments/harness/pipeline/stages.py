@@ -1,11 +1,13 @@
-"""Several commands as one: a force field, a score, samples, their evaluation, below one folder.
+"""Plan the stages of an experiment, each a command, and run them below one folder.
 
-What each stage leaves is what its own command would leave, and the next one finds it there. The two
+Each stage leaves what its own command would leave, and those after it are given its place. Two
 trainings need nothing of each other: with two cores or more they run at once, each on half of them,
 which is quicker than one after the other on all of them.
 """
 
 import logging
+import re
+import shlex
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -18,19 +20,13 @@ from typing import Any
 
 from experiments.harness.config import compose
 from experiments.harness.execution.workers import side_by_side
+from experiments.harness.pipeline.kinds import KINDS, NETWORKS, REFERENCE, Kind, stage_name
 from experiments.harness.runs.run_folder import Observe, RunFolder
 
 log = logging.getLogger(__name__)
 
-STAGES = {"forcefield": "train", "score": "train", "sample": "sample", "evaluate": "evaluate"}
-"""In their order, each with the command that it is."""
-NETWORKS = ("forcefield", "score")
-HOMES = {
-    "train": "experiments.harness.training.train",
-    "sample": "experiments.harness.generation.sample",
-    "evaluate": "experiments.harness.generation.evaluate",
-}
-"""Where each command's `run` is."""
+PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
+"""A text that Hydra reads as itself."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +34,25 @@ class Stage:
     """A command with its config, composed and checked."""
 
     name: str
-    entry: str
     command: list[str]
+    """The overrides of its config."""
     config: Any
-    """Its settings: `Train`, `Sample` or `Evaluate`."""
+    """Its settings (see `config.settings.SCHEMAS`)."""
     home: Path
-    at_once: bool = False
-    """Whether it runs beside the other stage that does, each in a process of its own."""
+    turn: int
+    """Stages of one turn run at once, each in a process of its own."""
+
+    @property
+    def kind(self) -> str:
+        return stage_name(self.name).kind
+
+    @property
+    def label(self) -> str:
+        return stage_name(self.name).label
+
+    @property
+    def entry(self) -> str:
+        return KINDS[self.kind].command
 
     @property
     def folder(self) -> Path:
@@ -61,92 +69,150 @@ def plan(
     common: Sequence[str] = (),
     cores: int | None = None,
 ) -> list[Stage]:
-    """The stages in order, checked before any begins; ValueError for a config that is not valid.
+    """Compose and check the stages, in the order in which they run; ValueError if one is not valid.
 
-    stages    the overrides of each stage that is wanted: "forcefield", "score", "sample",
-              "evaluate"
+    stages    the overrides of each stage, by its name
     identity  what the runs are called in W&B, before the name of their stage
-    models    folders of networks that no stage trains
+    models    folders of networks that no stage trains, by the name of the stage
     common    overrides of every stage, before its own
     cores     how many of them the stages may use; None: each as its own command does
     """
-    unknown = sorted(set(stages) - set(STAGES))
-    if unknown:
-        raise ValueError(f"there is no stage {unknown[0]!r}: there are {', '.join(STAGES)}")
-    found = dict(models or {})
+    order = list(KINDS)
+    names = sorted(stages, key=lambda name: order.index(stage_name(name).kind))
+    made: dict[str, Path] = {}
     planned: list[Stage] = []
-    both = cores is not None and cores > 1 and set(NETWORKS) <= set(stages)
-    for name in (n for n in STAGES if n in stages):
-        entry = STAGES[name]
-        own = _wiring(name, found, stages[name])
-        at_once = both and name in NETWORKS
-        if cores is not None:
-            share = cores // 2 if at_once else cores
-            own.append(f"{'executor.max_workers' if name == 'evaluate' else 'threads'}={share}")
-        own += [f"output={home}", f"tracking.id={identity}-{name}", *common]
-        command = [*own, *stages[name]]
+    for turn, name in zip(_turns(names, cores), names, strict=True):
+        kind, label = stage_name(name)
+        found = {**(models or {}), **{n: str(folder) for n, folder in made.items()}}
+        command = [
+            *_named(kind, label),
+            *_wiring(kind, label, found, stages[name]),
+            *_share(KINDS[kind], cores, _turns(names, cores).count(turn)),
+            f"output={quoted(str(home))}",
+            *_without(KINDS[kind].lacks, [f"tracking.id={identity}-{name}", *common]),
+            *stages[name],
+        ]
         try:
-            stage = Stage(name, entry, command, compose.load(entry, command), home, at_once)
+            config = compose.load(KINDS[kind].command, command)
         except ValueError as error:
             raise ValueError(f"stage {name}: {error}") from error
+        stage = Stage(name, command, config, home, turn)
+        taken = next((s.name for s in planned if s.folder == stage.folder), None)
+        if taken is not None:
+            raise ValueError(f"stages {taken} and {name} have the same folder: give one a name=")
         planned.append(stage)
-        found[name] = str(stage.folder)
+        made[name] = stage.folder
     return planned
 
 
-def _wiring(name: str, found: Mapping[str, str], overrides: Sequence[str]) -> list[str]:
-    """How a stage is told what the stages before it left."""
-    if name in NETWORKS:
-        return [f"task={name}"]
-    if name == "evaluate":
-        return [f"sample={found['sample']}"] if "sample" in found else []
-    guided = "guide=none" not in overrides
-    return [f"{n}={found[n]}" for n in NETWORKS if n in found and (guided or n == "score")]
+def _turns(names: Sequence[str], cores: int | None) -> list[int]:
+    """The turn of each stage: two trainings share one if there are cores for both."""
+    turns, waiting, turn = [], False, -1
+    for name in names:
+        waits = waiting and stage_name(name).kind in NETWORKS
+        turn += not waits
+        turns.append(turn)
+        paired = cores is not None and cores > 1 and stage_name(name).kind in NETWORKS
+        waiting = paired and not waits
+    return turns
+
+
+def _named(kind: str, label: str) -> list[str]:
+    """What distinguishes the run of a labelled stage from others of its kind."""
+    task = [f"task={kind}"] if kind in NETWORKS else []
+    if not label or kind == "evaluate":  # called as its sample
+        return task
+    return [*task, f"name={quoted(f'{kind}_{label}' if kind in NETWORKS else label)}"]
+
+
+def _wiring(kind: str, label: str, found: Mapping[str, str], own: Sequence[str]) -> list[str]:
+    """Overrides that hand a stage what those before it leave: of its label, else of none."""
+
+    def of(wanted: str, *more: str) -> str | None:
+        names = [f"{wanted}_{label}", *(f"{wanted}_{other}" for other in more), wanted]
+        return next((found[name] for name in names if name in found), None)
+
+    given: dict[str, str | None] = {}
+    if kind in NETWORKS:
+        search = of("generate_data")
+        given["data.path"] = search and f"{search}/minima.npz"
+        if kind == "forcefield":
+            given["data.frames"] = search and f"{search}/frames.npz"
+    elif kind == "search_cost":
+        given["surrogate.model"] = of("forcefield")
+    elif kind == "sample":
+        given["forcefield"] = of("forcefield") if "guide=none" not in own else None
+        given["score"] = of("score")
+    elif kind == "evaluate":
+        search = of("generate_data", REFERENCE)
+        given = {"sample": of("sample"), "reference": search and f"{search}/minima.npz"}
+    return [f"{key}={quoted(value)}" for key, value in given.items() if value is not None]
+
+
+def quoted(text: str) -> str:
+    """Write a text as an override needs it: in quotes if Hydra could read it as something else."""
+    if PLAIN.fullmatch(text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
+        return text
+    before_quotes = re.sub(r"(\\*)(?='|$)", r"\1\1", text)
+    return "'" + before_quotes.replace("'", "\\'") + "'"
+
+
+def _share(kind: Kind, cores: int | None, at_once: int) -> list[str]:
+    return [f"{kind.cores}={cores // at_once}"] if cores is not None and kind.cores else []
+
+
+def _without(keys: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    return [o for o in overrides if o.partition("=")[0].split(".")[0] not in keys]
 
 
 def run(
     stages: Sequence[Stage], folder: RunFolder, observe: Callable[..., None] | None = None
 ) -> dict[str, Any]:
-    """Run the stages; returns what they reached, and how long they took.
+    """Run the stages; returns what they report, and how long they took.
 
     `observe` is called as observe(stage, row) with every row that a stage logs; what it raises ends
     that stage, and with it the run. "seconds/STAGE" are from a stage's beginning to its end, and
-    "seconds/all" what the user waited: less than their sum where two ran at once.
+    "seconds/all" what the user waited: less than their sum where two ran at once. The numbers of a
+    labelled stage have its label before their names (lowE/gen/energy_median).
     """
     result: dict[str, Any] = {}
     numbers = {stage.name: number for number, stage in enumerate(stages, start=1)}
-    for _, together in groupby(stages, key=lambda stage: stage.at_once or stage.name):
+    for _, together in groupby(stages, key=lambda stage: stage.turn):
         group = {stage.name: stage for stage in together}
         for name, stage in group.items():
-            told = f"[{numbers[name]}/{len(stages)}] {name}"
-            log.info(f"{told}: surfdiff {stage.entry} {' '.join(stage.command)}")
-        with _timed(folder, group) as ended, closing(_run_all(group, observe)) as results:
-            for name, summary in results:
+            begun = f"[{numbers[name]}/{len(stages)}] {name}"
+            log.info(f"{begun}: surfdiff {stage.entry} {shlex.join(stage.command)}")
+        with _timed(folder, group) as ended, closing(_run_all(group, observe)) as finished:
+            for name in finished:
                 ended(name)
-                result |= _told(name, summary)
+                result |= reported(group[name])
     folder.update_summary(result)
     return result | {k: v for k, v in folder.summary.items() if k.startswith("seconds/")}
 
 
 def _run_all(
     group: Mapping[str, Stage], observe: Callable[..., None] | None
-) -> Generator[tuple[str, Any], None, None]:
-    """(name, summary) of each stage as it ends; several run side by side."""
-    if len(group) > 1:
-        yield from side_by_side({n: partial(_run, stage) for n, stage in group.items()}, observe)
+) -> Generator[str, None, None]:
+    """Run these stages, side by side if there are several; yields the name of each as it ends."""
+    tasks = {name: partial(_run, stage) for name, stage in group.items()}
+    if len(tasks) > 1:
+        for name, _ in side_by_side(tasks, observe):
+            yield name
         return
-    for name, stage in group.items():
-        yield name, _run(stage, None if observe is None else partial(observe, name))
+    for name, task in tasks.items():
+        task(None if observe is None else partial(observe, name))
+        yield name
 
 
-def _run(stage: Stage, observe: Observe | None) -> dict[str, Any]:
-    command = import_module(HOMES[stage.entry])  # here: torch takes seconds to import
-    return command.run(stage.config, observe=observe)
+def _run(stage: Stage, observe: Observe | None) -> None:
+    command = import_module(KINDS[stage.kind].module)  # here: torch takes seconds to import
+    watched = {} if observe is None else {"observe": observe}
+    command.run(stage.config, **watched)
 
 
 @contextmanager
 def _timed(folder: RunFolder, names: Iterable[str]) -> Iterator[Callable[[str], None]]:
-    """Inside, these stages are at work; `ended(name)` says that one is done.
+    """Inside, these stages are at work; `ended(name)` marks the end of one.
 
     Their seconds go to the folder's summary however they end, and a continued run adds to what its
     earlier parts took.
@@ -165,9 +231,11 @@ def _timed(folder: RunFolder, names: Iterable[str]) -> Iterator[Callable[[str], 
         folder.update_summary({k: round(before.get(k, 0.0) + s, 1) for k, s in keyed.items()})
 
 
-def _told(stage: str, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What a pipeline's summary takes over from that of a stage."""
-    if stage not in NETWORKS:
-        return dict(summary)
-    reached = ("val/", "forcefield/")
-    return {f"{stage}/{k.split('/')[1]}": v for k, v in summary.items() if k.startswith(reached)}
+def reported(stage: Stage) -> dict[str, Any]:
+    """What the summary of a pipeline takes over from that of a stage."""
+    own = RunFolder(stage.folder).summary
+    if stage.kind in NETWORKS:
+        reached = {k: v for k, v in own.items() if k.startswith(("val/", "forcefield/"))}
+        own = {f"{stage.kind}/{k.split('/')[1]}": v for k, v in reached.items()}
+    prefix = f"{stage.label}/" if stage.label else ""
+    return {prefix + key: value for key, value in own.items()}

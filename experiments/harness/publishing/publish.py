@@ -150,7 +150,7 @@ def overview(home: Path) -> np.ndarray:
 
 def command_of(config: dict[str, Any], entry: str = "quickstart") -> str:
     """What somebody types to repeat a run with this config."""
-    from experiments.harness.pipeline.quickstart import MAY_CHANGE
+    from experiments.harness.pipeline.runner import MAY_CHANGE
     from experiments.harness.runs.run_folder import flattened
 
     usual, ours = flattened(compose.load(entry).plain()), flattened(config)

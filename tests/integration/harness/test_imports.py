@@ -12,7 +12,7 @@ from tests.tiny import ROOT
 
 ROUNDS = 3
 SPARED = {
-    "experiments.harness.pipeline.quickstart": {
+    "experiments.harness.pipeline.runner": {
         "torch",
         "ase",
         "scipy",
@@ -81,7 +81,7 @@ def test_importing_the_experiments_takes_little_beside_torch(tmp_path):
     """Rounds of each in turn, so that a busy minute befalls all alike."""
     names = (
         "torch",
-        "experiments.harness.pipeline.quickstart",
+        "experiments.harness.pipeline.runner",
         "experiments.harness.generation.sample",
     )
     rounds = [[seconds_of(name, tmp_path) for name in names] for _ in range(1 + ROUNDS)]

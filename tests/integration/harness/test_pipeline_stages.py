@@ -68,9 +68,9 @@ def test_stages_come_in_order_and_find_what_those_before_left():
 def test_two_trainings_share_the_cores(wanted, cores, threads, at_once):
     planned = plan({**dict.fromkeys(wanted, []), "sample": []}, cores=cores)
     assert [planned[name].config.threads for name in wanted] == threads
-    assert [planned[name].at_once for name in wanted] == [at_once] * len(wanted)
+    turns = [planned[name].turn for name in (*wanted, "sample")]
+    assert turns == ([0, 0, 1] if at_once else list(range(len(turns))))
     assert planned["sample"].config.threads == cores
-    assert not planned["sample"].at_once
 
 
 def test_a_stage_s_own_overrides_are_the_last_word():
@@ -91,7 +91,7 @@ def test_models_stand_in_for_stages():
 @pytest.mark.parametrize(
     ("stages", "said"),
     [
-        ({"dream": []}, "there is no stage 'dream': there are forcefield, score, sample, evaluate"),
+        ({"dream": []}, "there is no stage 'dream': a stage is KIND or KIND_LABEL"),
         ({"score": ["train.steps=0"]}, "train.steps: .*greater than or equal to 1, got 0"),
         ({"score": ["train.stepz=1"]}, "there is no config key or group .*train.stepz"),
         ({"score": [], "sample": ["n=many"]}, "n: .*valid integer"),
@@ -297,15 +297,15 @@ def test_the_first_of_two_trainings_that_fails_ends_the_other(world, tmp_path, s
 def small_quickstart(world):
     """The command's arguments, to train long enough to be ended thrice."""
 
-    def listed(*values):
-        return "[" + ",".join(f"'{value}'" for value in values) + "]"
-
     network = [o for o in TRAIN if not o.startswith(("threads", "tracking"))]
     both = on(world, dict.fromkeys(pipeline.NETWORKS, [*network, "train.steps=600"]))
     return [
-        *(f"{name}={listed(*own)}" for name, own in both.items()),
-        f"sample={listed('composition=Ag2O', 'n=2', 'sampler.steps=3')}",
-        f"evaluate={listed('calculator=emt', 'executor=threads')}",
+        *(f"{name}.{override}" for name, own in both.items() for override in own),
+        "sample.composition=Ag2O",
+        "sample.n=2",
+        "sample.sampler.steps=3",
+        "evaluate.calculator=emt",
+        "evaluate.executor=threads",
     ]
 
 

@@ -11,6 +11,7 @@ from ase.io import read
 
 from experiments.harness.generation import sample
 from experiments.harness.generation.evaluate import is_valid, reference_set
+from experiments.harness.pipeline import runner
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import load_model, save_model
 from experiments.harness.training.data import SPLIT_STREAM
@@ -339,18 +340,20 @@ def test_energies_of_two_calculators_are_not_compared(world, guided):
 
 
 def test_the_quickstart_at_its_smallest(world, tmp_path):
-    def listed(*values):
-        return "[" + ",".join(f"'{value}'" for value in values) + "]"
-
     data = [f"data.path={world.minima}", f"data.frames={world.frames}"]
     small = [*NETWORK, *data, "train.steps=2", "train.batch_size=2"]
-    summary = run(
-        "quickstart", f"output={tmp_path}", "threads=1", "tracking_mode=disabled",
-        f"forcefield={listed(*small)}", f"score={listed(*small)}",
-        f"sample={listed('composition=Ag2O', 'n=2', 'sampler.steps=3')}",
-        f"evaluate={listed('calculator=emt', 'executor=threads')}",
+    outcome = runner.run(
+        "quickstart_ag6o3",
+        [
+            "name=ag6o3", f"output={tmp_path}", "threads=1", "tracking_mode=disabled",
+            *(f"{network}.{o}" for network in ("forcefield", "score") for o in small),
+            "sample.composition=Ag2O", "sample.n=2", "sample.sampler.steps=3",
+            "evaluate.calculator=emt", "evaluate.executor=threads",
+        ],
+        parent="quickstart",
     )  # fmt: skip
-    home = tmp_path / "quickstart/ag6o3"
+    home, summary = tmp_path / "quickstart/ag6o3", outcome.summary
+    assert (home / "table.md").read_text() == outcome.table + "\n"
     folder = RunFolder.existing(home)
     assert folder.summary == summary
     expected = {"gen/n", "gen_relaxed/energy_median", "forcefield/force_mae", "score/loss"}

@@ -1,0 +1,66 @@
+"""Find what stages would lack, before any of them begins."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments.harness.pipeline.kinds import NETWORKS
+from experiments.harness.pipeline.stages import Stage
+
+
+def check(stages: Sequence[Stage], models: Mapping[str, str]) -> None:
+    """ValueError for a stage without the networks, the samples or the data that it needs.
+
+    models  folders or files of networks that no stage trains, by the name of the stage
+    """
+    for name, path in models.items():
+        if not _is_network(path):
+            raise ValueError(
+                f"models.{name}: there is no trained network in {path}; those of this project's "
+                "experiments are made by `surfdiff quickstart`"
+            )
+    made: list[Path] = []
+    for stage in stages:
+        reason = _lacking(stage, made)
+        if reason:
+            raise ValueError(f"stage {stage.name}: {reason}")
+        made.append(stage.folder)
+
+
+def _lacking(stage: Stage, made: Sequence[Path]) -> str | None:
+    """What this stage needs and neither an earlier one leaves nor a file holds; None if nothing."""
+    config = stage.config
+    if stage.kind in NETWORKS:
+        return _lacking_data(config.data.path, made)
+    if stage.kind == "search_cost" and config.surrogate.model is None:
+        return "it needs a stage forcefield before it, or surrogate.model=FOLDER"
+    if stage.kind == "evaluate":
+        if config.sample is None:
+            return "it needs a stage sample before it, or sample=FOLDER"
+        return _lacking_data(config.reference, made, "reference")
+    if stage.kind != "sample":
+        return None
+    if config.score is None:
+        return "it needs a stage score before it, or models.score"
+    if config.guide is not None and config.forcefield is None:
+        return "it is guided: add a stage forcefield, models.forcefield, or guide=none"
+    for path in (config.score, config.forcefield):
+        if path is not None and not _is_made(path, made) and not _is_network(path):
+            return f"there is no trained network in {path}"
+    return None
+
+
+def _lacking_data(path: str | None, made: Sequence[Path], key: str = "data.path") -> str | None:
+    from sdedata import shipped  # here: it brings torch
+
+    if path is None or _is_made(path, made) or path in shipped.names() or Path(path).is_file():
+        return None
+    names = ", ".join(shipped.names())
+    return f"{key}={path} is no file, and of the shipped sets there are {names}"
+
+
+def _is_made(path: str, made: Sequence[Path]) -> bool:
+    return any(folder in (Path(path), *Path(path).parents) for folder in made)
+
+
+def _is_network(path: str) -> bool:
+    return (Path(path) / "model.pt").is_file() or Path(path).is_file()

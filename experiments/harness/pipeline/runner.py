@@ -1,0 +1,120 @@
+"""Run an experiment: read its file, plan and check its stages, run them, collect their numbers."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from experiments.harness.config.settings import Count, Section, in_words
+from experiments.harness.pipeline import stages as pipeline
+from experiments.harness.pipeline import table
+from experiments.harness.pipeline.checks import check
+from experiments.harness.pipeline.experiment import Experiment, find, name_of, parsed, read
+from experiments.harness.runs.atomic_io import write_text
+from experiments.harness.runs.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+MAY_CHANGE = ("output", "threads", "tracking_mode", "claim", "paper", "reading", "cost")
+"""Keys of the run's config that a continued run may set anew."""
+TABLE = "table.md"
+
+
+class Options(Section):
+    """How an experiment is run."""
+
+    small: bool = False
+    output: str = "runs"
+    threads: Count | None = 2
+    """Cores; from 2 on, two networks are trained at once. None: as each command decides."""
+    tracking_mode: Literal["online", "offline", "disabled"] | None = None
+    """None: online if there is a key of W&B, else offline."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment with its stages, planned and checked, below `home`."""
+
+    experiment: Experiment
+    source: str
+    """The name of the experiment that `experiment` is a run of."""
+    options: Options
+    home: Path
+    stages: list[pipeline.Stage]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The numbers of an experiment, and a table of them in markdown."""
+
+    summary: dict[str, Any]
+    table: str
+
+
+def prepare(source: str | Path, overrides: Sequence[str] = (), parent: str = "") -> Prepared:
+    """Plan and check a run in <output>/<parent>/<name>; ValueError if it could not reach its end.
+
+    source     an experiment's folder, a YAML file, or the name of an experiment of this project
+    overrides  STAGE.KEY=VALUE or KEY=VALUE for the experiment, and the fields of `Options`
+    parent     a folder between the output and the experiment's, if any
+    """
+    options, own = _split(overrides)
+    experiment: Experiment = read(source, own, options.small)
+    home = Path(options.output, parent, experiment.name)
+    stages = pipeline.plan(
+        experiment.stages,
+        home,
+        "-".join(filter(None, [parent, experiment.name])),
+        models=experiment.models,
+        common=[
+            f"seed={experiment.seed}",
+            f"tracking.group={pipeline.quoted(experiment.name)}",
+            f"tracking.mode={options.tracking_mode or 'null'}",
+        ],
+        cores=options.threads,
+    )
+    check(stages, experiment.models)
+    return Prepared(experiment, name_of(find(source)), options, home, stages)
+
+
+def run(
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    parent: str = "",
+    observe: Callable[..., None] | None = None,
+) -> Outcome:
+    """Run, or continue, an experiment (see `prepare`).
+
+    observe  called as observe(stage, row) with every row that a stage logs
+    """
+    prepared = prepare(source, overrides, parent)
+    folder = RunFolder(prepared.home)
+    described = prepared.experiment.model_dump(exclude={"small"}) | prepared.options.model_dump()
+    folder.save_config({"experiment": prepared.source, **described}, may_change=MAY_CHANGE)
+    folder.save_environment()
+    summary = pipeline.run(prepared.stages, folder, observe)
+    text = table.results(table.columns(prepared.experiment, summary))
+    write_text(folder / TABLE, text + "\n")
+    log.info(
+        f"{summary['seconds/all'] / 60:.1f} minutes; everything is in {prepared.home}, "
+        f"the numbers in summary.json and {TABLE}"
+    )
+    return Outcome(summary, text)
+
+
+def _split(overrides: Sequence[str]) -> tuple[Options, list[str]]:
+    """Part the options of a run from the overrides of the experiment; ValueError if not valid."""
+    given, rest = {}, []
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if equals and key in Options.model_fields:
+            given[key] = parsed(value)
+        else:
+            rest.append(override)
+    try:
+        return Options.model_validate(given), rest
+    except ValidationError as error:
+        raise ValueError(in_words(error)) from error
