@@ -6,12 +6,16 @@ TORCH_INDEX ?=
 BIN = $(VENV)/bin
 UV = UV_FIND_LINKS="$(PIP_FIND_LINKS)" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -c constraints.txt
 STAMP = $(VENV)/.installed
+# Workers keep a module's tests together; what Python compiles is kept for the next processes.
+JOBS ?= 2
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=10
+SLOW = processes or server or browser or compile or notebook or slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint cluster doctor clean
+.PHONY: help setup quickstart test test-all lint cluster doctor clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 setup: $(STAMP)  ## make the virtual environment and install the four packages with what they need
 
@@ -25,8 +29,11 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard packages/*/pyproject.toml)
 quickstart: $(STAMP)  ## train, generate Ag6O3 in p(3x3), relax, compare with random search (minutes)
 	$(BIN)/surfdiff quickstart
 
-test: $(STAMP)  ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## the tests that start no processes, servers, browsers or compilers (minutes)
+	$(PYTEST) -m "not ($(SLOW))"
+
+test-all: $(STAMP)  ## every test (half an hour on two cores)
+	$(PYTEST)
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check .

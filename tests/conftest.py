@@ -1,13 +1,46 @@
-"""What every test needs, and what the tests of the entry points share, made once."""
+"""What every test needs, and what the tests of the commands share, made once."""
+
+import os
+import shutil
+import socket
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import jaxtyping
+import matplotlib.figure
 import pytest
 import torch
+from filelock import FileLock
 
 from experiments.harness.execution.logs import log_to_stderr
+from experiments.harness.figures import spheres
+from tests.marks import marks
 
 # These sizes are too small for two threads: waiting for each other costs more than it saves.
 torch.set_num_threads(1)
+
+# Nobody is logged in, and nothing is reported, in this process and in those that it starts.
+for variable in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
+    del os.environ[variable]
+os.environ["WANDB_ERROR_REPORTING"] = "false"
+
+
+def _stay_on_this_machine(event, arguments):
+    """Refuse connections to other machines."""
+    if event == "socket.connect" and arguments[0].type == socket.SOCK_STREAM:
+        address = arguments[1]
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise ConnectionRefusedError(f"a test connects to another machine: {address}")
+
+
+sys.addaudithook(_stay_on_this_machine)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for mark in marks(item):
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,9 +70,59 @@ def logs_as_commands_have_them():
     log_to_stderr()
 
 
-@pytest.fixture(scope="session")
-def world(tmp_path_factory):
-    """See `tests.tiny.World`."""
-    from tests.tiny import make_world
+@contextmanager
+def small_pictures():
+    """Draw all figures with a tenth of their pixels: most tests only need that they are there."""
+    save = matplotlib.figure.Figure.savefig
 
-    return make_world(tmp_path_factory.mktemp("world") / "runs")
+    def save_small(figure, *arguments, **more):
+        return save(figure, *arguments, **more | {"dpi": 50})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matplotlib.figure.Figure, "savefig", save_small)
+        patch.setattr(spheres, "PIXELS", 12)
+        yield
+
+
+PICTURES = ("test_plots", "test_page", "test_figures", "test_show", "test_datasheet", "test_report")
+"""Modules whose tests look at pictures."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pictures(request):
+    if request.module.__name__.split(".")[-1] in PICTURES:
+        yield
+    else:
+        with small_pictures():
+            yield
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """A folder that `make(folder)` fills, once for all workers of a test run."""
+    home = tmp_path_factory.getbasetemp()
+    home = home.parent if "PYTEST_XDIST_WORKER" in os.environ else home
+
+    def folder(name, make) -> Path:
+        place, done = home / name, home / f"{name}.done"
+        with FileLock(home / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir()
+                with small_pictures():
+                    make(place)
+                done.touch()
+        return place
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def world(made_once, tmp_path_factory):
+    """See `tests.tiny.World`; each worker has a copy, to which tests may add runs."""
+    from tests.tiny import World, make_world
+
+    made = made_once("world", lambda folder: make_world(folder / "runs"))
+    own = tmp_path_factory.mktemp("world") / "runs"
+    shutil.copytree(made / "runs", own)
+    return World(own)

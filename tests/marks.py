@@ -1,0 +1,77 @@
+"""Which marks a test gets: those of what it uses, found in its code, its fixtures and helpers.
+
+A mark written by hand would be forgotten; `slow` alone is written by hand, where a measurement
+asks for it.
+"""
+
+import inspect
+import multiprocessing
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.context import BaseContext
+from types import CodeType
+from typing import Any
+
+import pytest
+
+PLACES = {
+    "tests/system/notebooks/": "notebook",
+    "tests/integration/contracts/test_compiled_steps.py": "compile",
+    "tests/system/pipeline/test_compiled.py": "compile",
+    "tests/unit/painnx/test_traced.py": "compile",
+}
+"""Marks of whole files and folders."""
+
+
+def marks(item: pytest.Function) -> set[str]:
+    """Return the names of the marks of a test."""
+    found = {mark for place, mark in PLACES.items() if item.nodeid.startswith(place)}
+    for used in _reached(_functions(item)):
+        if used is subprocess or used is multiprocessing or isinstance(used, BaseContext):
+            found.add("processes")
+        elif getattr(used, "__name__", "") == "Browser":
+            found.add("browser")
+        elif getattr(used, "__name__", "") in ("HTTPServer", "ThreadingHTTPServer", "psycopg"):
+            found.add("server")
+    if {"server", "postgresql"} & {*item.fixturenames, *_parameters(item)}:
+        found.add("server")
+    return found
+
+
+def _parameters(item: pytest.Function) -> Iterable[Any]:
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return [value for value in parameters if isinstance(value, str)]
+
+
+def _functions(item: pytest.Function) -> Iterator[Callable[..., Any]]:
+    """Yield the test itself and the fixtures of the tests' own that it uses."""
+    yield item.function
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        yield definitions[-1].func
+
+
+def _reached(functions: Iterable[Callable[..., Any]]) -> list[Any]:
+    """Return what their code names, followed through the tests' own functions and classes."""
+    stack, seen = list(functions), {}
+    while stack:
+        thing = stack.pop()
+        if id(thing) in seen:
+            continue
+        seen[id(thing)] = thing
+        if (getattr(thing, "__module__", None) or "").startswith("tests"):
+            thing = inspect.unwrap(thing) if callable(thing) else thing
+            members = vars(thing).values() if isinstance(thing, type) else [thing]
+            for function in members:
+                function = getattr(function, "fget", None) or function
+                if code := getattr(function, "__code__", None):
+                    scope = function.__globals__
+                    stack += [scope[name] for name in _names(code) if name in scope]
+    return list(seen.values())
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Yield the global names of a function and of the functions inside it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
