@@ -26,7 +26,13 @@ from typing import Any
 
 import yaml
 
-from experiments.harness.runs.atomic_io import alone, last_whole_frame, last_whole_line, naming, write_text
+from experiments.harness.runs.atomic_io import (
+    alone,
+    last_whole_frame,
+    last_whole_line,
+    naming,
+    write_text,
+)
 
 Observe = Callable[[Mapping[str, Any]], None]
 """Is told of every row of a run as it is written; what it raises ends the run."""
