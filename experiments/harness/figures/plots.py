@@ -1,6 +1,7 @@
 """Data -> Matplotlib Figure. No pyplot, no global state, colours safe for the colour-blind.
 
-Structures are drawn by ``pictures``; ``structures`` and ``path`` are offered here too.
+The histogram of energies is in ``histogram``, structures are in ``pictures``; both are offered
+here too.
 """
 
 import re
@@ -15,10 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from experiments.harness.figures.histogram import draw_energies, energy_histogram
 from experiments.harness.figures.pictures import path, structures
 from experiments.harness.figures.style import COLOURS, STYLE, styled
 from experiments.harness.runs.atomic_io import replacing
-from experiments.harness.runs.energies import finite
 
 __all__ = [
     "counts_per_stoichiometry",
@@ -37,7 +38,6 @@ TITLES = {
     "force_mae": "Force MAE (meV/Å)",
     "structures_per_second": "Structures per second",
 }
-WIDTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)  # eV, of a bin
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -49,23 +49,6 @@ def save(figure: Figure, path: Path) -> Path:
             metadata = {"Date": None} if target.suffix == ".svg" else {}
             figure.savefig(part, dpi=200, metadata=metadata)
     return path
-
-
-@styled
-def energy_histogram(
-    named_energies: Mapping[str, Sequence[float]],
-    reference: float | None = None,
-    bins: Sequence[float] | None = None,
-) -> Figure:
-    """Energies of several sets on common bins, as the share of each set that a bin holds.
-
-    reference  E_ref (eV), subtracted; None where the energies are relative already
-    bins       edges (eV, relative); None chooses round ones for the bulk of every set;
-               the legend says how many lie beyond
-    """
-    figure = Figure(figsize=(5.0, 3.2), layout="constrained")
-    _draw_energies(figure.subplots(), named_energies, reference, bins)
-    return figure
 
 
 @styled
@@ -103,52 +86,9 @@ def training_overview(
     above, below = subfigures
     left, right = above.subplots(1, 2, width_ratios=[1.5, 1])
     _draw_counts(left, counts)
-    _draw_energies(right, named_energies, None, None)
+    draw_energies(right, named_energies)
     _draw_curves(below, panels, lines, columns, "train/step")
     return figure
-
-
-def _draw_energies(
-    axes: Axes,
-    named: Mapping[str, Sequence[float]],
-    reference: float | None,
-    bins: Sequence[float] | None,
-) -> None:
-    sets = {name: finite(energies) - (reference or 0.0) for name, energies in named.items()}
-    edges = np.asarray(bins if bins is not None else _common_bins(list(sets.values())), float)
-    for number, (name, values) in enumerate(sets.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        counts = np.histogram(values, edges)[0]
-        beyond = len(values) - counts.sum()
-        label = f"{name} (n = {len(values)}" + (f", {beyond} beyond)" if beyond else ")")
-        share = counts / max(1, len(values))
-        axes.stairs(share, edges, fill=True, color=colour, alpha=0.22, linewidth=0)
-        axes.stairs(share, edges, color=colour, linewidth=1.4, label=label)
-        if len(values) and edges[0] <= np.median(values) <= edges[-1]:
-            axes.axvline(np.median(values), color=colour, linestyle=(0, (4, 2)), linewidth=1.1)
-    axes.plot([], [], color="0.35", linestyle=(0, (4, 2)), linewidth=1.1, label="median")
-    width = np.diff(edges)
-    per = f"per {width[0]:.3g} eV" if np.allclose(width, width[0]) else "per bin"
-    axes.set(xlabel="E \N{MINUS SIGN} E$_{\\mathrm{ref}}$ (eV)", ylabel=f"Probability {per}")
-    axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(0, 1.12 * max(axes.get_ylim()[1] / 1.05, 1e-3))
-    axes.legend()
-
-
-def _common_bins(sets: Sequence[np.ndarray]) -> np.ndarray:
-    """At most 30 bins of a round width, aligned to zero, from the lowest energy to where each set
-    has thinned out: 98 % of it, or three quartile distances above its third quartile."""
-    filled = [values for values in sets if len(values)] or [np.array([0.0, 1.0])]
-    low = min(values.min() for values in filled)
-    high = max(_thinned_out(values) for values in filled)
-    width = next((w for w in WIDTHS if (high - low) / w <= 30), WIDTHS[-1])
-    first, last = np.floor(low / width + 1e-9), np.floor(high / width + 1e-9) + 1
-    return width * np.arange(first, last + 1)
-
-
-def _thinned_out(values: np.ndarray) -> float:
-    lower, upper, most = np.quantile(values, [0.25, 0.75, 0.98])
-    return min(most, upper + 3 * (upper - lower))
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], x: str) -> dict[str, dict[str, np.ndarray]]:

@@ -14,14 +14,16 @@ def render(
     colours: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
+    pixels: int = PIXELS,
 ) -> np.ndarray:
     """RGBA picture (rows from the top) of the rectangle ``low``-``high``, transparent where empty.
 
     centres (n, 2), depth (n, growing toward the viewer), radii (n): Å. colours (n, 3): 0 to 1.
+    ``pixels`` per Å.
     Each pixel shows the nearest sphere; twice the pixels are computed and averaged.
     """
-    fine = 2 * PIXELS
-    width, height = np.maximum(1, np.rint((high - low) * PIXELS).astype(int))
+    fine = 2 * pixels
+    width, height = np.maximum(1, np.rint((high - low) * pixels).astype(int))
     picture = np.zeros((2 * height, 2 * width, 4), np.float32)
     nearest = np.full(picture.shape[:2], -np.inf, np.float32)
     x = low[0] + (np.arange(2 * width) + 0.5) / fine

@@ -83,7 +83,7 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
         for key in ("gen/structures_per_second", "gen/composition"):
             if key in source.summary:
                 metrics[key] = source.summary[key]
-        _present(folder, tracker, source, energies, relaxed, metrics, reference)
+        _present(folder, tracker, source, energies, relaxed, metrics)
         tracker.summary(metrics)
     _tell(metrics, folder)
     return folder.summary
@@ -249,45 +249,20 @@ def _present(
     energies: dict[str, Any],
     relaxed: list[Atoms],
     metrics: dict[str, Any],
-    reference: StructureSet | None,
 ) -> None:
-    """Histogram, best structures, path and page."""
-    from experiments.harness.figures.page import Figures, Gallery, Table, write_page
-    from experiments.harness.figures.plots import energy_histogram
-    from experiments.harness.figures.plots import path as path_figure
+    """Histogram, best structures and page."""
+    from experiments.harness.figures.evaluation_page import Evaluated, histogram, write_evaluation
 
-    named = {"generated": energies["gen"], "generated, relaxed": energies["gen_relaxed"]}
-    if energies["rss"]:
-        named = {"random search, relaxed": energies["rss"], **named}
-    figures = {"Energies above the minimum of random search": energy_histogram(named)}
-    tracker.figure("energies", next(iter(figures.values())))
     path = source.structures(PATH)[:3]
-    if path:
-        figures["The reverse process: t = 1, 0.5, 0"] = path_figure(
-            path, [float(atoms.info["t"]) for atoms in path]
-        )
-    order = np.argsort(energies["gen_relaxed"]).tolist()
-    best = [relaxed[k] for k in order]
-    facts = [
-        {
-            "E - E_ref (eV)": round(energies["gen_relaxed"][k], 3),
-            "index": int(relaxed[k].info["index"]),
-            "seed": int(relaxed[k].info["seed"]),
-            "relaxation steps": int(relaxed[k].info["relax_steps"]),
-        }
-        for k in order
+    run = Evaluated(metrics, energies, relaxed, path, folder.config)
+    tracker.figure("energies", histogram(run))
+    best = [relaxed[k] for k in run.order]
+    captions = [
+        f"{energies['gen_relaxed'][k]:+.2f} eV, index {relaxed[k].info['index']}"
+        for k in run.order[:4]
     ]
-    captions = [f"{fact['E - E_ref (eV)']:+.2f} eV, index {fact['index']}" for fact in facts[:4]]
     tracker.structures("best", best, captions=captions)
-    write_page(
-        folder / "report.html",
-        f"{metrics.get('gen/composition', 'Generated surfaces')}: {folder.name}",
-        Figures("Energies and path", figures),
-        Gallery("Relaxed structures, lowest first", best, facts),
-        Table("Results", metrics),
-        subtitle=f"{metrics['gen/n']} generated structures"
-        + (f" beside {len(reference)} of random search" if reference is not None else ""),
-    )
+    write_evaluation(folder / "report.html", run)
 
 
 def _tell(metrics: dict[str, Any], folder: RunFolder) -> None:

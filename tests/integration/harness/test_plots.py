@@ -11,12 +11,12 @@ from ase.build import fcc111
 from ase.constraints import FixAtoms
 from matplotlib import rcParams
 from matplotlib.figure import Figure
-from matplotlib.patches import StepPatch
+from matplotlib.patches import Rectangle, StepPatch
 
 from experiments.harness.figures import plots
-from experiments.harness.figures.pictures import MARGIN, drawn_radii
 from experiments.harness.figures.spheres import PIXELS, render
 from experiments.harness.figures.style import COLOURS
+from experiments.harness.figures.views import MARGIN, drawn_radii
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,6 +33,19 @@ def surface(oxygen=(1.0, 1.0)) -> Atoms:
 def steps(figure: Figure) -> list[StepPatch]:
     """The filled histograms, in the order of the sets."""
     return [p for p in figure.axes[0].patches if isinstance(p, StepPatch) and p.get_fill()]
+
+
+def beyond(figure: Figure) -> list[tuple[str, list[float]]]:
+    """Name of the tick and heights, set by set, of each bar beside the bins."""
+    axes = figure.axes[0]
+    bars = [p for p in axes.patches if isinstance(p, Rectangle)]
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    sides = [(x, text.get_text()) for x, text in ticks if text.get_text()[0] in "<>"]
+    near = [min(sides, key=lambda side: abs(side[0] - bar.get_center()[0])) for bar in bars]
+    return [
+        (name, [bar.get_height() for bar, side in zip(bars, near, strict=True) if side[0] == x])
+        for x, name in sides
+    ]
 
 
 def labels(figure: Figure, axes: int = 0) -> list[str]:
@@ -55,23 +68,52 @@ def test_histogram_is_the_share_per_common_bin():
         np.testing.assert_allclose(edges / widths[0], np.rint(edges / widths[0]), atol=1e-9)
     medians = [line.get_xdata()[0] for line in figure.axes[0].lines if len(line.get_xdata())]
     np.testing.assert_allclose(medians, [np.median(e) + 81.4 for e in sets.values()], atol=1e-9)
-    assert figure.axes[0].get_xlabel() == "E \N{MINUS SIGN} E$_{\\mathrm{ref}}$ (eV)"
+    assert beyond(figure) == []
     assert "(n = 200" in labels(figure)[1]
 
 
-def test_histogram_takes_given_bins_and_tells_what_lies_beyond():
-    figure = plots.energy_histogram({"a": [0.1, 0.2, 5.0, np.nan, np.inf]}, bins=[0.0, 0.5, 1.0])
+def test_histogram_takes_given_bins_and_counts_what_lies_beyond():
+    sets = {"a": [0.1, 0.2, 5.0, np.nan, np.inf], "b": [0.7, -1.0, -2.0, 0.9]}
+    figure = plots.energy_histogram(sets, bins=[0.0, 0.5, 1.0])
     np.testing.assert_allclose(steps(figure)[0].get_data().values, [2 / 3, 0])
-    assert labels(figure)[0] == "a (n = 3, 1 beyond)"
+    np.testing.assert_allclose(steps(figure)[1].get_data().values, [0, 2 / 4])
+    (left, below), (right, above) = beyond(figure)
+    assert (left, right) == ("< 0", "> 1")
+    np.testing.assert_allclose([below, above], [[0, 2 / 4], [1 / 3, 0]])
+
+
+def test_the_axis_says_what_the_zero_is():
+    figure = plots.energy_histogram({"a": [0.1]}, zero="the lowest of this run")
+    assert "the lowest of this run (eV)" in figure.axes[0].get_xlabel()
 
 
 def test_one_wild_energy_does_not_flatten_the_others():
     energies = np.linspace(0, 1, 99)
-    figure = plots.energy_histogram({"a": [*energies, 1e6], "b": energies})
+    figure = plots.energy_histogram({"a": [*energies, 1e6, -1e6], "b": energies})
     edges = steps(figure)[0].get_data().edges
-    assert edges[-1] < 1.2
-    assert labels(figure)[0].endswith("1 beyond)")
+    assert -0.2 < edges[0] < edges[-1] < 1.2
+    np.testing.assert_allclose([h for _, h in beyond(figure)], [[1 / 101, 0], [1 / 101, 0]])
     assert steps(figure)[1].get_data().values.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("spread", [20.0, 300.0])
+def test_a_wide_set_does_not_flatten_a_narrow_one(spread):
+    """As-generated energies beside relaxed ones: no bins of 10 eV."""
+    relaxed, generated = np.linspace(0, 1, 32), np.linspace(0.5, spread, 32)
+    figure = plots.energy_histogram({"generated": generated, "relaxed": relaxed})
+    edges = steps(figure)[0].get_data().edges
+    assert np.diff(edges).max() <= 0.25
+    share = [step.get_data().values.sum() for step in steps(figure)]
+    ((_, above),) = beyond(figure)
+    np.testing.assert_allclose(np.array(share) + above, 1)
+    assert above[0] > 0.5
+    assert above[1] == 0
+
+
+def test_sets_that_are_all_wide_keep_their_bins():
+    figure = plots.energy_histogram({"a": np.linspace(0, 90, 50), "b": np.linspace(5, 70, 50)})
+    assert steps(figure)[0].get_data().edges[-1] == 90
+    assert beyond(figure) == []
 
 
 @pytest.mark.parametrize("energies", [[], [np.nan], [0.3], [0.3, 0.3]])
@@ -124,7 +166,10 @@ def test_overview_has_counts_energies_and_curves():
     rows = [{"train/step": s, "train/loss": 2.0 - s, "forcefield/force_mae": 5.0} for s in (0, 1)]
     figure = plots.training_overview(rows, {"D": {"Ag4O2": 3}}, {"D": [0.1, 0.2]})
     panels = [axes for subfigure in figure.subfigs for axes in subfigure.axes]
-    assert [p.get_ylabel() for p in panels[:2]] == ["Structures", "Probability per 0.01 eV"]
+    assert [p.get_ylabel() for p in panels[:2]] == [
+        "Structures",
+        "Share of structures per 0.005 eV",
+    ]
     assert [p.get_title() for p in panels[2:]] == ["Loss", "Force MAE (meV/Å)"]
 
 
@@ -279,7 +324,7 @@ def test_colours_stay_apart_for_the_colour_blind():
 
 def test_pyplot_is_never_loaded():
     code = (
-        "import sys; from experiments import plots, page\n"
+        "import sys; from experiments.harness.figures import evaluation_page, page, plots\n"
         "plots.energy_histogram({'a': [0.0, 1.0]})\n"
         "sys.exit('pyplot was loaded' if 'matplotlib.pyplot' in sys.modules else 0)"
     )
