@@ -1,8 +1,7 @@
-"""Publish a finished run: its picture, its numbers, and the README's table of them.
+"""Publish a finished run of an experiment: its numbers, its pictures, and the text made of them.
 
-A quickstart run is added to docs/results.json under the name of its folder, and docs/overview.png
-drawn (of the first run there); of a benchmark come docs/speed.json and docs/growth.png, of a
-search_cost docs/search.json. The README is rewritten between its markers.
+Its numbers go to experiments/NAME/results.json; README.md and the READMEs of the experiments are
+rewritten between their markers. Without a run only the text is.
 """
 
 from collections.abc import Sequence
@@ -13,12 +12,15 @@ from experiments.harness.commands.command_line import Parser, refusing
 
 def main(arguments: Sequence[str]) -> None:
     parser = Parser("publish", __doc__)
-    parser.add_argument("run", type=Path, help="of a quickstart, a benchmark or a search_cost")
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
-    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    parser.add_argument("run", type=Path, nargs="?", help="of an experiment, e.g. runs/speed")
+    parser.add_argument("--root", type=Path, default=Path("."), help="a checkout of the project")
     parsed = parser.parse_args(arguments)
     with refusing("publish", parsed.traceback):
-        from experiments.harness.publishing.publish import publish
+        from experiments.harness.publishing import index, publish
 
-        publish(parsed.run, parsed.docs, parsed.readme)
-    print(f"written: {parsed.docs} and {parsed.readme}")
+        if parsed.run is not None:
+            for name in publish.publish(parsed.run, parsed.root):
+                print(f"written: {name}")
+        for file, text in index.documents().items():
+            file.write_text(text, encoding="utf-8")
+            print(f"written: {file}")

@@ -1,10 +1,11 @@
 """The numbers of an experiment as a table: one column for each sampling, one for random search."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.harness.pipeline.experiment import Experiment
 from experiments.harness.pipeline.kinds import NETWORKS, stage_name
+from experiments.harness.runs.markdown import table
 
 ROWS = (
     # label, how it is written, of generated structures, of random search
@@ -53,7 +54,8 @@ def columns(experiment: Experiment, summary: Mapping[str, Any]) -> dict[str, dic
 def results(columns: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: one column for each of these summaries, and one for random search."""
     first = next(iter(columns.values()))
-    lines = [["", "random search", *(f"`{name}`" for name in columns)]]
+    header = ["", "random search", *(f"`{name}`" for name in columns)]
+    lines = []
     for label, form, key, rss in ROWS:
         cells = [
             _cell(form, first.get(rss or "")),
@@ -61,14 +63,7 @@ def results(columns: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         if any(cell != "–" for cell in cells):
             lines.append([label, *cells])
-    return markdown(lines)
-
-
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table of these rows, of which the first is the header."""
-    header, *rest = lines
-    rows = [header, ["---"] * len(header), *rest]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    return table(header, lines)
 
 
 def _cell(form: str, value: float | None) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.harness.publishing.publish import fill, markdown
+from experiments.harness.runs.markdown import fill
+from experiments.harness.runs.markdown import table as markdown
 from sdedata import StructureSet, Template, shipped
 from sdedata.composition import parse_formula
 from sdedata.dataset import (
@@ -65,7 +66,7 @@ def relaxed_ag6(search: StructureSet) -> StructureSet:
 def sets_table(sets: dict[str, StructureSet]) -> str:
     """Markdown: what each set holds."""
     header = ["set", "structures", "surfaces", "energy, median (eV)", "largest (eV)", "digest"]
-    lines = [header, ["---"] * len(header)]
+    lines = []
     for name, data in sets.items():
         energy = data.relative_energy
         surfaces = "–" if name.endswith(shipped.FRAMES) else str(len(distinct(data)))
@@ -73,7 +74,7 @@ def sets_table(sets: dict[str, StructureSet]) -> str:
             f"`{name}`", str(len(data)), surfaces, f"{np.median(energy):.2f}",
             f"{energy.max():.2f}", f"`{data.digest}`",
         ])  # fmt: skip
-    return markdown(lines)
+    return markdown(header, lines)
 
 
 def stoichiometry_table(minima: StructureSet) -> str:
@@ -82,7 +83,7 @@ def stoichiometry_table(minima: StructureSet) -> str:
     counts = counts_table(once)
     subsets = [key for key in counts[0] if key != "stoichiometry"]
     header = ["stoichiometry", "minima", "surfaces", "lowest (eV)", *subsets]
-    lines = [header, ["---"] * len(header)]
+    lines = []
     found, formulas = distinct(minima).compositions, minima.compositions
     for row in counts:
         formula = str(row["stoichiometry"])
@@ -92,7 +93,7 @@ def stoichiometry_table(minima: StructureSet) -> str:
         lines.append([formula, *numbers, *(str(row[key]) for key in subsets)])
     totals = [str(sum(int(row[key]) for row in counts)) for key in subsets]
     lines.append(["all", str(len(minima)), str(len(found)), "–", *totals])
-    return markdown(lines)
+    return markdown(header, lines)
 
 
 def place_of_ag6(ag6: StructureSet, search: StructureSet) -> str:

@@ -1,9 +1,8 @@
-"""Publish a finished run: its picture, its numbers, and the README's table of them.
+"""Publish a finished run: the results.json of its experiment, pictures, and tables in the README.
 
-A quickstart run is added to docs/results.json under the name of its folder, and docs/overview.png
-drawn (of the first run there); of a benchmark come docs/speed.json and docs/growth.png, of a
-search_cost docs/search.json. The README is rewritten between its markers: the text says
-what the files say.
+A run is added to experiments/NAME/results.json under the name of its folder; of the
+first quickstart docs/overview.png is drawn, too. Of a benchmark and of a search_cost the record
+itself is taken (experiments/speed, experiments/relaxation_cost), and docs/growth.png.
 """
 
 import json
@@ -11,36 +10,18 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.harness.config import compose
+from experiments.harness.pipeline.table import results as results_of
+from experiments.harness.runs.markdown import fill
+from experiments.harness.runs.markdown import table as markdown
 
-ROWS = (
-    # label, how it is written, of generated structures, of random search
-    ("structures", "{:.0f}", "gen/n", "rss/n"),
-    ("median energy as generated (eV)", "{:.2f}", "gen/energy_median", None),
-    ("median energy, relaxed (eV)", "{:.2f}", "gen_relaxed/energy_median", "rss/energy_median"),
-    ("lowest energy, relaxed (eV)", "{:.2f}", "gen_relaxed/energy_min", None),
-    ("valid as generated", "{:.0%}", "gen/frac_valid", None),
-    ("different surfaces, relaxed", "{:.0%}", "gen/frac_unique", None),
-    ("ends in the lowest of random search", "{:.0%}", "gen/hit_rate", "rss/hit_rate"),
-    ("ends lower than that by over 0.05 eV", "{:.0%}", "gen/frac_below_reference", None),
-    ("relaxation steps, mean", "{:.0f}", "gen/relax_steps_mean", "rss/relax_steps_mean"),
-    (
-        "force field, held-out frames under 5 eV/Å: energy (meV/atom)",
-        "{:.0f}",
-        "forcefield/energy_mae",
-        None,
-    ),
-    ("the same: forces on all atoms (meV/Å)", "{:.0f}", "forcefield/force_mae", None),
-    ("seconds", "{:.0f}", "seconds/all", None),
-)
-
-
+QUICKSTART, SPEED, SEARCH = "quickstart_ag6o3", "speed", "relaxation_cost"
+"""The experiments whose results are tables of the README."""
 SPEED_FORMS: dict[str, Callable[[float], str]] = {
     "ratio": "{:.1f}×".format,
     "share": "{:.0%}".format,
@@ -49,25 +30,20 @@ SPEED_FORMS: dict[str, Callable[[float], str]] = {
 
 
 def results_table(results: dict[str, Any]) -> str:
-    """Markdown: one column per run of docs/results.json and one for random search; the commands."""
-    first = next(iter(results.values()))["summary"]
-    header = ["", "random search", *(f"`{name}`" for name in results)]
-    lines = [header, ["---"] * len(header)]
-    for label, form, key, rss in ROWS:
-        values = [(first, rss), *((run["summary"], key) for run in results.values())]
-        lines.append([label, *(_cell(form, s.get(k)) for s, k in values)])
+    """Markdown: one column per published run and one for random search; the commands."""
     commands = [
         f"- `{name}`: `{run['command']}` (seed {run['seed']}; {run['machine']})"
         for name, run in results.items()
     ]
-    return "\n".join([markdown(lines), "", *commands])
+    table = results_of({name: run["summary"] for name, run in results.items()})
+    return "\n".join([table, "", *commands])
 
 
 def speed_table(speed: dict[str, Any]) -> str:
     """Markdown: what docs/speed.json compares, and where and how it was measured."""
     record = speed["record"]
     header = ["task", "per second", "beside", "reached", "lowest to highest", "goal"]
-    lines = [header, ["---"] * len(header)]
+    lines = []
     for one in record["reached"]:
         form, goal = SPEED_FORMS[one["kind"]], one["goal"]
         rate = record["times"].get(one["task"], {}).get("per_second")
@@ -91,7 +67,7 @@ def speed_table(speed: dict[str, Any]) -> str:
         f"{machine['bandwidth'] / 1e9:.0f} GB/s; torch {speed['environment']['torch']}{peers}; "
         f"{_commit(speed['environment'])}"
     )
-    return "\n".join([markdown(lines), "", told])
+    return "\n".join([markdown(header, lines), "", told])
 
 
 def search_table(search: dict[str, Any]) -> str:
@@ -148,75 +124,118 @@ def overview(home: Path) -> np.ndarray:
     return np.vstack([pixels(above), pixels(below)])
 
 
-def command_of(config: dict[str, Any], entry: str = "quickstart") -> str:
-    """What somebody types to repeat a run with this config."""
-    from experiments.harness.pipeline.runner import MAY_CHANGE
-    from experiments.harness.runs.run_folder import flattened
+def command_of(config: dict[str, Any]) -> str:
+    """Write what somebody types to repeat the run of an experiment with this config."""
+    from experiments.harness.pipeline.experiment import Experiment, read
 
-    usual, ours = flattened(compose.load(entry).plain()), flattened(config)
-    changed = {k: v for k, v in ours.items() if k not in MAY_CHANGE and v != usual.get(k)}
-    if entry == "quickstart" and not changed:
-        return "make quickstart"
-    written = (f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in changed.items())
-    return " ".join([f"surfdiff {entry}", *map(shlex.quote, written)])
+    name = config["experiment"]
+    usual: Experiment = read(name, small=config["small"])
+    changed = ["small=true"] if config["small"] else []
+    own = "ag6o3" if name == QUICKSTART else usual.name
+    changed += [f"name={config['name']}"] if config["name"] != own else []
+    changed += [f"seed={config['seed']}"] if config["seed"] != usual.seed else []
+    for stage, overrides in config["stages"].items():
+        more = overrides[len(usual.stages[stage]) :]
+        changed += [f"{stage}.{override}" for override in more]
+    if name == QUICKSTART:
+        return (
+            " ".join(["surfdiff quickstart", *map(shlex.quote, changed)])
+            if changed
+            else ("make quickstart")
+        )
+    return " ".join([f"surfdiff run {name}", *map(shlex.quote, changed)])
 
 
-def publish(home: Path, docs: Path, readme: Path) -> None:
-    """Write all that belongs to the run; ValueError for a folder of no such or no finished run."""
+def publish(home: Path, root: Path) -> list[str]:
+    """Write all that belongs to the run of an experiment.
+
+    Args:
+        home: folder of a finished run of an experiment.
+        root: where README.md, docs/ and experiments/ are.
+
+    Returns:
+        The documents that were rewritten.
+
+    Raises:
+        ValueError: for a folder of no such or no finished run.
+    """
     from experiments.harness.runs.run_folder import RunFolder
 
     run = RunFolder.existing(home)
-    docs.mkdir(exist_ok=True)
-    if (run.path / "benchmark.json").is_file():
-        _publish_speed(run, docs, readme)
-    elif (run.path / "search_cost.json").is_file():
-        _publish_search(run, docs, readme)
-    else:
-        _publish_results(run, docs, readme)
+    name = run.config.get("experiment")
+    if name is None:
+        raise ValueError(f"{home} is not the run of an experiment")
+    if "seconds/all" not in run.summary:
+        raise ValueError(f"{home} is not a finished run: its summary has no seconds/all")
+    file = root / "experiments" / name / "results.json"
+    if not file.with_name("experiment.yaml").is_file():
+        raise ValueError(f"{name} is no experiment in {root}/experiments: publish a run of one")
+    make = {SPEED: _speed, SEARCH: _search}.get(name, _results)
+    content = make(run, root, json.loads(file.read_text("utf-8")) if file.is_file() else {})
+    _write_json(file, content)
+    block = {QUICKSTART: results_table, SPEED: speed_table, SEARCH: search_table}.get(name)
+    if block is None:
+        return []
+    readme = root / "README.md"
+    marker = {QUICKSTART: "results", SPEED: "speed", SEARCH: "search"}[name]
+    readme.write_text(fill(readme.read_text("utf-8"), marker, block(content)), encoding="utf-8")
+    return ["README.md"]
 
 
-def _publish_speed(run: Any, docs: Path, readme: Path) -> None:
-    config = run.config
-    for python in config["peers"]:  # where they are installed is nobody else's business
-        if config["peers"][python] is not None:
-            config["peers"][python] = "PYTHON"
-    config["name"] = "speed"
-    speed = {
-        "command": command_of(config, "benchmark"),
-        "environment": json.loads((run.path / "environment.json").read_text(encoding="utf-8")),
-        "record": json.loads((run.path / "benchmark.json").read_text(encoding="utf-8")),
-    }
-    text = fill(readme.read_text(encoding="utf-8"), "speed", speed_table(speed))
-    _write_json(docs / "speed.json", speed)
-    shutil.copy(run.path / "figures/growth.png", docs / "growth.png")
-    readme.write_text(text, encoding="utf-8")
+def _speed(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
+    from experiments.harness.runs.run_folder import RunFolder
+
+    measured = RunFolder.existing(_only_run(run.path / "benchmark").path)
+    shutil.copy(measured.path / "figures/growth.png", root / "docs/growth.png")
+    # Where peers are installed is nobody else's business.
+    command = re.sub(r"(peers\.\w+)=\S+", r"\1=PYTHON", command_of(run.config))
+    return {"command": command, **_measured(measured, "benchmark.json")}
 
 
-def _publish_search(run: Any, docs: Path, readme: Path) -> None:
+def _search(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
     from experiments.harness.runs.run_folder import RunFolder
     from experiments.harness.training.checkpoint import load_model
     from experiments.harness.training.train import MAY_CHANGE
 
-    config = run.config
-    if "planner" not in config:
-        raise ValueError(f"{run.path} was measured by an earlier version: measure it again")
-    facts = {key: config.pop(key) for key in ("planner", "search", "known")}
-    for key in ("tracking", "executor"):  # these do not change what is found
-        del config[key]
+    measured = _only_run(run.path / "search_cost")
+    config = measured.config
+    facts = {key: config[key] for key in ("planner", "search", "known")}
     model = config["surrogate"]["model"]
     if load_model(model).digest != facts["planner"]["digest"]:
         raise ValueError(f"{model} is not the force field that {run.path} was measured with")
     training = RunFolder.existing(model).config
-    search = {
-        "command": command_of(config, "search_cost"),
+    return {
+        "command": command_of(run.config),
         **facts,
         "training": {k: v for k, v in training.items() if k not in MAY_CHANGE},
-        "environment": json.loads((run.path / "environment.json").read_text(encoding="utf-8")),
-        "record": json.loads((run.path / "search_cost.json").read_text(encoding="utf-8")),
+        **_measured(measured, "search_cost.json"),
     }
-    text = fill(readme.read_text(encoding="utf-8"), "search", search_table(search))
-    _write_json(docs / "search.json", search)
-    readme.write_text(text, encoding="utf-8")
+
+
+def _measured(run: Any, record: str) -> dict[str, Any]:
+    return {
+        "environment": json.loads((run.path / "environment.json").read_text(encoding="utf-8")),
+        "record": json.loads((run.path / record).read_text(encoding="utf-8")),
+    }
+
+
+def _results(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
+    environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
+    results = before | {
+        run.name: {
+            "command": command_of(run.config),
+            "seed": run.config["seed"],
+            "machine": f"{os.cpu_count()} cores, {environment['platform']}, "
+            f"{environment['device']}",
+            "environment": environment,
+            "summary": run.summary,
+        }
+    }
+    if run.config["experiment"] == QUICKSTART and next(iter(results)) == run.name:
+        from matplotlib.image import imsave
+
+        imsave(root / "docs/overview.png", overview(run.path), pil_kwargs={"optimize": True})
+    return results
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -224,46 +243,12 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _publish_results(run: Any, docs: Path, readme: Path) -> None:
-    from matplotlib.image import imsave
-
-    home = run.path
-    if "seconds/all" not in run.summary:
-        raise ValueError(f"{home} is not a finished quickstart run: its summary has no seconds/all")
-    file = docs / "results.json"
-    results = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
-    results[run.name] = {
-        "command": command_of(run.config),
-        "seed": run.config["seed"],
-        "machine": f"{os.cpu_count()} cores, {environment['platform']}, {environment['device']}",
-        "environment": environment,
-        "summary": run.summary,
-    }
-    if next(iter(results)) == run.name:
-        imsave(docs / "overview.png", overview(home), pil_kwargs={"optimize": True})
-    _write_json(file, results)
-    text = fill(readme.read_text(encoding="utf-8"), "results", results_table(results))
-    readme.write_text(text, encoding="utf-8")
-
-
-def fill(text: str, name: str, table: str) -> str:
-    """The README's `text` with this table between the markers of that name."""
-    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
-    new, count = re.subn(
-        f"{first}\n.*?{last}", lambda _: f"{first}\n{table}\n{last}", text, flags=re.S
-    )
-    if count != 1:
-        raise ValueError(f"the README needs one block from {first} to {last}")
-    return new
-
-
 def _only_run(parent: Path) -> Any:
     from experiments.harness.runs.run_folder import RunFolder
 
     found = sorted(p.parent for p in parent.glob("*/config.yaml"))
     if len(found) != 1:
-        raise ValueError(f"{parent} holds {len(found)} runs, not one: is it of a quickstart run?")
+        raise ValueError(f"{parent} holds {len(found)} runs, not one: is it of such a run?")
     return RunFolder.existing(found[0])
 
 
@@ -279,12 +264,3 @@ def pixels(figure: Any, dpi: int = 130) -> np.ndarray:
     with matplotlib.rc_context(STYLE):
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
-
-
-def _cell(form: str, value: float | None) -> str:
-    return "–" if value is None else form.format(value)
-
-
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table of these rows, the first two of them its header."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -20,7 +20,7 @@ from experiments.harness.config import compose
 from experiments.harness.config.settings import GenerateData, SearchCost
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
-from experiments.harness.publishing.publish import markdown
+from experiments.harness.runs.markdown import table as markdown
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.structure_search.generate_data import (
     SAME,
@@ -283,7 +283,7 @@ def table(report: dict[str, Any]) -> str:
         "minima per CPU-hour", "median energy (eV)", "lower by (eV)", "p (KS, MW, paired)", "new",
         "same surface",
     )  # fmt: skip
-    lines: list[Sequence[str]] = [header, ["---"] * len(header)]
+    lines: list[Sequence[str]] = []
     for result in report["results"]:
         for way, name in WAYS.items():
             one = result[way]
@@ -300,4 +300,4 @@ def table(report: dict[str, Any]) -> str:
                 f"{one['calls_per_minimum']:.1f}", saved, f"{one['minima_per_cpu_hour']:.0f}",
                 f"{one['median_energy']:.2f}", below, p, f"{one['new']:.0%}", surface,
             ])  # fmt: skip
-    return markdown(lines)
+    return markdown(header, lines)

@@ -8,10 +8,42 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.architecture.imports import circles, graph, layer_of
+
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("sdedata", "painnx", "vpsde", "guidance")
 TOOLS = {"hydra", "omegaconf", "wandb", "optuna", "matplotlib", "experiments", "sweeps"}
 OPTIONAL = {"sdedata": {"torch_cluster"}}
+
+
+LAYERS = (
+    "experiments.__main__",
+    "experiments.harness.commands.main",
+    "sweeps.commands",
+    "experiments.harness.commands",
+    "surfdiff",
+    "experiments.harness.commands.command_line",
+    "sweeps.analysis",
+    "sweeps.execution",
+    "sweeps.definition",
+    "experiments.harness.publishing",
+    "experiments.harness.pipeline",
+    "experiments.harness.benchmarks",
+    "experiments.harness.comparison",
+    "experiments.harness.generation",
+    "experiments.harness.structure_search",
+    "experiments.harness.training",
+    "experiments.harness.tracking",
+    "experiments.harness.figures",
+    "experiments.harness.execution",
+    "experiments.harness.config",
+    "experiments.harness.runs",
+    "experiments.calculators",
+    "sweeps",
+    "experiments",
+)
+"""From the top down: a module imports of its own layer and of those below. The last two are empty
+packages."""
 
 
 def modules(folder: str) -> list[Path]:
@@ -37,6 +69,26 @@ def test_packages_import_neither_each_other_nor_the_trunk_s_tools(package):
     forbidden = TOOLS | set(PACKAGES) - {package}
     for path in modules(f"packages/{package}/src"):
         assert not imports(path) & forbidden, path
+
+
+def test_arrows_run_down():
+    """Imports inside of functions count, and modules that are imported by their name."""
+    upward = [
+        f"{module} -> {other}"
+        for module, needed in graph().items()
+        for other in needed
+        if layer_of(module, LAYERS) > layer_of(other, LAYERS)
+    ]
+    assert not upward
+
+
+def test_no_modules_need_each_other():
+    assert not circles(graph())
+
+
+def test_every_layer_is_there():
+    occupied = {layer_of(module, LAYERS) for module in graph()}
+    assert occupied >= set(range(len(LAYERS))) - {LAYERS.index("surfdiff")}
 
 
 def test_wandb_has_one_home():

@@ -1,7 +1,6 @@
-"""Every file of conf/ composes, passes its schema and builds; every experiment is carried out."""
+"""Every file of conf/ composes, passes its schema and builds."""
 
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
@@ -10,10 +9,8 @@ from experiments.harness.config.instantiate import build
 from experiments.harness.config.settings import SCHEMAS
 from painnx import ForceField, ScoreNetwork
 from sdedata import shipped
-from tests.tiny import SAMPLE, SEARCH, TRAIN, run
 from vpsde import SDE
 
-EXPERIMENTS = sorted(path.stem for path in (compose.CONF / "experiment").glob("*.yaml"))
 GROUPS = {
     "calculator": "generate_data", "executor": "generate_data", "tracking": "train",
     "task": "train", "sde": "train", "guide": "sample", "template": "generate_data",
@@ -23,19 +20,11 @@ OPTIONS = [
 ]
 
 
-def entry_of(experiment: str) -> str:
-    """The one entry point that an experiment is of, told from the keys that it sets."""
-    keys = (compose.CONF / f"experiment/{experiment}.yaml").read_text()
-    if "compositions:" in keys:
-        return "generate_data"
-    return "sample" if "composition:" in keys else "train"
-
-
 def test_every_group_is_known_here():
     folders = {
         path.name for path in compose.CONF.iterdir() if path.is_dir() and any(path.iterdir())
     }
-    assert folders == {*GROUPS, "experiment"}
+    assert folders == set(GROUPS)
     assert {path.stem for path in compose.CONF.glob("*.yaml")} == set(SCHEMAS)
 
 
@@ -84,24 +73,6 @@ def test_the_paper_s_schedule():
     assert sde.drift
     assert (sde.schedule.beta(0.0), sde.schedule.beta(1.0)) == (0.01, 3.0)
     assert sde.schedule.integral(1.0) == pytest.approx(1.505)
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_experiments_are_carried_out(experiment, world, tmp_path):
-    entry = entry_of(experiment)
-    first, claim, *_ = (compose.CONF / f"experiment/{experiment}.yaml").read_text().splitlines()
-    assert first == "# @package _global_"
-    assert claim.startswith("# ")
-    small = {
-        "generate_data": [*SEARCH, "n_per_composition=1", "relaxation.fmax=2.0"],
-        "train": [*TRAIN, "train.steps=2"],
-        "sample": [*SAMPLE, *world.networks, "n=1", "sampler.steps=2", "guide.descent_steps=1"],
-    }[entry]
-    summary = run(entry, f"experiment={experiment}", *small, f"output={tmp_path}")
-    config = compose.load(entry, [f"experiment={experiment}"])
-    assert summary
-    assert (tmp_path / entry / config.name / "summary.json").is_file()
-    assert Path(config.output) == Path("runs")
 
 
 @pytest.mark.parametrize(("within", "oxygen"), [(2.0, "all"), (0.5, "poor"), (0.5, "rich")])

@@ -1,0 +1,100 @@
+"""What is written of the experiments: a README for each, and the index of all, made of their files.
+
+`documents` is what the files should hold; a test compares, and `surfdiff publish` writes it.
+"""
+
+import json
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.pipeline import table
+from experiments.harness.pipeline.experiment import FOLDER, Experiment, read, shipped
+from experiments.harness.runs.markdown import fill
+from experiments.harness.runs.markdown import table as markdown
+
+RESULTS = "results.json"
+HEADER = ["experiment", "claim", "paper", "here", "command", "time"]
+README = """# {name}
+
+{claim}
+
+{paper}**How to read it.** {reading}
+
+**Time.** {cost}.
+
+```bash
+{command}
+```
+
+**Results.** {results}
+"""
+
+
+def documents() -> dict[Path, str]:
+    """The text of each README below `experiments/`."""
+    found: dict[str, Experiment] = {name: read(file) for name, file in shipped().items()}
+    index = FOLDER / "README.md"
+    texts = {
+        shipped()[name].with_name("README.md"): readme(name, experiment, results(name))
+        for name, experiment in found.items()
+    }
+    rows = [_row(name, one, results(name)) for name, one in found.items()]
+    return texts | {index: fill(index.read_text("utf-8"), "index", markdown(HEADER, rows))}
+
+
+def results(name: str) -> dict[str, Any]:
+    """What has been published of an experiment; empty if nothing."""
+    file = shipped()[name].with_name(RESULTS)
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def readme(name: str, experiment: Experiment, found: Mapping[str, Any]) -> str:
+    """The README of an experiment."""
+    commands = [f"surfdiff run {name}"]
+    commands += [f"surfdiff run {name} small=true"] if experiment.small else []
+    return README.format(
+        name=name,
+        claim=_filled(experiment.claim),
+        paper=f"**In the paper.** {experiment.paper}.\n\n" if experiment.paper else "",
+        reading=_filled(experiment.reading, "**How to read it.** "),
+        cost=experiment.cost,
+        command="\n".join(commands),
+        results=_told(found),
+    )
+
+
+def _told(found: Mapping[str, Any]) -> str:
+    if not found:
+        return "Not run in full yet."
+    if "record" in found:
+        return f"[results.json]({RESULTS}), of `{found['command']}`."
+    columns = {name: run["summary"] for name, run in found.items()}
+    commands = [f"`{name}`: `{run['command']}`" for name, run in found.items()]
+    return f"{'; '.join(commands)}.\n\n{table.results(columns)}"
+
+
+def _row(name: str, experiment: Experiment, found: Mapping[str, Any]) -> list[str]:
+    link = f"[{name}]({name}/README.md)"
+    command = f"`surfdiff run {name}`"
+    return [link, experiment.claim, experiment.paper or "–", _here(name, found), command,
+            experiment.cost]  # fmt: skip
+
+
+def _here(name: str, found: Mapping[str, Any]) -> str:
+    """What was found, in a few words."""
+    if not found:
+        return "not run in full yet"
+    if "record" in found:
+        return f"[measured]({name}/{RESULTS})"
+    summary = next(iter(found.values()))["summary"]
+    median, reference = summary["gen_relaxed/energy_median"], summary["rss/energy_median"]
+    return (
+        f"median {median:.2f} eV, relaxed, against {reference:.2f} eV of random search "
+        f"({summary['gen/n']} and {summary['rss/n']} structures)"
+    )
+
+
+def _filled(text: str, before: str = "") -> str:
+    return textwrap.fill(before + text, width=110).removeprefix(before)
