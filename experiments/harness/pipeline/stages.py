@@ -56,7 +56,7 @@ class Stage:
 
     @property
     def folder(self) -> Path:
-        name = self.config.name or Path(self.config.sample).name  # evaluate: as the sample's
+        name = self.config.name or Path(self.config.sample or "").name  # evaluate: its sample's
         return self.home / self.entry / name
 
 
