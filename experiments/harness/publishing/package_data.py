@@ -16,7 +16,7 @@ from experiments.harness.runs.markdown import table as markdown
 from sdedata import StructureSet, Template, shipped
 from sdedata.composition import parse_formula
 from sdedata.dataset import (
-    LOW_WITHIN,
+    LOW_MAX_ENERGY,
     counts_table,
     distinct,
     inside_window,
@@ -119,7 +119,7 @@ def numbers(folder: Path) -> str:
         sets_table(sets),
         f"Energies are above the lowest of the same stoichiometry. In `{TRAINING}`, where {inside} "
         f"minima lie wholly {low:g} to {high:g} Å above the slab (D within 2 eV and D_lowE within "
-        f"{LOW_WITHIN:g} eV of the lowest count those only, and each surface once):",
+        f"{LOW_MAX_ENERGY:g} eV of the lowest count those only, and each surface once):",
         stoichiometry_table(minima),
         place_of_ag6(sets[AG6], sets[AG6_SEARCH]),
     ])  # fmt: skip

@@ -36,7 +36,7 @@ def test_forces_are_the_slope_of_the_energy():
     np.testing.assert_allclose(numerical, exact, atol=1e-6)
 
 
-def test_fixed_atoms_feel_forces_that_only_the_constraint_hides():
+def test_fixed_atoms_have_forces_that_only_the_constraint_hides():
     atoms = surface(3)
     fixed = atoms.constraints[0].index
     assert abs(atoms.get_forces(apply_constraint=False)[fixed]).max() > 0.1

@@ -1,4 +1,4 @@
-"""The quadratic model of what a potential lacks, against its definition."""
+"""The quadratic model of the difference of two potentials, against its definition."""
 
 import numpy as np
 import pytest
@@ -28,8 +28,8 @@ def exact(monkeypatch):
     monkeypatch.setattr(difference, "RIDGE", 1e-12)
 
 
-def learnt(steps, slope, missing):
-    """After points around the sites, where what is missing changes by `slope` times the step."""
+def fitted(steps, slope, missing):
+    """The model of points around the sites; the difference changes by `slope` times the step."""
     graph = free(*SITES)
     known = Difference(graph)
     for step in steps:
@@ -55,37 +55,37 @@ def smallest(steps, slope):
 def test_it_is_the_smallest_symmetric_slope_that_explains_the_points(exact, n):
     slope, missing = symmetric(), RNG.normal(size=N)
     steps = 0.1 * RNG.normal(size=(n, N))
-    model, expected = learnt(steps, slope, missing), smallest(steps, slope)
+    model, expected = fitted(steps, slope, missing), smallest(steps, slope)
     if n == N:
         np.testing.assert_allclose(expected, slope, atol=1e-6)
-    for way in 0.2 * RNG.normal(size=(5, N)):
-        energy, forces = model(tensor(way))
-        np.testing.assert_allclose(forces.flatten(), missing + expected @ way, atol=1e-6)
-        work = missing @ way + way @ expected @ way / 2
+    for displacement in 0.2 * RNG.normal(size=(5, N)):
+        energy, forces = model(tensor(displacement))
+        np.testing.assert_allclose(forces.flatten(), missing + expected @ displacement, atol=1e-6)
+        work = missing @ displacement + displacement @ expected @ displacement / 2
         np.testing.assert_allclose(energy.item(), -work, atol=1e-6)
 
 
 def test_forces_are_minus_the_slope_of_the_energy():
     """With the ridge, too, and with steps that are nearly parallel."""
     steps = 0.1 * RNG.normal(size=N) + 1e-3 * RNG.normal(size=(6, N))
-    model = learnt(steps, RNG.normal(size=(N, N)), RNG.normal(size=N))
-    way = tensor(0.1 * RNG.normal(size=N)).requires_grad_()
-    energy, forces = model(way)
-    (slope,) = torch.autograd.grad(energy.sum(), way)
+    model = fitted(steps, RNG.normal(size=(N, N)), RNG.normal(size=N))
+    displacement = tensor(0.1 * RNG.normal(size=N)).requires_grad_()
+    energy, forces = model(displacement)
+    (slope,) = torch.autograd.grad(energy.sum(), displacement)
     torch.testing.assert_close(forces, -slope)
     assert forces.norm() < 1e3
 
 
-def test_a_slope_that_is_not_symmetric_is_met_along_the_steps(exact):
+def test_an_asymmetric_slope_is_reproduced_along_the_steps(exact):
     """As where a potential is not quadratic: there is no symmetric matrix with all the changes."""
     steps, slope = 0.1 * RNG.normal(size=(4, N)), RNG.normal(size=(N, N))
-    model = learnt(steps, slope, np.zeros(N))
+    model = fitted(steps, slope, np.zeros(N))
     changes = np.stack([model(tensor(step))[1].flatten().numpy() for step in steps])
     wanted = steps @ slope @ steps.T
     np.testing.assert_allclose(steps @ changes.T, (wanted + wanted.T) / 2, atol=1e-8)
 
 
-def test_without_other_points_what_is_missing_is_constant():
+def test_without_other_points_the_difference_is_constant():
     graph = free(*SITES)
     known, missing = Difference(graph), tensor(RNG.normal(size=N))
     known.add(graph.positions, missing, EVERY)
@@ -94,22 +94,22 @@ def test_without_other_points_what_is_missing_is_constant():
 
 
 @pytest.mark.parametrize(
-    ("way", "told", "known"),
+    ("displacement", "value", "known"),
     [(2.0, 1.0, True), (0.1, 1.0, False), (0.1, np.nan, True)],
     ids=["far", "unknown", "not finite"],
 )
-def test_points_that_tell_nothing_are_left_out(way, told, known):
+def test_unusable_points_are_ignored(displacement, value, known):
     graph = free(*SITES)
     points, missing = Difference(graph), tensor(RNG.normal(size=N))
-    points.add(graph.positions + way, told - missing, torch.tensor([known]))
+    points.add(graph.positions + displacement, value - missing, torch.tensor([known]))
     _, forces = points.around(graph.positions, missing, EVERY)(torch.rand_like(missing))
     torch.testing.assert_close(forces, missing)
 
 
-def test_only_the_last_points_are_remembered(monkeypatch, exact):
+def test_only_the_last_points_are_stored(monkeypatch, exact):
     monkeypatch.setattr(difference, "MEMORY", 4)
     slope, missing = symmetric(), RNG.normal(size=N)
     steps = 0.1 * RNG.normal(size=(7, N))
-    all_of_them, last = learnt(steps, slope, missing), learnt(steps[-4:], slope, missing)
-    way = tensor(RNG.normal(size=N))
-    torch.testing.assert_close(all_of_them(way), last(way))
+    all_of_them, last = fitted(steps, slope, missing), fitted(steps[-4:], slope, missing)
+    displacement = tensor(RNG.normal(size=N))
+    torch.testing.assert_close(all_of_them(displacement), last(displacement))

@@ -77,7 +77,7 @@ def test_fewer_force_calls_than_ase_bfgs():
     assert ours < 0.8 * theirs
 
 
-def test_each_structure_goes_the_same_way_in_any_batch(overlayers, relaxed):
+def test_each_structure_moves_the_same_in_any_batch(overlayers, relaxed):
     for index, graph in enumerate(overlayers.split()):
         alone = relax(graph, lennard_jones, fmax=1e-3, max_steps=300)
         ours = relaxed.graph.positions[relaxed.graph.batch == index]
@@ -125,7 +125,7 @@ def test_overlapping_atoms_come_apart_in_float32():
     assert (result.energy < -20).all()
 
 
-def test_a_structure_that_breaks_stops_at_its_last_finite_positions(overlayers):
+def test_a_structure_that_becomes_nan_keeps_its_last_finite_positions(overlayers):
     def breaks_at_third_call(graph):
         energy, forces = lennard_jones(graph)
         calls.append(graph.positions)

@@ -1,4 +1,4 @@
-"""Relaxation on a reference, planned on a surrogate: right whatever the surrogate is worth."""
+"""Relaxation on a reference with a surrogate: correct however poor the surrogate."""
 
 import math
 import random
@@ -59,20 +59,20 @@ def test_it_ends_in_minima_of_the_reference(overlayers, surrogate, max_steps):
 
 
 def test_a_good_surrogate_saves_most_calls(overlayers):
-    """Begun where relaxation on the surrogate ends, as a search does."""
+    """Started from the relaxation on the surrogate, as in a search."""
     alone = relax(overlayers, lennard_jones, FMAX)
     begin = relax(overlayers, skewed, FMAX).graph
-    planned = refine(begin, lennard_jones, skewed, select, FMAX)
-    assert planned.converged.all()
-    assert (planned.steps + 1).sum() < (alone.steps + 1).sum() / 3
+    refined = refine(begin, lennard_jones, skewed, select, FMAX)
+    assert refined.converged.all()
+    assert (refined.steps + 1).sum() < (alone.steps + 1).sum() / 3
 
 
 @pytest.mark.parametrize("surrogate", [nothing, opposite])
-def test_a_worthless_surrogate_costs_little_more_than_none(overlayers, surrogate):
-    """What it lacks is learnt as L-BFGS learns the curvature."""
+def test_a_useless_surrogate_costs_little_more_than_none(overlayers, surrogate):
+    """The difference is fitted as L-BFGS fits the curvature."""
     alone = relax(overlayers, lennard_jones, FMAX)
-    planned = refine(overlayers, lennard_jones, surrogate, select, FMAX, 100)
-    assert planned.steps.sum() < 1.3 * alone.steps.sum()
+    refined = refine(overlayers, lennard_jones, surrogate, select, FMAX, 100)
+    assert refined.steps.sum() < 1.3 * alone.steps.sum()
 
 
 def test_energies_fall_and_no_atom_leaves_the_radius(overlayers):
@@ -126,18 +126,18 @@ def test_small_trust_radii_find_the_minimum_of_the_reference_alone_and_large_one
     assert long.energy < alone.energy - 0.09
 
 
-def test_finished_structures_are_not_asked_about(overlayers):
-    asked = []
+def test_finished_structures_are_not_evaluated(overlayers):
+    evaluated = []
 
     def counted(graph):
-        asked.append(graph.n_structures)
+        evaluated.append(graph.n_structures)
         return lennard_jones(graph)
 
     done = refine(overlayers, counted, skewed, select, FMAX)
-    assert sum(asked) == (done.steps + 1).sum().item() < len(asked) * len(SEEDS)
+    assert sum(evaluated) == (done.steps + 1).sum().item() < len(evaluated) * len(SEEDS)
 
 
-def test_each_structure_goes_the_same_way_in_any_batch(overlayers):
+def test_each_structure_moves_the_same_in_any_batch(overlayers):
     together = refine(overlayers, lennard_jones, skewed, select, FMAX)
     for index, graph in enumerate(overlayers.split()):
         alone = refine(graph, lennard_jones, skewed, select, FMAX)
@@ -146,7 +146,7 @@ def test_each_structure_goes_the_same_way_in_any_batch(overlayers):
         torch.testing.assert_close(alone.graph.positions, ours, rtol=0, atol=1e-8)
 
 
-def test_what_breaks_stops_at_its_last_finite_positions(overlayers):
+def test_a_structure_that_becomes_nan_stops_at_its_last_finite_positions(overlayers):
     calls = []
 
     def breaks_at_third_call(graph):
@@ -164,7 +164,7 @@ def test_what_breaks_stops_at_its_last_finite_positions(overlayers):
     torch.testing.assert_close(done.energy, energy, rtol=0, atol=1e-12)
 
 
-def test_a_surrogate_may_break(overlayers):
+def test_a_surrogate_may_return_nan(overlayers):
     """Where it does, the structure takes a short step along the reference's forces."""
     dice = random.Random(0)
 
@@ -178,7 +178,7 @@ def test_a_surrogate_may_break(overlayers):
 
 
 def test_it_starts_from_the_fallback_where_the_surrogate_is_unreliable(overlayers):
-    """The fourth structure is put where its atoms overlap, the others are where they were."""
+    """Atoms of the fourth structure overlap at the start, the others are unchanged."""
     begin = overlayers.positions.clone()
     atoms = torch.nonzero((overlayers.batch == 3) & overlayers.mobile).flatten()
     begin[atoms[0]] = begin[atoms[1]] + torch.tensor([1.6, 0.0, 0.0])

@@ -4,7 +4,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="package")
 def _one_thread():
-    """These structures are so small that threads would only wait for each other."""
+    """The structures are too small for several threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""What torch compiles: derivatives of every order, few programs, and what it cannot do."""
+"""Functions compiled by torch: derivatives of every order, few programs, errors."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ from tests.unit.painnx.test_update_numba import variables
 
 
 def waves(x, y, rows):
-    """Rows' products, summed where they belong."""
+    """Products of rows, summed by index."""
     return (x.new_zeros(3, x.shape[1]).index_add(0, rows, torch.sin(x) * y), y * y)
 
 
@@ -35,7 +35,7 @@ WAVES, ROWS = CompiledFunction(waves), torch.tensor([0, 2, 2, 1])
 
 
 def derivatives(function, given, order) -> list[torch.Tensor]:
-    """Of uneven losses, one after the other."""
+    """Successive derivatives of uneven losses."""
     out, found = function(*given), []
     for _ in range(order):
         loss = sum((k * a).sin().sum() for k, a in enumerate(out, 1))
@@ -53,7 +53,7 @@ def test_derivatives_of_every_order_are_those_of_the_function() -> None:
         assert_close(a, b, 1e-12)
 
 
-def test_no_gradient_is_made_that_nobody_awaits() -> None:
+def test_only_needed_gradients_are_compiled() -> None:
     traced = CompiledFunction(waves)
     given = variables((4, 2), (4, 2))
     for k in range(2):
@@ -94,8 +94,8 @@ def test_energies_and_forces_of_evaluation_agree() -> None:
         assert_close(a, b, 1e-10)
 
 
-def test_no_program_is_made_for_other_numbers_of_atoms() -> None:
-    """Nor for other numbers of edges, of structures or of mobile atoms, nor for another network."""
+def test_other_numbers_of_atoms_need_no_new_program() -> None:
+    """Nor do other numbers of edges, structures or mobile atoms, or another network."""
 
     def use(g, seed) -> None:
         score_network("inductor", seed).train()(g, time(g.n_structures)).sum().backward()
@@ -136,8 +136,8 @@ def test_single_precision_is_that_of_double() -> None:
 
 
 @pytest.mark.parametrize("kind", [EagerMessages, InductorMessages])
-def test_edges_beyond_the_cutoff_are_silent(kind) -> None:
-    """Whoever pads lists of edges to one length gets the same values and derivatives."""
+def test_edges_beyond_the_cutoff_contribute_nothing(kind) -> None:
+    """Padded lists of edges give the same values and derivatives."""
     g, padded = triangle(), triangle()
     far = torch.tensor([[0, 0, CUTOFF], [2 * CUTOFF, 0, 0], [1e3, -1e3, 1e3]]).double()
     padded.vectors = torch.cat([g.vectors.detach(), far]).requires_grad_()
@@ -154,7 +154,7 @@ def test_edges_beyond_the_cutoff_are_silent(kind) -> None:
         assert (more[n:] == 0).all()
 
 
-def test_where_torch_cannot_compile_it_says_what_to_do() -> None:
+def test_without_a_compiler_the_error_names_the_eager_backend() -> None:
     traced = CompiledFunction(lambda x: (x.cos().sin(),))
     no_compiler = {"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}
     with (

@@ -43,7 +43,7 @@ def test_forces_sum_to_zero(structure, backend) -> None:
 
 
 @backends
-def test_free_cluster_feels_no_torque(backend) -> None:
+def test_a_free_cluster_has_no_torque(backend) -> None:
     g = graph(cluster())
     _, forces = force_field(backend)(g)
     torque = torch.linalg.cross(g.positions, forces).sum(0)
@@ -110,7 +110,7 @@ def test_works_where_gradients_are_off(backend) -> None:
     with torch.no_grad():
         without = field(graph(slab()))
         field.train()
-        validating = field(graph(slab()))  # nobody will differentiate this
+        validating = field(graph(slab()))  # will not be differentiated
         field.eval()
     with torch.inference_mode():
         inferred = field(graph(slab()))

@@ -1,4 +1,4 @@
-"""Kernels and compiled sums give what messages along edges are defined to; radial functions."""
+"""The numba and inductor backends give the sums of the eager one; radial functions."""
 
 import math
 
@@ -30,7 +30,7 @@ def mixed():
 
 
 def outputs_and_gradients(network, out) -> tuple[list, list]:
-    """Of a loss that is uneven in all outputs, for every parameter."""
+    """Gradients by every parameter of a loss that is uneven in all outputs."""
     loss = sum((torch.sin(x + k) ** 2).sum() for k, x in enumerate(out))
     return list(out), list(
         torch.autograd.grad(loss, tuple(network.parameters()), materialize_grads=True)
@@ -61,7 +61,7 @@ def test_energy_forces_and_their_gradients_agree(way) -> None:
 
 @pytest.mark.parametrize("blocks", [1, 3])
 @pytest.mark.parametrize("backend", ["eager", "numba", "inductor"])
-def test_a_last_block_for_some_atoms_gives_what_all_would_give(backend, blocks) -> None:
+def test_a_last_block_for_some_atoms_gives_their_rows_of_all(backend, blocks) -> None:
     painn, atoms = score_network(backend, blocks=blocks).painn, mixed()
     for some in (atoms.mobile, atoms.numbers == 8, torch.rand(len(atoms.numbers)) < 0.5):
         only = torch.nonzero(some)[:, 0]
@@ -101,12 +101,12 @@ def test_one_row_for_all_atoms_of_a_kind_gives_the_same_sums(backend) -> None:
 
 
 @pytest.mark.parametrize("backend", ["eager", "numba", "inductor"])
-def test_lonely_atoms_have_no_messages(backend) -> None:
-    lonely = graph(Atoms("AgO", [[0, 0, 0], [7.0, 0, 0]]))
-    energy, forces = force_field(backend)(lonely)
+def test_isolated_atoms_have_no_messages(backend) -> None:
+    isolated = graph(Atoms("AgO", [[0, 0, 0], [7.0, 0, 0]]))
+    energy, forces = force_field(backend)(isolated)
     assert energy.isfinite().all()
     assert (forces == 0).all()
-    assert (score_network(backend)(lonely, time()) == 0).all()
+    assert (score_network(backend)(isolated, time()) == 0).all()
 
 
 def test_cutoff_and_its_slope_vanish_at_the_cutoff() -> None:

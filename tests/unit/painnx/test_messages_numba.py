@@ -1,4 +1,4 @@
-"""The compiled kernels: their derivatives, their threads, and what they leave out."""
+"""The Numba kernels: derivatives, threads, needed gradients."""
 
 from inspect import unwrap
 
@@ -18,7 +18,7 @@ N_RADIAL = 7
 
 
 class Movable:
-    """A graph of which tests may differentiate by the edges' vectors."""
+    """A graph whose edge vectors are variables of differentiation."""
 
     def __init__(self, g, vectors=None):
         self.numbers, self.batch, self.mobile = g.numbers, g.batch, torch.ones_like(g.mobile)
@@ -73,8 +73,8 @@ def test_derivatives_where_vectors_are_zero_are_finite_differences() -> None:
 
 @pytest.mark.parametrize("features", [5, kernels.SPECIALIZED_FEATURES])
 @pytest.mark.parametrize("wanted", [[0], [1], [2], [3], [0, 1, 2, 3]], ids=str)
-def test_derivatives_that_are_asked_for_are_those_of_the_definition(features, wanted) -> None:
-    """First ones of some arguments, then second ones of others: each pass skips what none wants."""
+def test_needed_derivatives_are_those_of_the_definition(features, wanted) -> None:
+    """First by some arguments, then by others: each pass skips gradients that are not needed."""
     g = Movable(collate([graph(slab(0, 0)), graph(cluster()), graph(slab(1, 4))]))
     for then in ([0], [1], [2], [3], [0, 1, 2, 3]):
         results = []
@@ -118,8 +118,8 @@ def test_third_derivatives_are_refused(k) -> None:
 
 
 @pytest.mark.parametrize("kind", [EagerMessages, NumbaMessages, InductorMessages])
-def test_edges_between_frozen_atoms_are_no_variables(kind) -> None:
-    """Their lengths are constants of a sampling; whoever wants them too says that atoms move."""
+def test_edges_between_frozen_atoms_are_constants(kind) -> None:
+    """Their lengths do not change in sampling; marking an atom as mobile includes them."""
     atoms = graph(slab())
     moving = atoms.mobile[atoms.senders] | atoms.mobile[atoms.receivers]
     gradients = []
@@ -194,7 +194,7 @@ def test_precision_is_that_of_the_numbers() -> None:
         assert (b.double() - a).abs().max() < 1e-6 * a.abs().max()
 
 
-def test_positions_that_are_no_numbers_are_not_hidden() -> None:
+def test_nan_positions_give_nan() -> None:
     g = graph(slab())
     vectors = g.vectors.clone()
     vectors[0] = float("nan")
@@ -202,7 +202,7 @@ def test_positions_that_are_no_numbers_are_not_hidden() -> None:
         assert out[g.receivers[0]].isnan().any()
 
 
-def test_other_devices_and_precisions_take_the_definition() -> None:
+def test_other_devices_and_precisions_use_the_eager_backend() -> None:
     double = graph(slab())
     g = Movable(double, double.vectors.bfloat16())
     assert isinstance(force_field().to(torch.bfloat16).painn.messages_on(g), EagerMessages)
@@ -227,8 +227,8 @@ def test_each_structure_is_in_one_part(n, threads) -> None:
         torch.set_num_threads(1)
 
 
-def test_every_edge_is_in_one_pair_and_those_of_a_graph_all_have_a_way_back() -> None:
-    """Of images of an atom itself, too; and an edge may be there twice, or without a way back."""
+def test_every_edge_is_in_one_pair_and_graphs_have_all_opposite_edges() -> None:
+    """Images of an atom itself included; an edge may occur twice, or without its opposite."""
     g = mixed(4)
     whole = NumbaMessages.of(g, N_RADIAL).geometry
     assert torch.cat([whole.there, whole.back]).sort().values.equal(torch.arange(len(g.senders)))
@@ -277,9 +277,9 @@ def test_second_derivatives_of_single_precision_are_those_of_double() -> None:
         assert (rough.double() - exact).norm() < 1e-5 * exact.norm()
 
 
-def test_a_graph_that_is_none_is_refused() -> None:
-    """Kernels would read and write beyond their arrays."""
-    for name, bad, error, told in (
+def test_an_inconsistent_graph_is_refused() -> None:
+    """The kernels would access memory beyond their arrays."""
+    for name, bad, error, message in (
         ("senders", lambda x: x.index_fill(0, torch.tensor([3]), 99), IndexError, "does not join"),
         ("receivers", lambda x: x.index_fill(0, torch.tensor([3]), -1), IndexError, "not join"),
         ("batch", lambda x: x.flip(0), ValueError, "structure by structure"),
@@ -290,7 +290,7 @@ def test_a_graph_that_is_none_is_refused() -> None:
     ):
         g = Movable(mixed(2))
         setattr(g, name, bad(getattr(g, name)))
-        with pytest.raises(error, match=told):
+        with pytest.raises(error, match=message):
             NumbaMessages.of(g, N_RADIAL)
     messages, (x, v, w) = NumbaMessages.of(mixed(2), N_RADIAL), arguments(len(mixed(2).numbers))
     for bad in ((x, v[:1], w), (x, v, w[..., :1]), (x[..., :1], v, w)):

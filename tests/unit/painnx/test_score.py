@@ -1,4 +1,4 @@
-"""The score network: time, frozen atoms, what it refuses."""
+"""The score network: time, frozen atoms, invalid input."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_time_reaches_every_block_by_itself() -> None:
             assert slope.abs() > 1e-3
 
 
-def test_small_times_are_told_apart() -> None:
+def test_small_times_are_resolved() -> None:
     t = torch.tensor([0.001, 0.002, 0.5, 0.501], dtype=torch.float64)
     network, g = score_network(), graph(slab())
     a, b, c, d = (network(g, t[k : k + 1]) for k in range(4))

@@ -120,7 +120,7 @@ def test_repeated_cell_repeats_the_outputs(repeats, backend) -> None:
 
 
 @backends
-def test_far_parts_do_not_see_each_other(backend) -> None:
+def test_distant_parts_do_not_interact(backend) -> None:
     field, parts = force_field(backend), [cluster(), turned(cluster(), ANY)]
     parts[1].positions += [30.0, 0, 0]
     energy, forces = field(graph(parts[0] + parts[1]))
@@ -130,7 +130,7 @@ def test_far_parts_do_not_see_each_other(backend) -> None:
 
 
 @backends
-def test_structures_of_a_batch_do_not_see_each_other(backend) -> None:
+def test_structures_of_a_batch_do_not_interact(backend) -> None:
     network, field = score_network(backend), force_field(backend)
     graphs = [graph(slab(0, 2)), graph(cluster()), graph(slab(1, 4))]
     t = time(3)

@@ -73,7 +73,7 @@ def test_third_derivatives_are_refused() -> None:
 
 
 def test_tensors_that_do_not_fit_together_are_refused() -> None:
-    """Kernels would read and write beyond their arrays."""
+    """The kernels would access memory beyond their arrays."""
     with pytest.raises(ValueError, match=r"\(2, 3, 8\) must be \(5, 3, 8\)"):
         unwrap(invariants)(*numbers((5, 4), (2, 3, 8)))  # without the tests' own check of types
     shapes = [(5, 4), (5, 3, 4), (5, 3, 4), (5, 4), (5, 3, 4)]

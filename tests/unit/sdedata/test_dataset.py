@@ -1,4 +1,4 @@
-"""Packed sets: files and back with equal digests, the paper's subsets, and every fault named."""
+"""Packed sets: files and back with equal digests, the paper's subsets, errors name frames."""
 
 from dataclasses import replace
 
@@ -102,7 +102,7 @@ def test_a_chain_of_formats_changes_nothing(data, tmp_path):
 
 @given(st.floats(-1e6, 1e6, allow_nan=False, width=32))
 def test_the_grid_survives_single_precision_and_eight_decimals(value):
-    """What makes digests equal: packing and printing return to the same grid point."""
+    """Digests are equal because packing and printing return to the same grid point."""
     kept = _on_grid(np.array([value]))
     assert _on_grid(kept) == kept
     assert _on_grid(kept.astype(np.float32)) == kept
@@ -185,7 +185,7 @@ def test_energies_are_relative_to_the_same_overlayer_on_the_same_substrate():
     assert len(set(data.groups)) == 3
 
 
-def test_each_surface_is_known_by_its_first_minimum_and_kept_at_its_lowest():
+def test_surfaces_are_labelled_by_their_first_minimum_and_selected_at_their_lowest():
     """Minima moved by a symmetry of Ag(111) and a little more; one atom on another site is new."""
     template = Template.ag111("c2x8", (1.0, 4.5))
     one, other = (labelled("Ag4O2", seed=k).positions[-6:] for k in (0, 1))
@@ -295,7 +295,7 @@ def test_thin_keeps_both_ends_and_spreads_the_rest():
 
 
 def spoiled(fault):
-    """A good structure with one fault, as it comes from a file."""
+    """A valid structure with one fault, as read from a file."""
     atoms = labelled()
     results = dict(atoms.calc.results)
     match fault:
@@ -336,13 +336,13 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_spoiled_frame_is_named(fault):
+def test_the_error_names_an_invalid_frame(fault):
     with pytest.raises(ValueError, match=f"^mine, frame 1: {fault}"):
         StructureSet.from_atoms([labelled(), spoiled(fault)], source="mine")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_spoiled_frame_of_a_file_is_named(fault, tmp_path):
+def test_the_error_names_file_and_invalid_frame(fault, tmp_path):
     path = tmp_path / "mine.traj"
     write(path, [labelled(), spoiled(fault)])
     with pytest.raises(ValueError, match=rf"mine\.traj, frame 1: {fault}"):
@@ -356,7 +356,7 @@ def test_labels_of_other_positions_are_no_labels():
         StructureSet.from_atoms([atoms])
 
 
-def test_a_live_calculator_that_has_computed_will_do():
+def test_a_live_calculator_with_results_is_accepted():
     template = Template.ag111("c2x8")
     atoms = random_surface(template, "Ag2", np.random.default_rng(1))
     atoms.calc = EMT()
@@ -379,7 +379,7 @@ def test_missing_empty_and_broken_files_are_named(tmp_path, name):
         StructureSet.read(path)
 
 
-def test_a_cut_or_foreign_npz_is_named(data, tmp_path):
+def test_the_error_names_a_truncated_or_foreign_npz(data, tmp_path):
     path = tmp_path / "set.npz"
     data.write(path)
     path.write_bytes(path.read_bytes()[:-200])
@@ -396,7 +396,7 @@ def test_a_cut_or_foreign_npz_is_named(data, tmp_path):
 @given(at=st.floats(0, 1, exclude_max=True), noise=st.binary(min_size=1, max_size=40))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_packed_file_with_other_bytes_is_the_same_or_is_named(data, tmp_path, at, noise):
-    """The archive has checksums: whatever is overwritten, nothing false is read."""
+    """The archive has checksums: no overwritten byte gives wrong data."""
     path = tmp_path / "set.npz"
     data.write(path)
     content = bytearray(path.read_bytes())
@@ -410,7 +410,7 @@ def test_a_packed_file_with_other_bytes_is_the_same_or_is_named(data, tmp_path, 
     assert found == data.digest or found.startswith(f"{path} is not a packed structure set")
 
 
-def test_no_structures_at_all():
+def test_an_empty_batch():
     with pytest.raises(ValueError, match="mine holds no structures"):
         StructureSet.from_atoms([], source="mine")
 

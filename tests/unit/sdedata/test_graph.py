@@ -104,7 +104,7 @@ def test_a_batch_has_the_edges_of_its_parts():
 
 @pytest.mark.parametrize("mobile", ["the adatom", "all", "none", "every third"])
 def test_edges_are_the_neighbour_list_on_the_way_too(mobile):
-    """Whatever a step of sampling keeps of the substrate, and after the substrate has moved."""
+    """With cached edges of the substrate, and after the substrate has moved."""
     found = collate([graph(platinum()), graph(platinum((1, 1, 3), "Au"))])
     masks = {"all": True, "none": False, "every third": torch.arange(13) % 3 == 0}
     if mobile in masks:

@@ -1,4 +1,4 @@
-"""What `python -m sdedata` says of the shipped sets is what they hold."""
+"""`python -m sdedata` describes the shipped sets correctly."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def test_list_for_people_names_every_set(capsys):
 
 
 @pytest.mark.parametrize("name", shipped.names())
-def test_show_tells_counts_and_provenance(capsys, name):
+def test_show_prints_counts_and_provenance(capsys, name):
     text, data = said(capsys, "show", name), shipped.load(name)
     assert f"- structures: {len(data)}" in text
     assert f"- digest: {data.digest}" in text

@@ -103,7 +103,7 @@ def test_mixed_periodicity_in_a_triclinic_cell_smaller_than_the_cutoff(pbc, back
 
 
 @backends
-def test_one_atom_sees_its_own_images(backend):
+def test_one_atom_is_a_neighbour_of_its_own_images(backend):
     atoms = bulk("Ag", a=4.15)
     assert_as_ase([atoms], 6.0, backend)
     found, vectors = edges([atoms], 3.0, backend)
@@ -291,6 +291,6 @@ def test_bad_input_is_named():
 
 
 @pytest.mark.skipif(find_spec("torch_cluster") is not None, reason="torch-cluster is installed")
-def test_a_missing_backend_says_how_to_get_it():
+def test_the_error_of_a_missing_backend_names_its_installation():
     with pytest.raises(ValueError, match="make cluster"):
         edges([bulk("Ag")], 3.0, "cluster")

@@ -1,4 +1,4 @@
-"""Somebody's own files: all bad frames are named, and no relaxation is torn apart."""
+"""User files: all invalid frames are listed, and relaxations are not split."""
 
 import subprocess
 import sys
@@ -42,12 +42,12 @@ def relaxed():
 
 @pytest.fixture
 def paths(relaxed):
-    """Of which a test may change what it likes."""
+    """A copy that a test may change."""
     return deepcopy(relaxed)
 
 
 def spoilt(frames: list) -> tuple[list, dict[int, str]]:
-    """The frames with five of them spoilt, and what is to be said of those."""
+    """Return the frames with five of them made invalid, and the reasons."""
     bad = [atoms.copy() for atoms in frames[:5]]
     for atoms, whole in zip(bad, frames, strict=False):
         atoms.calc = SinglePointCalculator(atoms, **whole.calc.results)
@@ -57,8 +57,8 @@ def spoilt(frames: list) -> tuple[list, dict[int, str]]:
     bad[3].set_constraint()
     bad[4].set_constraint(FixAtoms(range(9)))
     mixed = [x for pair in zip(bad, frames, strict=False) for x in pair]
-    told = ["no energy", "no forces", "forces not finite", "no fixed atoms", "no free atoms"]
-    return mixed, {2 * k: reason for k, reason in enumerate(told)}
+    reasons = ["no energy", "no forces", "forces not finite", "no fixed atoms", "no free atoms"]
+    return mixed, {2 * k: reason for k, reason in enumerate(reasons)}
 
 
 def ran(capsys, *arguments: object) -> tuple[int, list[str]]:
@@ -71,22 +71,22 @@ def ran(capsys, *arguments: object) -> tuple[int, list[str]]:
     return code, (said.out + said.err).splitlines()
 
 
-def test_check_names_every_bad_frame(paths, tmp_path, capsys):
-    frames, told = spoilt(sum(paths, []))
+def test_check_lists_every_invalid_frame(paths, tmp_path, capsys):
+    frames, reasons = spoilt(sum(paths, []))
     mine, good = tmp_path / "mine.traj", tmp_path / "good.extxyz"
     write(mine, frames)
     code, lines = ran(capsys, "check", mine, "--good", good)
     assert code == 2
-    assert lines[0] == f"{len(frames) - 5} good frames, 5 of no use"
-    for i, reason in told.items():
+    assert lines[0] == f"{len(frames) - 5} valid frames, 5 invalid"
+    for i, reason in reasons.items():
         (line,) = [x for x in lines if x.startswith(f"{mine}, frame {i}:")]
         assert reason in line
     kept = StructureSet.read(good)
     assert len(kept) == len(frames) - 5
-    whole = StructureSet.from_atoms([a for i, a in enumerate(frames) if i not in told])
+    whole = StructureSet.from_atoms([a for i, a in enumerate(frames) if i not in reasons])
     assert kept.digest == whole.digest
     code, lines = ran(capsys, "check", good)
-    assert (code, lines[0]) == (0, f"{len(kept)} good frames, 0 of no use")
+    assert (code, lines[0]) == (0, f"{len(kept)} valid frames, 0 invalid")
     row = [cell.strip() for cell in lines[-1].split("|")[1:-1]]
     relative = kept.relative_energy
     assert row[:3] == ["Pt", str(len(kept)), str(len(kept))]
@@ -95,7 +95,7 @@ def test_check_names_every_bad_frame(paths, tmp_path, capsys):
     )
 
 
-def test_reading_names_the_first_and_says_how_many(paths, tmp_path):
+def test_the_error_names_the_first_invalid_frame_and_their_number(paths, tmp_path):
     frames, _ = spoilt(paths[0] + paths[1])
     write(tmp_path / "mine.traj", frames)
     with pytest.raises(
@@ -108,7 +108,7 @@ def test_reading_names_the_first_and_says_how_many(paths, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["extxyz", "traj"])
-def test_a_file_that_was_cut_keeps_its_whole_frames(paths, tmp_path, capsys, ending):
+def test_complete_frames_of_a_truncated_file_are_read(paths, tmp_path, capsys, ending):
     path = tmp_path / f"cut.{ending}"
     write(path, paths[0])
     path.write_bytes(path.read_bytes()[:-200])
@@ -117,13 +117,13 @@ def test_a_file_that_was_cut_keeps_its_whole_frames(paths, tmp_path, capsys, end
         StructureSet.read(path)
     code, lines = ran(capsys, "check", path, "--good", tmp_path / "good.extxyz")
     assert code == 2
-    assert lines[0] == f"{last} good frames, 1 of no use"
+    assert lines[0] == f"{last} valid frames, 1 invalid"
     assert any(x.startswith(f"{path}, frame {last} and what follows cannot") for x in lines)
     assert len(StructureSet.read(tmp_path / "good.extxyz")) == last
 
 
 def test_split_keeps_relaxations_together(paths, tmp_path, capsys):
-    """Of one file by the `index` of its frames, of several by the file."""
+    """Relaxations are identified by `index` within a file, else by the file."""
     for number, path in enumerate(paths):
         write(tmp_path / f"{number}.traj", path)
         for atoms in path:
@@ -165,12 +165,12 @@ def test_a_surface_comes_before_an_index(paths):
     assert len(set(surfaces[held])) == 1
 
 
-def test_what_cannot_be_split_is_one_sentence(paths, tmp_path, capsys):
+def test_data_that_cannot_be_split_give_one_sentence(paths, tmp_path, capsys):
     frames, _ = spoilt(paths[0])
     write(tmp_path / "bad.traj", frames)
     write(tmp_path / "one.traj", paths[0][:1])
     (tmp_path / "text.extxyz").write_text("Dear all,\n")
-    for arguments, told in (
+    for arguments, message in (
         (["split", tmp_path / "bad.traj"], "frame 0: no energy"),
         (["split", tmp_path / "one.traj"], "need a structure each: there is 1"),
         (["check", tmp_path / "gone.traj"], "there is no file"),
@@ -178,7 +178,7 @@ def test_what_cannot_be_split_is_one_sentence(paths, tmp_path, capsys):
     ):
         code, lines = ran(capsys, *arguments, *(["--out", tmp_path] * (arguments[0] == "split")))
         assert (code, len(lines)) == (2, 1)
-        assert told in lines[0]
+        assert message in lines[0]
     code, lines = ran(capsys, "check", tmp_path / "text.extxyz")
     assert code == 2
     assert "frame 0 and what follows cannot be read" in lines[-1]
@@ -194,4 +194,4 @@ def test_from_the_shell(paths, tmp_path):
         [*command, "split", tmp_path / "mine.traj", "--share", "2"], capture_output=True, text=True
     )
     assert ended.returncode == 2
-    assert "a share is between 0 and 1" in ended.stderr
+    assert "the share must be between 0 and 1" in ended.stderr

@@ -109,13 +109,13 @@ def test_the_seed_decides_alone():
 
 
 def test_draws_stay_the_same_over_versions():
-    """Shipped sets are remade from their seeds: what a seed draws must not change."""
+    """Shipped sets are reproduced from their seeds: the draws of a seed must not change."""
     template = Template.ag111("c2x8", window=(1.0, 4.5))
     atoms = random_surface(template, "Ag4O2", np.random.default_rng([7, 0]), SILVER_OXIDE_DISTANCES)
     assert np.allclose(atoms.positions[-1], LAST_OXYGEN, atol=1e-6)
 
 
-def test_what_does_not_fit_is_refused():
+def test_overlayers_that_do_not_fit_are_refused():
     template = platinum((1, 1, 2))
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="Pt7 does not fit into the window .* of template pt111"):
@@ -171,7 +171,7 @@ def test_frozen_atoms_do_not_move_and_steps_are_short(relaxed):
     assert 0.1 < steps.max() <= 0.2 + 1e-9
 
 
-def test_the_input_is_left_alone():
+def test_the_input_is_not_modified():
     atoms = random_surface(platinum(), "Pt", np.random.default_rng(0))
     before = atoms.copy()
     relax(atoms, EMT(), max_steps=3)
@@ -203,7 +203,7 @@ def test_a_minimum_is_one_frame():
 
 
 class Failing(Calculator):
-    """EMT for a few calls; then it breaks in one of the ways that calculators break."""
+    """EMT for a few calls; then it fails in one of the ways of real calculators."""
 
     implemented_properties = ("energy", "forces")
 
@@ -239,7 +239,7 @@ class Slope(EMT):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
-def test_an_optimizer_that_loses_its_way_ends_the_relaxation():
+def test_an_optimizer_with_nan_positions_ends_the_relaxation():
     atoms = random_surface(platinum(), "Pt2", np.random.default_rng(3))
     with pytest.raises(FloatingPointError, match="positions not finite after 2 steps"):
         relax(atoms, Slope())
@@ -247,13 +247,13 @@ def test_an_optimizer_that_loses_its_way_ends_the_relaxation():
 
 @pytest.mark.parametrize("after", [0, 3])
 @pytest.mark.parametrize("how", ["energy", "forces"])
-def test_a_calculator_that_gives_nonsense_ends_the_relaxation(how, after):
+def test_a_calculator_with_nan_results_ends_the_relaxation(how, after):
     atoms = random_surface(platinum(), "Pt2", np.random.default_rng(3))
     with pytest.raises(FloatingPointError, match=f"not finite after {after} steps"):
         relax(atoms, Failing(how, after), fmax=1e-6)
 
 
-def test_a_calculator_that_fails_is_heard():
+def test_a_failing_calculator_raises():
     atoms = random_surface(platinum(), "Pt2", np.random.default_rng(3))
     with pytest.raises(RuntimeError, match="did not converge"):
         relax(atoms, Failing("raise", 2), fmax=1e-6)

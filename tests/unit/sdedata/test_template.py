@@ -1,4 +1,4 @@
-"""Templates: the silver cells, any slab from ASE, and what is refused."""
+"""Templates: the silver cells, any slab from ASE, and invalid input."""
 
 import numpy as np
 import pytest
@@ -143,7 +143,7 @@ def test_formulas_are_written_metals_first():
 @pytest.mark.parametrize(
     "text", ["", "Ag0", "Ag6O0", "XxO", "X", "ag6", "Ag-2", "Ag1.5", "6", "Ag6 O3"]
 )
-def test_what_is_no_formula_is_named(text):
+def test_the_error_names_an_invalid_formula(text):
     with pytest.raises(ValueError, match=f"{text!r}"):
         parse_formula(text)
 
@@ -169,7 +169,7 @@ def test_bad_slab_files_are_named(tmp_path):
         Template.from_slab(slab_file(tmp_path, Atoms("Ag")))
 
 
-def test_slabs_that_are_none_are_refused():
+def test_invalid_slabs_are_refused():
     good = fcc111("Pt", (2, 2, 2), vacuum=8.0, periodic=True)
     tilted, walled, broken, endless = (good.copy() for _ in range(4))
     tilted.rotate(20, "x", rotate_cell=True)
@@ -203,7 +203,7 @@ def test_windows_that_cannot_hold_an_overlayer_are_refused(window, fault):
         Template.ag111("p3x3", window)
 
 
-def test_a_slab_without_a_cell_in_z_has_no_image_to_meet():
+def test_a_slab_without_a_cell_in_z_needs_no_vacuum():
     slab = fcc111("Ag", (2, 2, 2))
     assert slab.cell[2, 2] == 0
     assert Template.from_slab(slab, window=(1.0, 30.0)).top == slab.positions[:, 2].max()

@@ -1,4 +1,4 @@
-"""Slabs for the tests: the few attributes that vpsde asks of a graph, and no neighbour list."""
+"""Slabs for the tests: the few attributes that vpsde needs of a graph, and no neighbour list."""
 
 from dataclasses import dataclass, replace
 

@@ -67,7 +67,7 @@ def test_exact_score_is_where_the_loss_is_stationary(make_slab, sde):
 
 
 @every_sde
-def test_loss_is_the_mean_square_over_mobile_atoms_and_one_for_ignorance(make_slab, sde):
+def test_loss_is_the_mean_square_over_mobile_atoms_and_one_for_zero_output(make_slab, sde):
     graph = make_slab([C2X8] * 500, mobile=20)
     t = draw_times(500, torch.Generator().manual_seed(0)) * 0.6
     errors = denoising_errors(zero, graph, sde, t, torch.Generator().manual_seed(1))
@@ -94,7 +94,7 @@ def test_frozen_layers_do_not_change_the_loss(make_slab, sde):
 
 
 @every_sde
-def test_loss_does_not_know_which_images_the_data_list(make_slab, sde):
+def test_loss_does_not_depend_on_the_images_in_the_data(make_slab, sde):
     graph, structures = data_set(make_slab, 20)
     exact = ExactScore(sde, structures, WEIGHTS)
     t = torch.linspace(0.05, 0.9, 20, dtype=torch.float64)

@@ -43,7 +43,7 @@ def distances(graph, structure):
 
 
 def smooth_score(graph, t):
-    """A network's stand-in: any function of one's own structure."""
+    """Stands for a network: a function of each structure alone."""
     return torch.sin(graph.positions * 1.3 + 1 / (0.1 + t[graph.batch, None]))
 
 
@@ -78,7 +78,7 @@ def test_noise_in_the_last_step_would_stay_in_the_structure(make_slab):
 
 
 @pytest.mark.parametrize("steps", [40])
-def test_a_mixture_comes_out_with_its_frequencies(make_slab, steps):
+def test_a_mixture_is_sampled_with_its_frequencies(make_slab, steps):
     # The first two structures are near each other, so that late steps decide between them.
     structures = torch.tensor(
         [
@@ -243,7 +243,7 @@ def test_frozen_atoms_stay_and_mobile_ones_keep_to_cell_and_window(make_slab, sd
 
 @pytest.mark.parametrize("sde", [brownian(), brownian(vertical=Truncated()), vp()])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_broken_structure_is_frozen_and_the_others_go_on(make_slab, sde, bad):
+def test_a_structure_that_becomes_nan_is_frozen_while_the_others_continue(make_slab, sde, bad):
     graph = make_slab([C2X8, P4X4, C2X8])
 
     def model(graph, t):

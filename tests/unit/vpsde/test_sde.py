@@ -134,7 +134,7 @@ def test_score_is_the_gradient_of_the_density_of_a_whole_structure(make_slab, sd
     torch.testing.assert_close(score, gradient, rtol=1e-8, atol=1e-10)
 
 
-def test_brownian_motion_does_not_know_where_the_cell_begins_and_vp_does(make_slab):
+def test_brownian_motion_is_invariant_to_the_cell_origin_and_vp_is_not(make_slab):
     graph = make_slab([C2X8], mobile=50)
     shift = torch.tensor([1.7, 3.1, 0.0], dtype=torch.float64)
     moved = replace(graph, positions=graph.positions + shift)

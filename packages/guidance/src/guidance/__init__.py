@@ -1,8 +1,8 @@
-"""What a learned force field does for a generator of surfaces.
+"""Uses of a learned force field in a generator of surfaces.
 
-It guides the reverse process (`Guide`, Eq. 3 of the paper), relaxes what was generated (`descend`,
-the paper's short relaxation; `relax`, to convergence), plans relaxations on a reference that costs
-more (`refine`), and serves ASE (`ForceFieldCalculator`).
+It guides the reverse process (`Guide`, Eq. 3 of the paper), relaxes generated structures
+(`descend`, the paper's short relaxation; `relax`, to convergence), is the surrogate of relaxations
+on an expensive reference (`refine`), and an ASE calculator (`ForceFieldCalculator`).
 """
 
 from guidance.calculator import ForceFieldCalculator

@@ -11,10 +11,10 @@ from guidance.protocols import ForceField, G
 
 
 class ForceFieldCalculator(Calculator):
-    """Energy (eV) and forces on all atoms (eV/Å) of a force field, for one structure at a time.
+    """Compute energy (eV) and forces on all atoms (eV/Å) by a force field, one structure at a time.
 
-    `to_graph` makes the graph of the structure, on the device and in the precision of the force
-    field. Constraints are ASE's business: `atoms.get_forces()` sets forces on fixed atoms to zero,
+    `to_graph` converts `ase.Atoms` to a graph on the device and in the precision of the force
+    field. ASE applies constraints: `atoms.get_forces()` sets forces on fixed atoms to zero,
     `atoms.get_forces(apply_constraint=False)` does not.
 
     Raises:

@@ -15,7 +15,7 @@ MAX_FORCE = 10.0  # eV/Å; a step eta dt = 0.001 Å^2/eV then moves no atom by m
 
 
 def eta_from_step(eta_dt: float, steps: int) -> float:
-    """The eta whose product with dt = 1/N is `eta_dt` (the paper's is 0.001 Å^2/eV), for N steps.
+    """Return the eta whose product with dt = 1/N is `eta_dt` (paper: 0.001 Å^2/eV), for N steps.
 
     Raises:
         ValueError: if `eta_dt` is negative or there is no step.
@@ -27,11 +27,11 @@ def eta_from_step(eta_dt: float, steps: int) -> float:
 
 @dataclass(frozen=True)
 class Guide(Generic[G]):
-    """The guiding velocity tau(t) f(M), to be multiplied by dt in the reverse step (Eq. 3).
+    """Compute the guiding velocity tau(t) f(M), multiplied by dt in the reverse step (Eq. 3).
 
-    Differs from the paper in `max_force` (eV/Å): a longer force is shortened to it, its direction
-    kept, because atoms that overlap feel forces large enough to leave the cell in one step.
-    None gives the paper's equation.
+    Differs from the paper in `max_force` (eV/Å): longer forces are scaled down to it, because
+    forces between overlapping atoms would move them out of the cell in one step. None gives the
+    paper's equation.
 
     Raises:
         ValueError: if `eta` (Å^2/eV) is negative, or `max_force` is not positive.
@@ -46,25 +46,25 @@ class Guide(Generic[G]):
         _check_max_force(self.max_force)
 
     def tau(self, t: Number) -> Number:
-        """The weight of the forces, eta (1 - t): none in noise, full in data."""
+        """Return the weight of the forces, eta (1 - t), Å^2/eV: zero at t = 1 (noise)."""
         return self.eta * (1 - t)
 
     def __call__(self, graph: G, t: Number) -> Float[Tensor, "n 3"]:
-        """Velocity of every atom in Å per unit of t; zero on frozen atoms.
+        """Compute the velocity of every atom, Å per unit of t; zero on frozen atoms.
 
-        A force that is not finite is handed on as NaN: only the sampler can stop that structure.
+        A force that is not finite gives NaN, so that the sampler can stop that structure.
         """
         _, forces = self.force_field(graph)
         return self.tau(t) * limited(mobile_only(forces.detach(), graph), self.max_force)
 
 
 def mobile_only(forces: Float[Tensor, "n 3"], graph: G) -> Float[Tensor, "n 3"]:
-    """The forces with those on frozen atoms set to zero."""
+    """Set the forces on frozen atoms to zero."""
     return torch.where(graph.mobile[:, None], forces, torch.zeros_like(forces))
 
 
 def limited(forces: Float[Tensor, "n 3"], max_force: float | None) -> Float[Tensor, "n 3"]:
-    """Each force shortened to `max_force` (eV/Å) if it is longer; infinite forces become NaN."""
+    """Scale each force down to at most `max_force` (eV/Å); infinite forces become NaN."""
     if max_force is None:
         return forces
     # The square of a force between overlapping atoms overflows float32: divide before squaring.

@@ -1,4 +1,4 @@
-"""The batched relaxation's moves for one structure on any calculator, as an ASE optimizer."""
+"""The L-BFGS of the batched relaxation as an ASE optimizer."""
 
 from typing import IO
 
@@ -10,10 +10,10 @@ from guidance.relax import QuasiNewton
 
 
 class LBFGS(Optimizer):
-    """`guidance.relax`'s L-BFGS for ASE: half the force calls of ASE's BFGS on random starts.
+    """Relax `ase.Atoms` by the L-BFGS of `guidance.relax`: half the force calls of ASE's BFGS.
 
-    What fixed atoms feel is zero in ASE, so that they stay. `maxstep`: longest way of an atom in
-    one step, Å.
+    ASE's forces on fixed atoms are zero, so that these stay. `maxstep`: largest displacement of an
+    atom per step, Å.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What this package needs of a graph and of a force field, and nothing more."""
+"""The attributes that this package needs of a graph and of a force field."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar, runtime_checkable

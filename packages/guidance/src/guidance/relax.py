@@ -1,8 +1,7 @@
-"""Relaxation of a batch of structures on a force field, each on its own path.
+"""Relaxation of a batch of structures on a force field, each independent of the others.
 
-One loop serves two ways to move: the paper's short descent, and L-BFGS until the forces are small.
-No structure feels its batch: one that is finished or broken stays where it is, bit for bit, and
-the others go on.
+One loop serves two methods: the paper's short descent, and L-BFGS until the forces are small. A
+structure that has converged or failed keeps its positions bit for bit while the others continue.
 """
 
 from collections import deque
@@ -18,29 +17,29 @@ from guidance.guide import MAX_FORCE, limited, mobile_only
 from guidance.protocols import ForceField, G
 
 Move = Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], Float[Tensor, "n 3"]]
-"""From positions and forces to displacements."""
+"""Maps positions (Å) and forces (eV/Å) to displacements (Å)."""
 
-MEMORY = 20  # pairs; between 5 and 50 the number of steps hardly changes
+MEMORY = 20  # pairs; the number of steps hardly changes between 5 and 50
 FIRST_SCALE = 1 / 70  # Å^2/eV, the inverse of a stiff bond's curvature, for the first move
-FLAT = 1e-3  # eV/Å^2, the curvature under which a pair says nothing
+FLAT = 1e-3  # eV/Å^2, pairs of smaller curvature are ignored
 
 
 @dataclass(frozen=True)
 class Relaxation(Generic[G]):
-    """Where b structures have come to."""
+    """The state of a relaxation of b structures."""
 
     graph: G
     energy: Float[Tensor, " b"]
-    """eV, at these positions; NaN if a structure was broken from the start."""
+    """eV, at these positions; NaN if it was not finite from the start."""
     forces: Float[Tensor, "n 3"]
-    """eV/Å, at these positions, as the force field tells them, on frozen atoms too."""
+    """eV/Å, at these positions, unmodified, on frozen atoms too."""
     fmax: Float[Tensor, " b"]
     """Length of the largest force on a mobile atom, eV/Å."""
     steps: Int[Tensor, " b"]
-    """Number of moves tried."""
+    """Number of moves, rejected ones included."""
     converged: Bool[Tensor, " b"]
     finite: Bool[Tensor, " b"]
-    """False where energy or forces stopped being finite; the positions are those before that."""
+    """False where energy or forces became not finite; the positions are the last finite ones."""
 
 
 def descend(
@@ -51,11 +50,11 @@ def descend(
     max_force: float | None = MAX_FORCE,
     observe: Callable[[Relaxation[G]], None] | None = None,
 ) -> Relaxation[G]:
-    """The paper's short relaxation: `n_steps` times R + step f(R), on mobile atoms.
+    """Relax shortly as in the paper: `n_steps` times R + step f(R), on mobile atoms.
 
-    `step` is the guide's eta dt (0.001 Å^2/eV). Forces are shortened to `max_force` as in the
-    guide. A structure counts as converged only where its forces vanish exactly. `observe` is shown
-    the state after each evaluation of the force field.
+    `step` is the guide's eta dt (0.001 Å^2/eV). Forces are limited to `max_force` (eV/Å) as in the
+    guide. A structure counts as converged only if its forces vanish exactly. `observe` is called
+    with the state after each evaluation of the force field.
 
     Raises:
         ValueError: if `step` is not positive or `n_steps` is negative.
@@ -83,12 +82,12 @@ def relax(
 
     Args:
         max_steps: Moves before a structure is left unconverged.
-        max_step: Longest way (Å) of an atom in one move; the whole structure's move is shortened.
+        max_step: Largest displacement (Å) of an atom per move; longer moves are scaled down.
         window: Lowest and highest z (Å) of the mobile atoms of each structure. At a wall the force
-            into it does not count, and an atom that starts outside is put on the wall.
-        select: Makes the batch of those structures that are True; with it, finished structures
-            are no longer computed.
-        observe: Is shown the state after each evaluation of the force field.
+            into it is ignored, and an atom that starts outside is moved onto the wall.
+        select: Selects structures of a batch by a mask; with it, converged structures are no
+            longer evaluated.
+        observe: Called with the state after each evaluation of the force field.
 
     Raises:
         ValueError: if `fmax` or `max_step` is not positive, or `max_steps` is negative.
@@ -145,7 +144,7 @@ def _minimise(
 
 
 class Evaluation(Generic[G]):
-    """The force field on the running structures; what it says of others is not to be used."""
+    """Evaluate the force field on the running structures; results for the others are undefined."""
 
     def __init__(
         self, graph: G, force_field: ForceField[G], select: Callable[[G, Tensor], G] | None
@@ -170,9 +169,9 @@ class Evaluation(Generic[G]):
 class QuasiNewton:
     """Batched L-BFGS moves (Nocedal & Wright, Numerical Optimization, algorithm 7.4).
 
-    No line search: it would need further calls, and a limit on the way of an atom serves as well.
-    A move s and the fall y of the forces along it are remembered only where the energy curves
-    upward (s y > 0), so that the inverse Hessian stays positive and every move goes downhill. Its
+    No line search, which would need further evaluations; displacements are limited instead. A move
+    s and the decrease y of the forces along it are stored only where the curvature is positive
+    (s y > 0), so that the inverse Hessian stays positive definite and every move is a descent. Its
     scale follows the last such pair: ten random starts of Ag6O3 on CHGNet take 39 moves each to
     0.1 eV/Å, about 87 with a fixed scale, and 90 with ASE's BFGS.
     """
@@ -184,20 +183,20 @@ class QuasiNewton:
         self.scale = torch.full((b,), FIRST_SCALE, dtype=dtype, device=batch.device)
 
     def dot(self, a: Tensor, c: Tensor) -> Tensor:
-        """One scalar product per structure."""
+        """Compute one scalar product per structure."""
         products = (a * c).sum(dim=1)
         return products.new_zeros(self.b).index_add(0, self.batch, products)
 
     def __call__(self, positions: Tensor, forces: Tensor) -> Tensor:
-        forces = limited(forces, MAX_FORCE)  # so that atoms that overlap do not set the scale
+        forces = limited(forces, MAX_FORCE)  # overlapping atoms must not set the scale
         if self.last is not None:
-            self.remember(positions - self.last[0], self.last[1] - forces)
+            self.store(positions - self.last[0], self.last[1] - forces)
         self.last = positions, forces
         step = self.inverse_hessian(forces)
         way = longest(step, self.batch, self.b)
         return step * (self.max_step / way.clamp(min=self.max_step))[self.batch, None]
 
-    def remember(self, s: Tensor, y: Tensor) -> None:
+    def store(self, s: Tensor, y: Tensor) -> None:
         sy, yy, ss = self.dot(s, y), self.dot(y, y), self.dot(s, s)
         upward = sy > FLAT * ss
         rho = torch.where(upward, 1 / sy, 0.0)
@@ -217,7 +216,7 @@ class QuasiNewton:
 
 
 def _confined(forces: Tensor, positions: Tensor, graph: G, window: Tensor | None) -> Tensor:
-    """The forces, without those that press an atom on a wall into it."""
+    """Set forces that press an atom at a wall into it to zero."""
     if window is None:
         return forces
     low, high = window[graph.batch].unbind(1)
@@ -234,7 +233,7 @@ def _clamped(positions: Tensor, graph: G, window: Tensor | None) -> Tensor:
 
 
 def longest(vectors: Tensor, batch: Tensor, b: int) -> Tensor:
-    """Length of each structure's longest vector."""
+    """Compute the length of each structure's longest vector."""
     lengths = torch.linalg.vector_norm(vectors, dim=1)
     return lengths.new_zeros(b).scatter_reduce(0, batch, lengths, "amax")
 

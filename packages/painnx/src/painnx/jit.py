@@ -55,14 +55,16 @@ def even_parts(n: int) -> list[tuple[int, int]]:
 def run(
     function: Callable[..., None],
     parts: Sequence[tuple[int, int]],
-    *tensors: Tensor,
+    *tensors: Tensor | tuple[Tensor, ...],
     each: Sequence[Tensor] = (),
 ) -> None:
     """Call function(begin, end, *arrays) for all parts in parallel; they must write separately.
 
-    each: tensors with one entry for each part, passed last.
+    Args:
+        tensors: Tensors, or named tuples of them.
+        each: Tensors with one entry for each part, passed last.
     """
-    given = arrays(*tensors)
+    given = [type(x)(*arrays(*x)) if isinstance(x, tuple) else arrays(x)[0] for x in tensors]
 
     def do(k: int) -> None:
         function(*parts[k], *given, *arrays(*(x[k] for x in each)))

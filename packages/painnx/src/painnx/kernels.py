@@ -4,40 +4,110 @@ A pair's filter, its two messages and their derivatives live in a core's cache a
 pair; nothing with features for every edge is written. `painnx.messages_numba` lets torch
 differentiate it; `painnx.messages_eager.EagerMessages` defines the sums.
 
-Notation, for an edge from j to i and every feature c: x (3 f) what j says, v (3 f) its vectors,
-u the direction and d the length of the edge, b (r) the radial basis, g = b w (3 f) the gates;
+Notation, for an edge from j to i and every feature c: x (3 f) the context of j, v (3 f) its
+vectors, u the direction and d the length of the edge, b (r) the radial basis, g = b w (3 f) the
+gates;
 
     s_i += x_0 g_0,      t_i += u x_1 g_1 + v x_2 g_2.
 
 `ds` and `dt` are the gradients of s and t, h = dt . u and k = dt . v; q is the gradient of g, and m
-the slope of g by d. x, g and vectors have three parts: one row of 3 f numbers, which begin at 0, f
-and 2 f.
+the derivative of g by d. x, g and vectors have three parts: one row of 3 f numbers, which begin at
+0, f and 2 f. docs/kernels.md derives the sums and their derivatives.
 
 Most of the work is in sums over the radial basis, like g, which depend on the length alone. Edges
-therefore come in pairs, there and back: atom a hears `other`, by the edge `there`, and is heard by
-it, by the edge `back` with the same length and the opposite direction. Where no such edge exists
-`back` is -1. `row` is the place of an atom's sums, or -1 where none are wanted; `source` that of
-what it says.
+therefore come in pairs: `there` leads from `other` to atom a, `back` from a to `other`, with the
+same length and the opposite direction (see `Pairs`).
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from painnx.jit import inner, kernel
 
 SPECIALIZED_FEATURES = 64
-"""Features for which the kernels are made once more, a fifth faster."""
+"""Number of features for which the kernels are compiled a second time, a fifth faster."""
+
+
+class Pairs(NamedTuple):
+    """Pairs of opposite edges and their geometry; p pairs of n atoms."""
+
+    start: np.ndarray
+    """(n + 1,) index of each atom's first pair"""
+    other: np.ndarray
+    """(p,) the other atom"""
+    there: np.ndarray
+    """(p,) the edge from the other atom to this one"""
+    back: np.ndarray
+    """(p,) the edge from this atom to the other, or -1"""
+    moving: np.ndarray
+    """(p,) is one of the two atoms mobile?"""
+    source: np.ndarray
+    """(n,) row of the features that an atom sends"""
+    target: np.ndarray
+    """(n,) row of an atom's sums, or -1"""
+    unit: np.ndarray
+    """(p, 3) direction of `there`, from this atom to the other"""
+    length: np.ndarray
+    """(p,) Å"""
+    basis: np.ndarray
+    """(p, r) radial basis"""
+    slope: np.ndarray
+    """(p, r) its derivative by the length"""
+    window: np.ndarray
+    """(p, 2) the first Gaussian that is not negligible, and the one after the last"""
+
+
+class Inputs(NamedTuple):
+    """What the sums depend on beside the geometry; v is empty where vectors are zero."""
+
+    w: np.ndarray
+    """(r, 3 f) filters"""
+    x: np.ndarray
+    """(s, 3 f) contexts"""
+    v: np.ndarray
+    """(s, 3 f) vectors"""
+
+
+class Gradients(NamedTuple):
+    """Gradients by edge vectors, contexts and vectors; an empty array is not needed."""
+
+    r: np.ndarray
+    x: np.ndarray
+    v: np.ndarray
+
+
+class Directions(NamedTuple):
+    """The directions of second derivatives: changes of edge vectors and inputs; empty means zero.
+
+    x must not be empty.
+    """
+
+    r: np.ndarray
+    w: np.ndarray
+    x: np.ndarray
+    v: np.ndarray
+
+
+class SecondGradients(NamedTuple):
+    """Gradients of a directional derivative; an empty r, x or v is not needed."""
+
+    s: np.ndarray
+    t: np.ndarray
+    r: np.ndarray
+    x: np.ndarray
+    v: np.ndarray
 
 
 @kernel
 def find_pairs(  # type: ignore
     senders, receivers, vectors, mobile, batch, start, other, there, back, moving
 ):
-    """Find the edges' pairs, a's from start[a] to start[a + 1]; returns how many there are.
+    """Find the pairs of edges, a's from start[a] to start[a + 1]; return their number.
 
-    start (n + 1) must be zero. moving: is one of the two atoms mobile? The other kernels trust
-    these numbers: IndexError for an edge beyond the atoms, or between two structures.
+    start (n + 1) must be zero. The other kernels check no bounds; here IndexError is raised for an
+    edge to a missing atom, or between two structures.
     """
     n, m = len(start) - 1, len(receivers)
     first = np.zeros(n + 1, np.int64)
@@ -77,11 +147,11 @@ def find_pairs(  # type: ignore
 
 @kernel
 def radial(vectors, edges, cutoff, n_radial, unit, length, basis, slope, window):  # type: ignore
-    """The radial basis of `painnx.radial` for these edges, and its slopes by length.
+    """Write the radial basis of `painnx.radial` for these edges, and its derivatives by length.
 
-    window (e, 2): the first Gaussian that counts and the one after the last. Those outside are
-    under an eighth of the rounding error and not written, but for the constant at the end. One
-    inside may be zero, so that with the constant they are even in number.
+    Gaussians outside the window are below an eighth of the rounding error and not written, except
+    for the constant at the end. One inside may be zero, so that with the constant their number is
+    even.
     """
     h = cutoff / (n_radial - 1)
     tiny = np.finfo(basis.dtype).eps / 8
@@ -91,7 +161,7 @@ def radial(vectors, edges, cutoff, n_radial, unit, length, basis, slope, window)
         d = math.sqrt(x * x + y * y + z * z)
         length[e] = d
         unit[e, 0], unit[e, 1], unit[e, 2] = x / d, y / d, z / d
-        c, dc, t, middle = 0.0 * d, 0.0 * d, d / h, 0  # of NaN, NaN
+        c, dc, t, middle = 0.0 * d, 0.0 * d, d / h, 0  # NaN for NaN
         if d < cutoff:
             c = 0.5 * (math.cos(math.pi * d / cutoff) + 1)
             dc = -0.5 * math.pi / cutoff * math.sin(math.pi * d / cutoff)
@@ -129,7 +199,7 @@ def radial(vectors, edges, cutoff, n_radial, unit, length, basis, slope, window)
 
 @kernel
 def curvature(length, cutoff, n_radial, window, out):  # type: ignore
-    """The second derivatives of the radial basis by the length."""
+    """Write the second derivatives of the radial basis by the length."""
     h, k = cutoff / (n_radial - 1), math.pi / cutoff
     for e in range(len(length)):
         d = length[e]
@@ -229,7 +299,7 @@ def _add2_to_both(f, out, a0, a1, other, b0, b1, x0, x1):  # type: ignore
 
 @inner
 def _gates_and_slopes(f, g, m, b, slope, window, w):  # type: ignore
-    """g = b w and m = slope w, which reads w once."""
+    """g = b w and m = slope w, reading w once."""
     last, r = len(b) - 1, window[0]
     if r < window[1]:
         _set2_both(3 * f, g, b[last], b[r], m, slope[last], slope[r], w[last], w[r])
@@ -268,7 +338,7 @@ def _outer_both(f, out, b, x, slope, y, window):  # type: ignore
 
 
 @inner
-def _hear(f, s, t, x, g, u0, u1, u2):  # type: ignore
+def _receive_scalars(f, s, t, x, g, u0, u1, u2):  # type: ignore
     for c in range(f):
         s[c] += x[c] * g[c]
         a = x[f + c] * g[f + c]
@@ -278,7 +348,7 @@ def _hear(f, s, t, x, g, u0, u1, u2):  # type: ignore
 
 
 @inner
-def _hear_all(f, s, t, x, g, v, u0, u1, u2):  # type: ignore
+def _receive(f, s, t, x, g, v, u0, u1, u2):  # type: ignore
     for c in range(f):
         s[c] += x[c] * g[c]
         a, b = x[f + c] * g[f + c], x[2 * f + c] * g[2 * f + c]
@@ -288,36 +358,36 @@ def _hear_all(f, s, t, x, g, v, u0, u1, u2):  # type: ignore
 
 
 @inner
-def _sides(a, k, other, back, source, target, unit):  # type: ignore
-    """Who hears whom by this pair of a's, and in which direction: there, and back; -1 is nobody."""
-    b, u0, u1, u2 = other[k], unit[k, 0], unit[k, 1], unit[k, 2]
-    hears = target[b] if back[k] >= 0 else -1
-    return (target[a], source[b], u0, u1, u2), (hears, source[a], -u0, -u1, -u2)
+def _sides(a, k, pairs):  # type: ignore
+    """Return receiver row (-1: none), sender row and direction of both edges of a's pair k."""
+    b, u0, u1, u2 = pairs.other[k], pairs.unit[k, 0], pairs.unit[k, 1], pairs.unit[k, 2]
+    receiver = pairs.target[b] if pairs.back[k] >= 0 else -1
+    there = (pairs.target[a], pairs.source[b], u0, u1, u2)
+    return there, (receiver, pairs.source[a], -u0, -u1, -u2)
 
 
 @inner
-def _forward(  # type: ignore
-    f, begin, end, start, other, back, source, target, unit, basis, window, w, x, v, s, t
-):
+def _forward(f, begin, end, pairs, inputs, s, t):  # type: ignore
+    w, x, v = inputs
     g, none = np.empty(3 * f, s.dtype), len(v) == 0
     for a in range(begin, end):
-        for k in range(start[a], start[a + 1]):
-            sides = _sides(a, k, other, back, source, target, unit)
+        for k in range(pairs.start[a], pairs.start[a + 1]):
+            sides = _sides(a, k, pairs)
             if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
-            _gates(f, g, basis[k], window[k], w)
+            _gates(f, g, pairs.basis[k], pairs.window[k], w)
             for i, j, u0, u1, u2 in sides:
                 if i < 0:
                     continue
                 if none:
-                    _hear(f, s[i], t[i], x[j], g, u0, u1, u2)
+                    _receive_scalars(f, s[i], t[i], x[j], g, u0, u1, u2)
                 else:
-                    _hear_all(f, s[i], t[i], x[j], g, v[j], u0, u1, u2)
+                    _receive(f, s[i], t[i], x[j], g, v[j], u0, u1, u2)
 
 
 @inner
 def _gradients(f, ds, dt, x, v, g, m, u0, u1, u2, dx, dv, q):  # type: ignore
-    """Of x, v and g, added to; returns the gradients of u and, by g's slope m, of d."""
+    """Add the gradients of x, v and g; return those of u and, by the derivative m of g, of d."""
     along = a0 = a1 = a2 = ds.dtype.type(0)  # a plain 0 would make it a sum in float64
     for c in range(f):
         t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
@@ -344,7 +414,7 @@ def _gradients(f, ds, dt, x, v, g, m, u0, u1, u2, dx, dv, q):  # type: ignore
 
 @inner
 def _to_direction(f, dt, x, g):  # type: ignore
-    """The gradient of u."""
+    """Return the gradient of u."""
     a0 = a1 = a2 = dt.dtype.type(0)  # a plain 0 would make it a sum in float64
     for c in range(f):
         a = x[f + c] * g[f + c]
@@ -355,25 +425,25 @@ def _to_direction(f, dt, x, g):  # type: ignore
 
 
 @inner
-def _backward(  # type: ignore
-    f, begin, end, start, other, there, back, moving, source, target,
-    unit, length, basis, slope, window, w, x, v, ds, dt, dx, dv, dr, dw
-):  # fmt: skip
+def _backward(f, begin, end, pairs, inputs, ds, dt, out, dw):  # type: ignore
+    w, x, v = inputs
+    dr, dx, dv = out
     g, m = np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
     q, none = np.zeros(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
-    spare = np.zeros((2, 3 * f), ds.dtype)  # for what is not wanted
+    spare = np.zeros((2, 3 * f), ds.dtype)  # takes the gradients that are not needed
     for a in range(begin, end):
-        for k in range(start[a], start[a + 1]):
-            d, sides = length[k], _sides(a, k, other, back, source, target, unit)
+        for k in range(pairs.start[a], pairs.start[a + 1]):
+            d, sides = pairs.length[k], _sides(a, k, pairs)
             if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
-            geometry = len(dr) > 0 and moving[k]
+            basis, window = pairs.basis[k], pairs.window[k]
+            geometry = len(dr) > 0 and pairs.moving[k]
             if geometry:
-                _gates_and_slopes(f, g, m, basis[k], slope[k], window[k], w)
+                _gates_and_slopes(f, g, m, basis, pairs.slope[k], window, w)
             else:
-                _gates(f, g, basis[k], window[k], w)
+                _gates(f, g, basis, window, w)
             q[:] = 0
-            for e, (i, j, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
+            for e, (i, j, u0, u1, u2) in ((pairs.there[k], sides[0]), (pairs.back[k], sides[1])):
                 if i < 0:
                     continue
                 a0, a1, a2, along = _gradients(
@@ -387,18 +457,18 @@ def _backward(  # type: ignore
                     dr[e, 1] = u1 * along + a1 / d
                     dr[e, 2] = u2 * along + a2 / d
             if len(dw) > 0:
-                _outer(f, dw, basis[k], window[k], q)
+                _outer(f, dw, basis, window, q)
 
 
-# What changes along a direction. y is that of x, z of v, p of g and o of u; as each sum above is
-# linear in each of these, it becomes the sum of itself with one replaced by its change, in turn.
+# Changes along a direction: y that of x, z that of v, p that of g and o that of u. Each sum above
+# is linear in each of these, so that its change is a sum of terms with one of them replaced.
 
 
 @inner
 def _changes(  # type: ignore
     f, ds, dt, x, y, v, z, g, m, gw, u0, u1, u2, o0, o1, o2, rate, s, t, dx, dv, q, qq
 ):
-    """Of s, t and the gradients of x and v; and the gradients of m (q) and of g (qq). Added to."""
+    """Add the changes of s, t and the gradients of x and v; the gradients of m (q) and g (qq)."""
     for c in range(f):
         t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
         x0, x1, x2, y0, y1, y2 = x[c], x[f + c], x[2 * f + c], y[c], y[f + c], y[2 * f + c]
@@ -430,7 +500,7 @@ def _changes(  # type: ignore
 
 @inner
 def _along(f, ds, dt, x, y, v, z, m, mm, mw, u0, u1, u2, o0, o1, o2, rate):  # type: ignore
-    """The gradients of d, by g and m, and of its rate, by p."""
+    """Return the gradients of d, through g and m, and of its rate, through p."""
     of_d = of_rate = ds.dtype.type(0)
     for c in range(f):
         t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
@@ -449,38 +519,40 @@ def _along(f, ds, dt, x, y, v, z, m, mm, mw, u0, u1, u2, o0, o1, o2, rate):  # t
 
 @inner
 def _backward_of_backward(  # type: ignore
-    f, begin, end, start, other, there, back, moving, source, target,
-    unit, length, basis, slope, window, w, x, v,
-    ds, dt, curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v, to_w
-):  # fmt: skip
+    f, begin, end, pairs, inputs, ds, dt, curvature, at, out, to_w
+):
+    w, x, v = inputs
+    at_r, at_w, at_x, at_v = at
+    to_s, to_t, to_r, to_x, to_v = out
     g, m, p = np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
-    # the gates' change with w, the slope of that, and the slope of m
+    # the change of the gates with w, its derivative by d, and the derivative of m
     gw, mw, mm = np.zeros(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype), np.empty(3 * f, ds.dtype)
     q, qq, none = np.zeros(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
-    spare = np.zeros((2, 3 * f), ds.dtype)  # for what is not wanted
+    spare = np.zeros((2, 3 * f), ds.dtype)  # takes the gradients that are not needed
     zero = ds.dtype.type(0)
     for a in range(begin, end):
-        for k in range(start[a], start[a + 1]):
-            d, sides = length[k], _sides(a, k, other, back, source, target, unit)
+        for k in range(pairs.start[a], pairs.start[a + 1]):
+            d, sides = pairs.length[k], _sides(a, k, pairs)
             if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
-            _gates_and_slopes(f, g, m, basis[k], slope[k], window[k], w)
-            geometry = len(to_r) > 0 and moving[k]
+            basis, slope, window = pairs.basis[k], pairs.slope[k], pairs.window[k]
+            _gates_and_slopes(f, g, m, basis, slope, window, w)
+            geometry = len(to_r) > 0 and pairs.moving[k]
             if geometry:
-                _gates(f, mm, curvature[k], window[k], w)
+                _gates(f, mm, curvature[k], window, w)
                 if len(at_w) > 0:
-                    _gates_and_slopes(f, gw, mw, basis[k], slope[k], window[k], at_w)
+                    _gates_and_slopes(f, gw, mw, basis, slope, window, at_w)
             elif len(at_w) > 0:
-                _gates(f, gw, basis[k], window[k], at_w)
+                _gates(f, gw, basis, window, at_w)
             q[:] = 0
             qq[:] = 0
-            for e, (i, j, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
+            for e, (i, j, u0, u1, u2) in ((pairs.there[k], sides[0]), (pairs.back[k], sides[1])):
                 if i < 0:
                     continue
                 xj, y, s, t = x[j], at_x[j], ds[i], dt[i]
                 vj, z = v[j] if len(v) > 0 else none, at_v[j] if len(at_v) > 0 else none
-                rate = o0 = o1 = o2 = zero  # how the edge's length and direction change
-                if len(at_r) > 0 and moving[k]:
+                rate = o0 = o1 = o2 = zero  # changes of the edge's length and direction
+                if len(at_r) > 0 and pairs.moving[k]:
                     r0, r1, r2 = at_r[e, 0], at_r[e, 1], at_r[e, 2]
                     rate = u0 * r0 + u1 * r1 + u2 * r2
                     o0, o1, o2 = (r0 - u0 * rate) / d, (r1 - u1 * rate) / d, (r2 - u2 * rate) / d
@@ -507,59 +579,48 @@ def _backward_of_backward(  # type: ignore
                         side = (of_u[h] - u_u * uh) / d - rate * (of_o[h] - o_u * uh) / (d * d)
                         to_r[e, h] = uh * of_d + side + (of_rate - o_u / d) * oh
             if len(to_w) > 0:
-                _outer_both(f, to_w, basis[k], qq, slope[k], q, window[k])
+                _outer_both(f, to_w, basis, qq, slope, q, window)
 
 
-# The kernels proper. Numba compiles each for the usual number of features and for any other.
+# The kernels proper. Numba compiles each for `SPECIALIZED_FEATURES` and for any other number.
 
 
 @kernel
-def forward(  # type: ignore
-    begin, end, start, other, back, source, target, unit, basis, window, w, x, v, s, t
-):
-    """Adds to s and t, for the pairs of atoms from `begin` to `end`.
-
-    v is empty where vectors are zero.
-    """
-    given = (start, other, back, source, target, unit, basis, window, w, x, v, s, t)
+def forward(begin, end, pairs, inputs, s, t):  # type: ignore
+    """Add the messages of the pairs of atoms from `begin` to `end` to the sums s and t."""
     if s.shape[1] == SPECIALIZED_FEATURES:
-        _forward(SPECIALIZED_FEATURES, begin, end, *given)
+        _forward(SPECIALIZED_FEATURES, begin, end, pairs, inputs, s, t)
     else:
-        _forward(s.shape[1], begin, end, *given)
+        _forward(s.shape[1], begin, end, pairs, inputs, s, t)
 
 
 @kernel
-def backward(  # type: ignore
-    begin, end, start, other, there, back, moving, source, target,
-    unit, length, basis, slope, window, w, x, v, ds, dt, dx, dv, dr, dw
-):  # fmt: skip
-    """Gradients, added to those of x, v and w, and set for the edges' vectors (dr).
+def backward(begin, end, pairs, inputs, ds, dt, out, dw):  # type: ignore
+    """Add the gradients by x, v and w, and write those by the edge vectors.
 
-    An empty array is not needed. dr is not written for edges that are constant or not received.
+    An empty dw is not needed. Gradients by the vectors of edges that are constant or have no
+    receiver are not written.
     """
-    pairs = (start, other, there, back, moving, source, target, unit, length, basis, slope, window)
     if ds.shape[1] == SPECIALIZED_FEATURES:
-        _backward(SPECIALIZED_FEATURES, begin, end, *pairs, w, x, v, ds, dt, dx, dv, dr, dw)
+        _backward(SPECIALIZED_FEATURES, begin, end, pairs, inputs, ds, dt, out, dw)
     else:
-        _backward(ds.shape[1], begin, end, *pairs, w, x, v, ds, dt, dx, dv, dr, dw)
+        _backward(ds.shape[1], begin, end, pairs, inputs, ds, dt, out, dw)
 
 
 @kernel
 def backward_of_backward(  # type: ignore
-    begin, end, start, other, there, back, moving, source, target,
-    unit, length, basis, slope, window, w, x, v,
-    ds, dt, curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v, to_w
-):  # fmt: skip
-    """Gradients of the sum of at_r dr + at_w dw + at_x dx + at_v dv, dr and others of `backward`.
+    begin, end, pairs, inputs, ds, dt, curvature, at, out, to_w
+):
+    """Add the gradients of the sum of at.r dr + at.w dw + at.x dx + at.v dv of `backward`.
 
-    That sum is how  ds s + dt t  changes along at_r, at_w, at_x and at_v. to_r is set and the
-    others (to_s and to_t are by ds and dt) are added to; an empty one is not wanted. at_r, at_w and
-    at_v may be empty: zero. curvature is read for to_r alone.
+    That sum is the change of  ds s + dt t  along `at`. Gradients by edge vectors are written, all
+    others added to. An empty to_w is not needed; curvature is read only for out.r.
     """
-    pairs = (start, other, there, back, moving, source, target, unit, length, basis, slope, window)
-    given = (w, x, v, ds, dt, curvature, at_r, at_w, at_x, at_v)
-    out = (to_s, to_t, to_r, to_x, to_v, to_w)
     if ds.shape[1] == SPECIALIZED_FEATURES:
-        _backward_of_backward(SPECIALIZED_FEATURES, begin, end, *pairs, *given, *out)
+        _backward_of_backward(
+            SPECIALIZED_FEATURES, begin, end, pairs, inputs, ds, dt, curvature, at, out, to_w
+        )
     else:
-        _backward_of_backward(ds.shape[1], begin, end, *pairs, *given, *out)
+        _backward_of_backward(
+            ds.shape[1], begin, end, pairs, inputs, ds, dt, curvature, at, out, to_w
+        )

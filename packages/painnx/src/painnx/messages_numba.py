@@ -163,10 +163,10 @@ class NumbaMessages:
 
     @property
     def pairs(self) -> tuple[Tensor, ...]:
-        """What the derivatives need, in the kernels' order."""
+        """The kernels' `Pairs`, of tensors."""
         g = self.geometry
         atoms = g.start, g.other, g.there, g.back, g.moving, self.source, self.target
-        return *atoms, g.unit, g.length, g.basis, g.slope, g.window
+        return named(kernels.Pairs, *atoms, g.unit, g.length, g.basis, g.slope, g.window)
 
 
 class _Sum(torch.autograd.Function):
@@ -178,11 +178,10 @@ class _Sum(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(r, w, x, v)
         ctx.messages = messages
-        g, m, f = messages.geometry, messages.n_targets, x.shape[1] // 3
+        m, f = messages.n_targets, x.shape[1] // 3
         s, t = x.new_zeros(m, f), x.new_zeros(m, 3 * f)
-        pairs = g.start, g.other, g.back, messages.source, messages.target
-        given = *pairs, g.unit, g.basis, g.window, w, x, v
-        run(kernels.forward, messages.parts(), *given, s, t)
+        inputs = named(kernels.Inputs, w, x, v)
+        run(kernels.forward, messages.parts(), messages.pairs, inputs, s, t)
         return s, t
 
     @staticmethod
@@ -211,8 +210,8 @@ class _Gradients(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         parts = messages.parts()
         dr, dw, dx, dv = _zeros((r, w, x, v), needs, len(parts))
-        given = *messages.pairs, w, x, v, ds, dt
-        run(kernels.backward, parts, *given, dx, dv, dr, each=[dw])
+        inputs, out = named(kernels.Inputs, w, x, v), named(kernels.Gradients, dr, dx, dv)
+        run(kernels.backward, parts, messages.pairs, inputs, ds, dt, out, each=[dw])
         found = dr, dw.sum(0), dx, dv
         return tuple(a if need else None for a, need in zip(found, needs, strict=True))
 
@@ -227,25 +226,32 @@ def _second(
 ) -> tuple[Tensor | None, ...]:
     """Compute the vector-Jacobian product of `_Gradients` along the vectors given last."""
     r, w, x, v, ds, dt = (a for a in given[:6] if a is not None)
-    at = given[6:]
+    along = given[6:]
     at_r, at_w, at_x, at_v = (
         like.new_empty(0, *like.shape[1:]) if a is None else a.contiguous()
-        for a, like in zip(at, (r, w, x, v), strict=True)
+        for a, like in zip(along, (r, w, x, v), strict=True)
     )
-    at_x = torch.zeros_like(x) if at[2] is None else at_x
+    at_x = torch.zeros_like(x) if along[2] is None else at_x
     to_s, to_t = torch.zeros_like(ds), torch.zeros_like(dt)
     g, parts = messages.geometry, messages.parts()
     curvature = g.curvature() if needs[0] else g.slope[:0]
     to_r, to_w, to_x, to_v = _zeros((r, w, x, v), needs, len(parts))
+    inputs, at = named(kernels.Inputs, w, x, v), named(kernels.Directions, at_r, at_w, at_x, at_v)
+    out = named(kernels.SecondGradients, to_s, to_t, to_r, to_x, to_v)
     run(
         kernels.backward_of_backward,
         parts,
-        *(*messages.pairs, w, x, v, ds, dt),
-        *(curvature, at_r, at_w, at_x, at_v, to_s, to_t, to_r, to_x, to_v),
+        *(messages.pairs, inputs, ds, dt, curvature, at, out),
         each=[to_w],
     )
     found = to_r, to_w.sum(0), to_x, to_v, to_s, to_t
     return tuple(a if need else None for a, need in zip(found, needs, strict=True))
+
+
+def named(kind: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Make one of the kernels' named tuples of tensors, which `run` turns into arrays."""
+    made: tuple[Tensor, ...] = kind(*tensors)
+    return made
 
 
 def _zeros(

@@ -1,12 +1,12 @@
-"""What PaiNN's update block does between its layers, in one pass over the atoms, for CPUs.
+"""The update block of PaiNN between its layers, in one pass over the atoms, for CPUs.
 
 The same numbers as `invariants` and `update` of `painnx.blocks`, where torch writes each product of
-vectors to memory and reads it again. Differentiable twice in all arguments.
+vectors to memory and reads it again. Differentiable twice in all arguments (docs/kernels.md).
 
 Notation, for an atom and every feature: s its scalar, m = (v u) its mixed vectors,
-n = sqrt(v² + EPSILON), p = v . u, and c (3 f) the context. Gradients are ds, dm, ...; second ones
-are of what these change by along directions `at_` (`of_n` and `of_p` are how n and p change), and
-go `to_` each argument.
+n = sqrt(v² + EPSILON), p = v . u, and c (3 f) the context. Gradients are ds, dm, ...; `at_` are
+directions of second derivatives, `of_n` and `of_p` the changes of n and p along them, and `to_` the
+resulting gradients by each argument.
 """
 
 import math
@@ -51,7 +51,7 @@ def _require(*tensors_and_shapes: Any) -> None:
             raise ValueError(f"a tensor of shape {tuple(tensor.shape)} must be {shape}")
 
 
-# Loops over features, of one of the three components where vectors are concerned.
+# Loops over features, for one of the three components of vectors.
 
 
 @inner
@@ -219,7 +219,7 @@ def _update_backward_again(  # type: ignore
 
 
 def _with_epsilon(begin: int, end: int, *arrays: Any) -> None:
-    _invariants(begin, end, EPSILON, *arrays)  # given, for a compiled function keeps its constants
+    _invariants(begin, end, EPSILON, *arrays)  # an argument: a compiled function would keep the constant
 
 
 def _run(function: Any, given: Sequence[Tensor], *out: Tensor) -> tuple[Tensor, ...]:
@@ -257,7 +257,7 @@ class _InvariantsBackward(torch.autograd.Function):
             return _run(_invariants_backward_again, given, *out)
 
         to_m, *others = Last.apply(compute, *ctx.saved_tensors, *_contiguous(at))
-        return to_m, None, *others  # x is a function of m, and counted with it
+        return to_m, None, *others  # x is a function of m and included there
 
 
 class _Update(torch.autograd.Function):

@@ -1,8 +1,8 @@
-"""Surface structures and where they come from.
+"""Surface structures: graphs, templates, random structure search, labelled data sets.
 
-The formalism needs one kind of object: a batch of slabs whose atoms are frozen or mobile, confined
-to a window in z and periodic in the plane (:class:`Graph`). Everything else here makes such
-objects, stores them, repeats them or compares them.
+The central object is a batch of slabs whose atoms are frozen or mobile, confined to a window in z
+and periodic in the plane (:class:`Graph`). Everything else here makes, stores, repeats or compares
+such objects.
 """
 
 from sdedata import shipped

@@ -1,4 +1,4 @@
-"""The sets that come with this package (list, show), and files of one's own (check, split)."""
+"""Inspect the data sets of this package (list, show); check and split your own files."""
 
 import argparse
 import json
@@ -28,29 +28,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sdedata", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="list | show | check | split")
-    listing = commands.add_parser("list", help="every set that the package carries")
+    listing = commands.add_parser("list", help="list the data sets of the package")
     listing.add_argument("--json", action="store_true", help="as a list of objects")
     listing.set_defaults(run=_list)
-    showing = commands.add_parser("show", help="the datasheet of a set")
-    showing.add_argument("set", help="one of those that `list` names")
+    showing = commands.add_parser("show", help="print the datasheet of a set")
+    showing.add_argument("set", help="a name from `list`")
     showing.set_defaults(run=_show)
     files = argparse.ArgumentParser(add_help=False)
     files.add_argument(
         "files", metavar="FILE", type=Path, nargs="+",
-        help="anything that ASE reads; of several, each counts as one relaxation, unless frames "
-        f"carry {' or '.join(UNITS)} in their info",
+        help="any file that ASE reads; each of several files counts as one relaxation, unless "
+        f"frames have {' or '.join(UNITS)} in their info",
     )  # fmt: skip
     checking = commands.add_parser(
-        "check", parents=[files], help="what files hold, and each frame of no use with its reason",
-        description="Exit code 2 if there is a frame that the models cannot learn from.",
+        "check", parents=[files], help="summarise files and list invalid frames with reasons",
+        description="Exit code 2 if a frame is invalid for training.",
     )  # fmt: skip
-    checking.add_argument("--good", metavar="FILE", type=Path, help="write the other frames here")
+    checking.add_argument(
+        "--good", metavar="FILE", type=Path, help="write the valid frames to this file"
+    )
     checking.set_defaults(run=_check)
     splitting = commands.add_parser(
         "split", parents=[files], help="write train.extxyz and validation.extxyz",
-        description="Frames of one relaxation stay together. Refused if a frame is of no use.",
+        description="Frames of one relaxation stay together. Exit code 2 if a frame is invalid.",
     )  # fmt: skip
-    splitting.add_argument("--share", type=_share, default=0.1, help="of validation (default 0.1)")
+    splitting.add_argument(
+        "--share", type=_share, default=0.1, help="share of the validation set (default 0.1)"
+    )
     splitting.add_argument("--seed", type=int, default=0)
     splitting.add_argument("--out", metavar="FOLDER", type=Path, default=Path())
     splitting.set_defaults(run=_split)
@@ -59,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _share(text: str) -> float:
     if not 0 < float(text) < 1:
-        raise argparse.ArgumentTypeError("a share is between 0 and 1")
+        raise argparse.ArgumentTypeError("the share must be between 0 and 1")
     return float(text)
 
 
@@ -79,7 +83,7 @@ def _show(parsed: argparse.Namespace) -> int:
 
 def _check(parsed: argparse.Namespace) -> int:
     data, bad = own.read_good(parsed.files)
-    print(f"{len(data)} good frames, {len(bad)} of no use")
+    print(f"{len(data)} valid frames, {len(bad)} invalid")
     if len(data):
         rows = own.contents(data)
         print("\n" + _table(list(rows[0]), [list(row.values()) for row in rows]))
@@ -87,23 +91,25 @@ def _check(parsed: argparse.Namespace) -> int:
         print("\n" + "\n".join(bad))
     if parsed.good and len(data):
         data.write(parsed.good)
-        print(f"\nthe good frames are in {parsed.good}")
+        print(f"\nvalid frames written to {parsed.good}")
     return 2 if bad else 0
 
 
 def _split(parsed: argparse.Namespace) -> int:
     data, bad = own.read_good(parsed.files)
     if bad:
-        raise ValueError(f"{bad[0]} (the first of {len(bad)}); `check --good FILE` leaves them out")
+        raise ValueError(f"{bad[0]} (the first of {len(bad)}); `check --good FILE` omits them")
     for name, part in own.parts(data, parsed.share, parsed.seed).items():
         path = parsed.out / f"{name}.extxyz"
         part.write(path)
-        print(f"{len(part)} frames of {len(set(units(part).tolist()))} relaxations in {path}")
+        print(
+            f"{len(part)} frames of {len(set(units(part).tolist()))} relaxations written to {path}"
+        )
     return 0
 
 
 def sets() -> list[dict[str, Any]]:
-    """Facts of each set of minima; `frames` counts those of their relaxations, if they are here."""
+    """Describe each set of minima; `frames` counts the frames of its relaxations, if shipped."""
     found = []
     for name in (n for n in shipped.names() if not n.endswith(shipped.FRAMES)):
         data, frames = shipped.load(name), shipped.frames_of(name)
@@ -120,9 +126,9 @@ def sets() -> list[dict[str, Any]]:
 
 
 def datasheet(name: str) -> str:
-    """What there is to know of one set: its numbers, how it was made, and the package's datasheet.
+    """Describe one set in Markdown: its numbers, its origin, and the package's datasheet.
 
-    ValueError for a set that does not exist.
+    Raises ValueError for an unknown name.
     """
     data = shipped.load(name)
     relative = data.relative_energy

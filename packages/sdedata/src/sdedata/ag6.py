@@ -18,10 +18,10 @@ OXYGEN = [(1.5, 0.0), (2.5, 0.0), (0.0, 1.5), (0.0, 2.5), (2.5, 1.5), (1.5, 2.5)
 
 
 def ag6_model(template: Template) -> Atoms:
-    """The model of Schmid et al. and Schnadt et al. (PRL 96, 146101 and 146102, 2006), unrelaxed.
+    """Build the model of Schmid et al. and Schnadt et al. (PRL 96, 146101 and 146102, 2006).
 
-    Positions count from the top-layer atom nearest to the cell's corner: with a hollow site there,
-    the model would lie 0.9 eV higher. Raises ValueError for any other cell than p(4x4).
+    Unrelaxed. Positions are relative to the top-layer atom nearest to the cell's corner; at hollow
+    sites the model would be 0.9 eV higher. Raises ValueError unless the cell is p(4x4).
     """
     cell = np.asarray(template.slab.cell)[:2, :2]
     sites = template.slab.positions[template.slab.positions[:, 2] > template.top - 0.5, :2]
@@ -31,8 +31,8 @@ def ag6_model(template: Template) -> Atoms:
     )
     if len(sites) != 16 or not rhombus:
         raise ValueError(
-            f"the Ag6 model needs a p(4x4) cell of Ag(111) with 60° between its vectors, and "
-            f"template {template.name} is none"
+            f"the Ag6 model needs a p(4x4) cell of Ag(111) with 60° between its vectors, which "
+            f"template {template.name} is not"
         )
     fractions = sites @ np.linalg.inv(cell)
     folded = (fractions - np.round(fractions)) @ cell

@@ -8,9 +8,9 @@ from sdedata.graph import Graph, collate
 
 
 def repeat(graph: Graph, repeats: tuple[int, int]) -> Graph:
-    """Every structure of the batch tiled `repeats` times along its two in-plane cell vectors.
+    """Repeat every structure of the batch along its two in-plane cell vectors.
 
-    Energies are multiplied, forces tiled (`ase.Atoms.repeat` drops both). Atoms of one structure
+    Energies are multiplied, forces repeated (`ase.Atoms.repeat` drops both). Atoms of one structure
     stay contiguous, ordered image by image, as ASE orders them. Raises ValueError for repeats below
     1.
     """
@@ -38,10 +38,10 @@ def repeat(graph: Graph, repeats: tuple[int, int]) -> Graph:
 
 
 def draw_repeats(max_repeats: int, generator: torch.Generator) -> tuple[int, int]:
-    """A random pair of repeats with product at most `max_repeats`, uniform over the possible pairs.
+    """Draw a pair of repeats with product at most `max_repeats`, uniform over the possible pairs.
 
-    The paper repeats cells at random so that a model trained on small cells knows larger ones;
-    drawn anew for every batch. Raises ValueError if `max_repeats` is below 1.
+    The paper repeats cells at random, for every batch, so that a model trained on small cells
+    applies to larger ones. Raises ValueError if `max_repeats` is below 1.
     """
     if max_repeats < 1:
         raise ValueError(f"max_repeats must be at least 1, not {max_repeats}")

@@ -9,7 +9,7 @@ from jaxtyping import Integer
 
 
 def parse_formula(formula: str) -> dict[str, int]:
-    """Composition of an overlayer, "Ag6O3" -> {"Ag": 6, "O": 3}; ValueError if it is not one."""
+    """Parse a composition, "Ag6O3" -> {"Ag": 6, "O": 3}; ValueError for an invalid one."""
     try:
         count = dict(Formula(formula).count())
     except Exception as error:  # ASE raises several kinds, some of them not ValueError
@@ -23,7 +23,7 @@ def parse_formula(formula: str) -> dict[str, int]:
 
 
 def formula(numbers: Integer[np.ndarray, " n"]) -> str:
-    """Formula of these atomic numbers in the convention of the paper: metals first, e.g. Ag6O3."""
+    """Write atomic numbers as a formula, metals first as in the paper, e.g. Ag6O3."""
     return _formula(tuple(sorted(int(z) for z in numbers)))
 
 

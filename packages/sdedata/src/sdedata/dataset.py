@@ -12,16 +12,16 @@ from sdedata.frames import frozen_mask
 from sdedata.similarity import unique
 from sdedata.structures import PER_ATOM, PER_STRUCTURE, StructureSet
 
-D_WITHIN = 2.0
+D_MAX_ENERGY = 2.0
 """eV above the lowest structure of its stoichiometry: the paper's set D."""
-LOW_WITHIN = 0.5
+LOW_MAX_ENERGY = 0.5
 """eV: the paper's set D_lowE."""
 UNITS = ("surface_index", "index")
-"""Facts that tell what a split must not tear apart; the first that is there counts."""
+"""Entries of `info` that group structures which a split must keep together; the first present."""
 
 
 def concatenate(sets: Sequence[StructureSet]) -> StructureSet:
-    """One set of several; the facts that all share are kept, the meta of the first."""
+    """Join several sets; `info` keeps the entries common to all, `meta` is that of the first."""
     if not sets:
         raise ValueError("nothing to concatenate: the list of structure sets is empty")
     keys = sorted(set.intersection(*(set(s.info) for s in sets)))
@@ -36,7 +36,7 @@ def concatenate(sets: Sequence[StructureSet]) -> StructureSet:
 
 
 def with_surfaces(minima: StructureSet) -> StructureSet:
-    """The minima with a fact `surface_index`: the `index` of the first that is the same surface.
+    """Add `surface_index` to `info`: the `index` of the first minimum that is the same surface.
 
     Raises ValueError if they are not on one template (`similarity.unique`).
     """
@@ -45,7 +45,7 @@ def with_surfaces(minima: StructureSet) -> StructureSet:
 
 
 def distinct(data: StructureSet) -> StructureSet:
-    """The lowest structure of each surface; a set that does not know its surfaces is left whole."""
+    """Select the lowest structure of each surface; all structures without `surface_index`."""
     if "surface_index" not in data.info:
         return data
     lowest_first = np.lexsort([data.energy, data.info["surface_index"]])
@@ -53,35 +53,35 @@ def distinct(data: StructureSet) -> StructureSet:
     return data.select(np.sort(lowest_first[first]))
 
 
-def low_energy(data: StructureSet, within: float = D_WITHIN) -> StructureSet:
-    """Structures at most `within` eV above the lowest of their stoichiometry and substrate."""
-    return data.select(data.relative_energy <= within)
+def low_energy(data: StructureSet, max_energy: float = D_MAX_ENERGY) -> StructureSet:
+    """Select structures up to `max_energy` (eV) above the lowest of composition and substrate."""
+    return data.select(data.relative_energy <= max_energy)
 
 
 def oxygen_poor(data: StructureSet) -> StructureSet:
-    """D-red: overlayers with at most as much oxygen as Ag2O; exactly 2:1 counts as poor."""
+    """Select D-red: overlayers with at most as much oxygen as Ag2O (exactly 2:1 included)."""
     return data.select(_oxygen_excess(data) <= 0)
 
 
 def oxygen_rich(data: StructureSet) -> StructureSet:
-    """D-ox: overlayers with more oxygen than Ag2O."""
+    """Select D-ox: overlayers with more oxygen than Ag2O."""
     return data.select(_oxygen_excess(data) > 0)
 
 
 def _oxygen_excess(data: StructureSet) -> np.ndarray:
-    """2 n(O) - n(other elements) of each overlayer: zero for Ag2O."""
+    """Compute 2 n(O) - n(other elements) of each overlayer: zero for Ag2O."""
     counts = [parse_formula(c) for c in data.compositions]
     return np.array([3 * c.get("O", 0) - sum(c.values()) for c in counts])
 
 
 def counts_table(data: StructureSet) -> list[dict[str, int | str]]:
-    """How many structures of each stoichiometry the paper's sets hold (Fig. 2b), one row for each.
+    """Count the structures of the paper's sets (Fig. 2b), one row for each stoichiometry.
 
-    Keys: stoichiometry, D, D_lowE, D_lowE-red, D_lowE-ox; the last two share out D_lowE.
+    Keys: stoichiometry, D, D_lowE, D_lowE-red, D_lowE-ox; the last two add up to D_lowE.
     """
-    lowest = low_energy(data, LOW_WITHIN)
+    lowest = low_energy(data, LOW_MAX_ENERGY)
     subsets = {
-        "D": low_energy(data, D_WITHIN),
+        "D": low_energy(data, D_MAX_ENERGY),
         "D_lowE": lowest,
         "D_lowE-red": oxygen_poor(lowest),
         "D_lowE-ox": oxygen_rich(lowest),
@@ -94,15 +94,15 @@ def counts_table(data: StructureSet) -> list[dict[str, int | str]]:
 
 
 def inside_window(data: StructureSet, window: tuple[float, float]) -> np.ndarray:
-    """Mask of structures whose overlayer lies in the window (Å above the highest fixed atom)."""
+    """Mark structures whose overlayer lies in the window (Å above the highest fixed atom)."""
     low, high = window
     return np.array([bool(((z >= low) & (z <= high)).all()) for z in data.heights()])
 
 
 def require_window(data: StructureSet, window: tuple[float, float], source: str) -> None:
-    """ValueError unless every overlayer lies in the window (Å above the highest fixed atom).
+    """Raise ValueError unless all overlayers lie in the window (Å above the highest fixed atom).
 
-    It names `source`, the first structure outside and their number, and proposes a window for all.
+    The message names `source`, the first structure outside and their number, and proposes a window.
     """
     inside = inside_window(data, window)
     if inside.all():
@@ -127,11 +127,11 @@ def require_window(data: StructureSet, window: tuple[float, float], source: str)
 
 
 def thin(energies: np.ndarray, forces: np.ndarray, keep: int) -> np.ndarray:
-    """Indices of at most `keep` frames of a relaxation, first and last included, evenly spread.
+    """Choose at most `keep` frames of a relaxation, first and last included, evenly spread.
 
-    Late frames hardly differ: steps are measured by energy change (in eV) plus mean force change
-    (in eV/Å), each on a square-root scale so that the violent start does not take all. Raises
-    ValueError for `keep` below 2.
+    Returns indices. Late frames hardly differ: steps are measured by energy change (eV) plus mean
+    force change (eV/Å), each on a square-root scale so that the first, large changes do not
+    dominate. Raises ValueError for `keep` below 2.
     """
     if keep < 2:
         raise ValueError(f"keep at least 2 frames of a relaxation, not {keep}")
@@ -145,10 +145,10 @@ def thin(energies: np.ndarray, forces: np.ndarray, keep: int) -> np.ndarray:
 
 
 def units(data: StructureSet) -> np.ndarray:
-    """A label for each structure, shape (s,): those with the same one are never torn apart.
+    """Label the unit of each structure, shape (s,); a split keeps units together.
 
-    It is their `surface_index` or else their `index`: the frames of one relaxation, and relaxations
-    that end in one surface, stay together. Without such facts each structure is a unit of its own.
+    The unit is `surface_index` or else `index`: the frames of one relaxation, and relaxations that
+    end in one surface, stay together. Without these entries each structure is a unit of its own.
     """
     known = [data.info[fact] for fact in UNITS if fact in data.info]
     return known[0] if known else np.arange(len(data))
@@ -157,10 +157,10 @@ def units(data: StructureSet) -> np.ndarray:
 def split(
     data: StructureSet, share: float, generator: torch.Generator, at_most: int | None = None
 ) -> tuple[list[int], list[int]]:
-    """Indices for training and validation, the latter a share of the `units` but some `at_most`
-    structures.
+    """Split `units` at random; return the indices for training and for validation.
 
-    Each gets a unit at least; ValueError if there is only one.
+    `share`: of the units for validation, which holds about `at_most` structures. Both get at least
+    one unit; ValueError if there is only one.
     """
     names, unit = np.unique(units(data), return_inverse=True)
     if len(names) < 2:

@@ -1,4 +1,4 @@
-"""ASE's structures as they come in: read from any file, with each fault named by file and frame."""
+"""Read structures with ASE; errors name the file and the frame."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,9 @@ from ase.io import iread
 
 
 def read_frames(path: str | Path) -> list[Atoms]:
-    """All structures of a file in any of ASE's formats; ValueError naming it if it cannot be read
-    to its end, or holds none.
+    """Read all structures of a file in any of ASE's formats.
+
+    Raises ValueError, naming the file, if it cannot be read to its end or holds no structure.
     """
     frames, broken = whole_frames(path)
     if broken is not None:
@@ -22,9 +23,9 @@ def read_frames(path: str | Path) -> list[Atoms]:
 
 
 def whole_frames(path: str | Path) -> tuple[list[Atoms], str | None]:
-    """The structures of a file up to its end, or to where it is broken, and why it is (or None).
+    """Read the structures of a file up to its end or to the first error; also return the error.
 
-    ValueError for what is no file, and for a file that ends without a structure.
+    Raises ValueError if there is no such file, or no structure in it.
     """
     path = Path(path)
     require_file(path)
@@ -33,7 +34,7 @@ def whole_frames(path: str | Path) -> tuple[list[Atoms], str | None]:
     frames: list[Atoms] = []
     try:
         frames.extend(iread(path, index=":"))
-    except Exception as error:  # ASE's readers raise nearly anything on a broken file
+    except Exception as error:  # ASE's readers raise nearly any exception for a broken file
         return frames, str(error) or type(error).__name__
     if not frames:
         raise ValueError(f"{path} holds no structures")
@@ -41,7 +42,7 @@ def whole_frames(path: str | Path) -> tuple[list[Atoms], str | None]:
 
 
 def require_file(path: Path) -> None:
-    """ValueError naming it unless there is such a file."""
+    """Raise ValueError, naming the path, unless it is a file."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a file")
     if not path.is_file():
@@ -49,7 +50,7 @@ def require_file(path: Path) -> None:
 
 
 def frozen_mask(atoms: Atoms) -> np.ndarray:
-    """True on atoms under a FixAtoms constraint, shape (n,)."""
+    """Mark atoms under a FixAtoms constraint, shape (n,)."""
     frozen = np.zeros(len(atoms), dtype=bool)
     for constraint in atoms.constraints:
         if isinstance(constraint, FixAtoms):
@@ -58,9 +59,9 @@ def frozen_mask(atoms: Atoms) -> np.ndarray:
 
 
 def labels(atoms: Atoms) -> dict[str, Any]:
-    """What the atoms' calculator has computed for them as they are now, raw: no constraint applied.
+    """Return the calculator's results for the present positions, without constraints applied.
 
-    Nothing is computed here, and results of older positions do not count.
+    Computes nothing; results of older positions are ignored.
     """
     if atoms.calc is None or atoms.calc.check_state(atoms):
         return {}
@@ -68,14 +69,14 @@ def labels(atoms: Atoms) -> dict[str, Any]:
 
 
 def facts(atoms: Atoms) -> dict[str, Any]:
-    """The single-valued entries of `atoms.info`: strings, numbers and booleans."""
+    """Return the single-valued entries of `atoms.info`: strings, numbers and booleans."""
     return {
         k: v for k, v in atoms.info.items() if isinstance(v, str | bool | int | float | np.generic)
     }
 
 
 def require_surface_cell(atoms: Atoms, where: str) -> None:
-    """ValueError, beginning with `where`, unless a periodic cell spans the x-y plane."""
+    """Raise ValueError, beginning with `where`, unless a periodic cell spans the x-y plane."""
     cell = np.asarray(atoms.cell)
     if not abs(np.linalg.det(cell[:2, :2])) > 1e-3:
         raise ValueError(f"{where}: no cell in the plane; set the first two cell vectors")
@@ -90,12 +91,12 @@ def require_surface_cell(atoms: Atoms, where: str) -> None:
 
 
 def require_labelled_surface(atoms: Atoms, where: str) -> None:
-    """ValueError, beginning with `where`, unless the models can learn from the structure.
+    """Raise ValueError, beginning with `where`, unless the structure is valid for training.
 
-    That takes a surface cell, finite positions, energy and forces, and both fixed and free atoms.
+    Required: a surface cell, finite positions, energy and forces, fixed and free atoms.
     """
     require_surface_cell(atoms, where)
-    # Positions come first: NaN equals nothing, so that labels would seem to be of other positions.
+    # Positions first: NaN differs from itself, so that labels would seem to be of other positions.
     if not np.isfinite(atoms.positions).all():
         raise ValueError(f"{where}: positions are not finite")
     found = labels(atoms)
@@ -112,7 +113,7 @@ def require_labelled_surface(atoms: Atoms, where: str) -> None:
 
 
 def bad_frames(frames: Sequence[Atoms]) -> dict[int, str]:
-    """Index and reason of every frame that the models cannot learn from."""
+    """Return index and reason of every frame that is invalid for training."""
     found = {}
     for i, atoms in enumerate(frames):
         try:

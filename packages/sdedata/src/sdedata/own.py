@@ -1,4 +1,4 @@
-"""Somebody's own data: what files hold, which frames are of no use, and a split in two."""
+"""User data: summarise files, find invalid frames, split into training and validation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from sdedata.structures import StructureSet
 
 
 def read_good(paths: Sequence[Path]) -> tuple[StructureSet, list[str]]:
-    """The frames that the models can learn from, and of each other one file, frame and reason.
+    """Read the valid frames of files; also return file, frame and reason of each invalid one.
 
-    Each of several files is taken for one relaxation, unless their frames say what they are of.
-    Raises ValueError for a file that holds no structures at all.
+    Each of several files counts as one relaxation, unless `info` of their frames names units.
+    Raises ValueError for a file without structures.
     """
     good, bad = [], []
     for number, path in enumerate(paths):
@@ -37,7 +37,7 @@ def read_good(paths: Sequence[Path]) -> tuple[StructureSet, list[str]]:
 
 
 def contents(data: StructureSet) -> list[dict[str, str]]:
-    """One row for each overlayer on its substrate: how many frames, their energies and heights."""
+    """Summarise each overlayer on its substrate in a row: number of frames, energies, heights."""
     rows, groups = [], data.groups
     for group in sorted(set(groups.tolist())):
         part = data.select(groups == group)
@@ -55,6 +55,6 @@ def contents(data: StructureSet) -> list[dict[str, str]]:
 
 
 def parts(data: StructureSet, share: float, seed: int) -> dict[str, StructureSet]:
-    """For training and for validation, by name; frames of one relaxation stay together."""
+    """Split into training and validation set, by name; frames of one relaxation stay together."""
     train, validation = split(data, share, torch.Generator().manual_seed(seed))
     return {"train": data.select(train), "validation": data.select(validation)}

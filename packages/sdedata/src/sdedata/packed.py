@@ -1,4 +1,4 @@
-"""Named arrays, facts and meta data in one npz file without pickle."""
+"""Named arrays, `info` and `meta` in one npz file without pickle."""
 
 import json
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from sdedata.frames import require_file
 
 
 def read_packed(path: Path) -> dict[str, Any]:
-    """The arrays by name, and `info` (arrays) and `meta`; ValueError naming a file that is none."""
+    """Read arrays by name, `info` (arrays) and `meta`; ValueError naming an invalid file."""
     require_file(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
         meta = json.loads(str(stored.pop("meta")))
-    except Exception as error:  # a broken archive raises nearly anything
+    except Exception as error:  # a broken archive raises nearly any exception
         raise ValueError(f"{path} is not a packed structure set: {error}") from error
     facts = [name for name in stored if name.startswith("info.")]
     info = {name.removeprefix("info."): stored.pop(name) for name in facts}
@@ -30,7 +30,7 @@ def write_packed(
     info: Mapping[str, np.ndarray],
     meta: Mapping[str, Any],
 ) -> None:
-    """Compressed; what :func:`read_packed` returns."""
+    """Write what :func:`read_packed` returns, compressed."""
     facts = {f"info.{key}": value for key, value in info.items()}
     stored: dict[str, Any] = {**arrays, **facts, "meta": np.array(json.dumps(meta))}
     np.savez_compressed(path, **stored)

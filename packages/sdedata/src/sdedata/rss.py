@@ -22,7 +22,7 @@ SILVER_OXIDE_DISTANCES = {"Ag-Ag": 2.2, "Ag-O": 1.6, "O-O": 1.1}
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Every frame of one relaxation, k frames of n atoms; the last is the (converged?) minimum."""
+    """All frames of one relaxation, k frames of n atoms; the last is the minimum if converged."""
 
     fixed: np.ndarray  # (n,) bool
     positions: np.ndarray  # (k, n, 3) Å
@@ -35,7 +35,7 @@ class Trajectory:
         return len(self.energies) - 1
 
     def frame(self, k: int, atoms: Atoms) -> Atoms:
-        """A copy of these atoms, the ones that were relaxed, at frame k, with its labels."""
+        """Copy the relaxed `atoms` with the positions, energy and forces of frame k."""
         atoms = atoms.copy()
         atoms.positions = self.positions[k]
         energy, forces = float(self.energies[k]), self.forces[k]
@@ -50,18 +50,18 @@ def random_surface(
     min_distances: Mapping[str, float] | None = None,
     attempts: int = 200,
 ) -> Atoms:
-    """An overlayer drawn uniformly from cell and window, atom by atom, rejecting close contacts.
+    """Draw an overlayer uniformly from cell and window, atom by atom, rejecting close contacts.
 
     `min_distances` (Å) maps pairs such as "Ag-O" to the closest approach allowed, substrate
-    included; pairs without one use `CLOSEST` times the sum of covalent radii. Raises ValueError for
-    a pair that is none, a cell so small that an atom comes too close to its own image, or an
-    overlayer that does not fit after `attempts` fresh starts.
+    included; other pairs use `CLOSEST` times the sum of covalent radii. Raises ValueError for an
+    invalid pair, a cell so small that an atom is too close to its own image, or an overlayer that
+    does not fit in `attempts` attempts.
     """
     count = parse_formula(composition)
     _check(template, count, min_distances or {})
     symbols = np.array([symbol for symbol, n in count.items() for _ in range(n)])
     for _ in range(attempts):
-        # Species in random order: a fixed one would let the first species fill the best places.
+        # Species in random order: otherwise the first species would fill the best sites.
         order = rng.permutation(len(symbols))
         grown = template.slab.copy()
         grown.set_constraint()
@@ -89,7 +89,7 @@ def _free_place(
     min_distances: Mapping[str, float],
     tries: int = 500,
 ) -> np.ndarray | None:
-    """A uniform point of cell and window that respects the minimum distances, or None."""
+    """Draw a point of cell and window that respects the minimum distances; None without success."""
     limits = np.array([_closest(symbol, other, min_distances) for other in grown.symbols])
     cell = np.asarray(template.slab.cell)[:2, :2]
     inverse = np.linalg.inv(cell)
@@ -105,7 +105,7 @@ def _free_place(
 
 
 def _lattice_vectors(cell: np.ndarray, reach: float) -> np.ndarray:
-    """In-plane lattice vectors (m, 2) that may bring a vector of the cell around 0 in `reach`."""
+    """Return the in-plane lattice vectors (m, 2) that matter within `reach` (Å) of a point."""
     heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
     i, j = np.maximum(np.floor(reach / heights + 0.5), 1).astype(int)
     return np.array([[k, m] for k in range(-i, i + 1) for m in range(-j, j + 1)]) @ cell
@@ -147,11 +147,10 @@ def relax(
     max_step: float = 0.2,
     optimizer: Callable[..., Optimizer] = BFGS,
 ) -> Trajectory:
-    """Relax the atoms that are not under FixAtoms and keep every frame.
+    """Relax the atoms that are not under FixAtoms and store every frame.
 
-    `fmax` in eV/Å on the free atoms, `max_step` in Å per atom and step; `optimizer` makes one of
-    ASE's kind. Raises FloatingPointError when the calculator gives an energy or force that is not
-    finite, or the optimizer a position.
+    `fmax` in eV/Å on the free atoms, `max_step` in Å per atom and step; `optimizer` is a class of
+    ASE's kind. Raises FloatingPointError if an energy, force or position is not finite.
     """
     atoms = atoms.copy()
     atoms.calc = calculator
@@ -159,7 +158,7 @@ def relax(
     frames: list[tuple[np.ndarray, float, np.ndarray]] = []
 
     def keep() -> None:
-        if not np.isfinite(atoms.positions).all():  # for which some calculators have an energy
+        if not np.isfinite(atoms.positions).all():  # some calculators return an energy for these
             raise FloatingPointError(f"positions not finite after {len(frames)} steps")
         energy = float(atoms.get_potential_energy())
         forces = np.array(atoms.get_forces(apply_constraint=False), dtype=float)

@@ -1,4 +1,4 @@
-"""Are two surfaces the same?
+"""Comparison of surfaces up to the symmetry of their substrate.
 
 Two structures on one template (same cell, same frozen substrate) are the same surface if a symmetry
 operation of the substrate carries the mobile atoms of one onto those of the other. An operation is
@@ -41,7 +41,7 @@ class Operations:
         return len(self.rotations)
 
     def apply(self, positions: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "o n 3"]:
-        """Every image of the atoms; z is kept, and nothing is wrapped."""
+        """Apply all operations to positions (Å); z is unchanged, nothing is wrapped."""
         images = np.repeat(positions[None], len(self), axis=0)
         images[..., :2] = positions[:, :2] @ self.rotations + self.translations[:, None]
         return images
@@ -62,9 +62,9 @@ def symmetries(
 
 
 def distance(a: Atoms, b: Atoms, frozen: Bool[np.ndarray, " n"] | None = None) -> float:
-    """How far two surfaces are from being the same, in Å (see the module's first lines).
+    """Compute the distance of two surfaces, Å (defined at the top of this module).
 
-    Infinite if the mobile atoms are not of the same composition. `frozen` marks the frozen atoms of
+    Infinite if the mobile atoms differ in composition. `frozen` marks the frozen atoms of
     both; without it the FixAtoms constraints do.
 
     Raises:
@@ -78,10 +78,10 @@ def distance(a: Atoms, b: Atoms, frozen: Bool[np.ndarray, " n"] | None = None) -
 def same(
     a: Atoms, b: Atoms, tolerance: float = SAME, frozen: Bool[np.ndarray, " n"] | None = None
 ) -> bool:
-    """Whether no atom need move by more than `tolerance` Å to make one surface the other.
+    """Test whether two surfaces are the same within a displacement of `tolerance` Å per atom.
 
-    Keep `tolerance` under a quarter of the shortest distance of equal atoms: then no other pairing
-    of the atoms can do better than the one tried. Errors as in `distance`.
+    `tolerance` should be below a quarter of the shortest distance of equal atoms: then no other
+    pairing of the atoms gives a smaller displacement. Errors as in `distance`.
     """
     return distance(a, b, frozen) <= tolerance
 
@@ -91,7 +91,7 @@ def unique(
     tolerance: float = SAME,
     frozen: Bool[np.ndarray, " n"] | None = None,
 ) -> list[int]:
-    """For each structure the index of the first one that is the same surface (often its own).
+    """Return for each structure the index of the first one that is the same surface.
 
     Each is compared with the representatives before it, so that `labels[i] == i` marks the unique
     ones. Compositions may differ. Almost all pairs are decided by `_fingerprint` alone.
@@ -125,7 +125,7 @@ class _Surface:
     mobile: Float[np.ndarray, "m 3"]
 
     def blocks(self) -> Iterator[slice]:
-        """The mobile atoms of one element after the other."""
+        """Iterate over the ranges of mobile atoms of one element."""
         edges = np.flatnonzero(np.diff(self.species, prepend=-1, append=-1))
         return (slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False))
 
@@ -173,7 +173,7 @@ def _by_composition(surfaces: Sequence[_Surface]) -> list[list[int]]:
 
 
 def _reduced(cell: Float[np.ndarray, "2 2"]) -> Float[np.ndarray, "2 2"]:
-    """The same lattice, spanned by its two shortest vectors (Lagrange's reduction)."""
+    """Span the same lattice by its two shortest vectors (Lagrange's reduction)."""
     short, long = sorted(cell, key=np.linalg.norm)
     while True:
         long = long - np.round(short @ long / (short @ short)) * short
@@ -185,7 +185,7 @@ def _reduced(cell: Float[np.ndarray, "2 2"]) -> Float[np.ndarray, "2 2"]:
 def _periodic_squares(
     gaps: Float[np.ndarray, "*s 3"], cell: Float[np.ndarray, "2 2"]
 ) -> np.ndarray:
-    """Squared lengths of the vectors at their shortest in-plane image; `cell` must be reduced.
+    """Compute squared lengths of the shortest in-plane images; `cell` must be reduced.
 
     A reduced cell falls into two triangles without an obtuse angle, so that the lattice point next
     to a vector is one of the corners of the parallelogram which holds it.
@@ -204,9 +204,9 @@ def _misses(
     frozen: Float[np.ndarray, "f 3"],
     cell: Float[np.ndarray, "2 2"],
 ) -> tuple[Float[np.ndarray, "c f 3"], Float[np.ndarray, "c f"]]:
-    """Vectors from each image to the nearest frozen atom it may become, and their lengths.
+    """Return vectors from each image to the nearest allowed frozen atom, and their lengths.
 
-    Right for vectors much shorter than the cell; others come out too long, but never short.
+    Exact for vectors much shorter than the cell; others may be too long, never too short.
     """
     gaps = frozen - images[:, :, None]
     gaps[..., :2] -= np.round(gaps[..., :2] @ np.linalg.inv(cell)) @ cell
@@ -217,7 +217,7 @@ def _misses(
 
 
 def _isometries(cell: Float[np.ndarray, "2 2"], tolerance: float) -> Float[np.ndarray, "k 2 2"]:
-    """Rotations and mirrors that carry the lattice onto itself.
+    """Find the rotations and mirrors that map the lattice onto itself.
 
     They are inverse(cell) @ W @ cell with an integer W: the rows of W @ cell are lattice vectors
     as long as the cell's rows, and at the same angle.
@@ -229,13 +229,13 @@ def _isometries(cell: Float[np.ndarray, "2 2"], tolerance: float) -> Float[np.nd
     one, two = (vectors[abs(lengths - np.linalg.norm(row)) < tolerance] for row in cell)
     pairs = np.stack(np.broadcast_arrays(one[:, None], two[None]), axis=2).reshape(-1, 2, 2)
     dots = (pairs[:, 0] * pairs[:, 1]).sum(-1)
-    kept = pairs[abs(dots - cell[0] @ cell[1]) < tolerance * np.linalg.norm(cell[1])]
-    return np.linalg.inv(cell) @ kept
+    found = pairs[abs(dots - cell[0] @ cell[1]) < tolerance * np.linalg.norm(cell[1])]
+    return np.linalg.inv(cell) @ found
 
 
 @lru_cache(maxsize=64)
 def _symmetries(cell_bytes: bytes, numbers: bytes, frozen: bytes, tolerance: float) -> Operations:
-    """`symmetries` of raw arrays: bytes are hashable, and a template is asked for very often."""
+    """Compute `symmetries` from raw arrays: bytes are hashable, so that the result is cached."""
     cell = _reduced(np.frombuffer(cell_bytes).reshape(2, 2))
     kinds = np.frombuffer(numbers, dtype=int)
     atoms = np.frombuffer(frozen).reshape(-1, 3)
@@ -247,7 +247,7 @@ def _symmetries(cell_bytes: bytes, numbers: bytes, frozen: bytes, tolerance: flo
         shifts = partners - atoms[anchor, :2] @ rotation
         turned = Operations(np.repeat(rotation[None], len(shifts), axis=0), shifts)
         vectors, _ = _misses(turned.apply(atoms), forbidden, atoms, cell)
-        shifts = shifts + vectors[..., :2].mean(1)  # the anchor's own error would bias the rest
+        shifts = shifts + vectors[..., :2].mean(1)  # removes the anchor's own error
         centred = Operations(turned.rotations, shifts)
         _, lengths = _misses(centred.apply(atoms), forbidden, atoms, cell)
         kept = shifts[(lengths <= tolerance).all(1)]
@@ -278,7 +278,7 @@ def _distance(a: _Surface, b: _Surface, operations: Operations) -> float:
 
 
 def _fingerprint(surface: _Surface, cell: Float[np.ndarray, "2 2"]) -> Float[np.ndarray, " k"]:
-    """Numbers that no operation changes, and that differ by no more than the surfaces' distance.
+    """Compute invariants of all operations that differ by at most the distance of two surfaces.
 
     Sorted, for each element: the heights, and the distances to the nearest frozen atom; for each
     pair of elements: half the distances. If no atom moves by more than d, each of these changes by

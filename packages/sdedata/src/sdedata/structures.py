@@ -1,8 +1,8 @@
 """Packed sets of labelled structures, read from and written to files.
 
 extxyz (or whatever ASE reads) is for exchange; packed npz is forty times faster to read and needs
-no pickle. Both hold the same thing: frozen atoms, energies, forces on *all* atoms, one row of facts
-each.
+no pickle. Both hold the same: frozen atoms, energies, forces on *all* atoms, and `info` per
+structure.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from sdedata.graph import Graph
 from sdedata.packed import read_packed, write_packed
 
 SMALL = {"counts": np.int32, "numbers": np.uint8, "positions": np.float32, "forces": np.float32}
-"""How arrays are packed; nothing is lost."""
+"""Types of the packed arrays, without loss."""
 PER_ATOM = ("numbers", "positions", "fixed", "forces")
 PER_STRUCTURE = ("counts", "cell", "pbc", "energy")
 
@@ -52,9 +52,9 @@ class StructureSet:
     forces: Float[np.ndarray, "N 3"]
     """On fixed atoms too."""
     info: dict[str, np.ndarray] = field(default_factory=dict)
-    """One value per structure for each fact."""
+    """One value per structure for each entry."""
     meta: dict[str, Any] = field(default_factory=dict)
-    """What is true of the whole set (calculator, settings); npz only."""
+    """Metadata of the whole set (calculator, settings); npz only."""
 
     def __post_init__(self) -> None:
         arrays: dict[str, np.ndarray] = {
@@ -96,7 +96,7 @@ class StructureSet:
 
     @property
     def groups(self) -> np.ndarray:
-        """Label of the structures whose energies compare: same overlayer on the same substrate."""
+        """Label of structures with comparable energies: same composition, substrate and cell."""
         substrate = [formula(self.numbers[s][self.fixed[s]]) for s in self._slices]
         cells = [",".join(f"{x:.2f}" for x in cell.flat) for cell in self.cell + 0.0]
         return np.array(
@@ -120,7 +120,7 @@ class StructureSet:
         return sha.hexdigest()[:16]
 
     def top(self, i: int) -> float:
-        """z of the highest fixed atom of structure i, Å; ValueError if none is fixed."""
+        """Return z of the highest fixed atom of structure i, Å; ValueError if none is fixed."""
         s = self._slices[i]
         if not self.fixed[s].any():
             raise ValueError(
@@ -129,13 +129,13 @@ class StructureSet:
         return float(self.positions[s][self.fixed[s], 2].max())
 
     def heights(self) -> list[np.ndarray]:
-        """Per structure, z of the overlayer's atoms above the highest fixed atom, Å."""
+        """Return z of each overlayer's atoms above the highest fixed atom, Å."""
         return [
             self.positions[s][~self.fixed[s], 2] - self.top(i) for i, s in enumerate(self._slices)
         ]
 
     def select(self, which: np.ndarray | Sequence[int]) -> "StructureSet":
-        """The structures at a boolean mask or list of indices, in that order."""
+        """Select structures by a boolean mask or a list of indices, in that order."""
         which = np.asarray(which)
         index = np.flatnonzero(which) if which.dtype == bool else which.astype(int)
         pieces = [np.arange(s.start, s.stop) for s in (self._slices[i] for i in index)]
@@ -148,7 +148,7 @@ class StructureSet:
         )
 
     def atoms(self, i: int) -> Atoms:
-        """Structure i with its constraint, labels and facts."""
+        """Convert structure i to ASE, with its constraint, labels and info."""
         s = self._slices[i]
         atoms = Atoms(
             self.numbers[s], positions=self.positions[s], cell=self.cell[i], pbc=self.pbc[i]
@@ -162,6 +162,7 @@ class StructureSet:
         return atoms
 
     def to_atoms(self) -> list[Atoms]:
+        """Convert all structures to ASE."""
         return [self.atoms(i) for i in range(len(self))]
 
     def graphs(
@@ -171,7 +172,7 @@ class StructureSet:
         backend: str = "auto",
         dtype: torch.dtype = torch.float32,
     ) -> list[Graph]:
-        """One graph per structure; `window` in Å above each structure's highest fixed atom."""
+        """Convert to one graph per structure; `window` in Å above its highest fixed atom."""
         return [
             Graph(
                 positions=torch.tensor(self.positions[s], dtype=dtype),
@@ -200,14 +201,14 @@ class StructureSet:
         source: str = "structures",
         meta: Mapping[str, Any] | None = None,
     ) -> "StructureSet":
-        """Labelled ASE structures; ValueError naming `source` and the first frame of no use."""
+        """Convert labelled ASE structures; ValueError names `source` and an invalid frame."""
         frames = list(images)
         if not frames:
             raise ValueError(f"{source} holds no structures")
         bad = bad_frames(frames)
         if bad:
-            others = f"; as many as {len(bad)} of {len(frames)} frames are of no use: "
-            others += f"`python -m sdedata check {source}` names them"
+            others = f"; {len(bad)} of {len(frames)} frames are invalid: "
+            others += f"`python -m sdedata check {source}` lists them"
             raise ValueError(f"{source}, {min(bad.items())[1]}{others if len(bad) > 1 else ''}")
         rows = [facts(atoms) for atoms in frames]
         found = [labels(atoms) for atoms in frames]
@@ -229,16 +230,16 @@ class StructureSet:
 
     @classmethod
     def empty(cls) -> "StructureSet":
-        """Nothing: what is left where nothing was found."""
+        """Make a set without structures."""
         row, no = np.zeros((0, 3)), np.zeros(0, dtype=int)
         false = np.zeros(0, dtype=bool)
         return cls(no, no, row, false, np.zeros((0, 3, 3)), row.astype(bool), np.zeros(0), row)
 
     @classmethod
     def read(cls, path: str | Path, cache: str | Path | None = None) -> "StructureSet":
-        """A packed npz, or any file that ASE reads.
+        """Read a packed npz, or any file that ASE reads.
 
-        With a `cache` folder, a parsed file is kept there as npz under the hash of its content.
+        With a `cache` folder, a parsed file is stored there as npz under the hash of its content.
         Raises ValueError naming the file, and the frame, for anything missing, empty or not finite.
         """
         path = Path(path)
@@ -267,7 +268,7 @@ class StructureSet:
         return data
 
     def write(self, path: str | Path) -> None:
-        """To npz (packed) or any format that ASE writes; atomically. OSError names the path."""
+        """Write npz (packed) or any format of ASE, atomically. OSError names the path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
@@ -280,12 +281,12 @@ class StructureSet:
                 write(partial, self.to_atoms())
             partial.replace(path)
         except OSError as error:
-            error.filename = str(path)  # a full disk comes without a name
+            error.filename = str(path)  # the error of a full disk has no name
             raise
         finally:
             partial.unlink(missing_ok=True)
 
 
 def _on_grid(values: np.ndarray) -> np.ndarray:
-    """Single precision, rounded to 1e-5: doing it twice changes nothing, whatever the size."""
+    """Round to single precision and 1e-5; idempotent for values of any size."""
     return np.round(np.asarray(values, dtype=np.float32).astype(float), 5)

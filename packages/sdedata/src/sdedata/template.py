@@ -23,7 +23,7 @@ AG111_CELLS = {
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """Where a surface is made: frozen slab (all its atoms fixed), cell and confinement.
+    """A frozen slab (all atoms fixed), its cell and the confinement of an overlayer.
 
     `window` is (lowest, highest) z in Å, absolute. Raises ValueError if the window is empty, begins
     inside the slab, or does not fit below the slab's periodic image.
@@ -45,7 +45,7 @@ class Template:
         self.require_vacuum(LEAST_VACUUM)
 
     def require_vacuum(self, needed: float) -> None:
-        """ValueError unless `needed` Å of vacuum separate the window from the slab's next image."""
+        """Raise ValueError unless `needed` Å separate the window from the slab's periodic image."""
         height = float(self.slab.cell[2, 2])
         image = float(self.slab.positions[:, 2].min()) + height
         if height > 0 and self.slab.pbc[2] and image - self.window[1] < needed:
@@ -64,7 +64,7 @@ class Template:
     def ag111(
         cls, cell: str = "p3x3", window: tuple[float, float] = (1.0, 5.0), layers: int = 2
     ) -> "Template":
-        """Ag(111) with all substrate atoms fixed; `window` in Å above the top layer.
+        """Build Ag(111) with all atoms fixed; `window` in Å above the top layer.
 
         `cell` is c2x8, p3x3 or p4x4 (8, 9 and 16 atoms per layer); 10 Å of vacuum on either side.
         """
@@ -84,10 +84,10 @@ class Template:
     def from_slab(
         cls, slab: Atoms | str | Path, window: tuple[float, float] = (1.0, 5.0), name: str = "slab"
     ) -> "Template":
-        """Any slab, from ASE or an ASE-readable file; `window` in Å above its highest frozen atom.
+        """Make a template from a slab or a file that ASE reads; `window` in Å above frozen atoms.
 
         Atoms under FixAtoms are the substrate, and free atoms (an old overlayer) are removed; if
-        none is fixed, all are substrate. Of a file, the last frame counts. Raises ValueError for a
+        none is fixed, all are substrate. Of a file, the last frame is used. Raises ValueError for a
         slab without atoms, or without a periodic cell in the plane.
         """
         where = f"template {name}"
@@ -106,9 +106,9 @@ class Template:
 
     @classmethod
     def load(cls, slab: str, window: tuple[float, float] = (1.0, 5.0)) -> "Template":
-        """A template by name (ag111_c2x8, ag111_p3x3, ag111_p4x4) or from a file that ASE reads.
+        """Load a template by name (ag111_c2x8, ag111_p3x3, ag111_p4x4) or from a file of ASE.
 
-        `window` in Å above the highest frozen atom. ValueError if it is neither.
+        `window` in Å above the highest frozen atom. Raises ValueError for any other name.
         """
         names = [f"ag111_{cell}" for cell in AG111_CELLS]
         if slab in names:
@@ -123,7 +123,7 @@ class Template:
         return float(np.linalg.norm(np.cross(self.slab.cell[0], self.slab.cell[1])))
 
     def surface(self, composition: str | Mapping[str, int], positions: np.ndarray) -> Atoms:
-        """Slab plus an overlayer at the positions (Å), which are in the order of the formula."""
+        """Add an overlayer at these positions (Å, in the order of the formula) to the slab."""
         count = parse_formula(composition) if isinstance(composition, str) else dict(composition)
         symbols = [symbol for symbol, n in count.items() for _ in range(n)]
         atoms = self.slab + Atoms(symbols, positions=positions)

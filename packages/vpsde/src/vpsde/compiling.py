@@ -1,4 +1,4 @@
-"""A function of tensors as one program, made by torch's compiler."""
+"""A function of tensors as one program by torch's compiler."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,14 +9,14 @@ import torch
 def compiled(
     function: Callable[..., tuple[Any, ...]], device: torch.device
 ) -> Callable[..., tuple[Any, ...]]:
-    """The same function; on a GPU it is one CUDA graph, which costs a single launch.
+    """Compile a function as a whole; on a GPU it becomes one CUDA graph, a single launch.
 
-    It may differentiate within. Raises ValueError, when it is first called, for a function that
-    torch cannot take as a whole, and where there is no compiler.
+    It may differentiate inside (from torch 2.11 on). The first call raises ValueError for a
+    function that torch cannot compile as a whole, and where there is no compiler.
     """
     import torch._dynamo  # takes seconds
 
-    # It may differentiate (torch has that from 2.11 on), and there is one program for each shape.
+    # Derivatives inside the function, and one program for each shape.
     wanted = {"trace_autograd_ops": True, "recompile_limit": 256}
     within = {k: v for k, v in wanted.items() if hasattr(torch._dynamo.config, k)}
     mode = "reduce-overhead" if device.type == "cuda" else None
@@ -31,8 +31,8 @@ def compiled(
         except errors as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"torch cannot compile the step, do without or give the graph room: {reason}"
+                f"torch cannot compile the step, do without or pad the graph's edges: {reason}"
             ) from error
-        return tuple(x.clone() for x in out)  # a CUDA graph writes to the same memory each time
+        return tuple(x.clone() for x in out)  # a CUDA graph reuses its output memory
 
     return call

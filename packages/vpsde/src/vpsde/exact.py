@@ -13,11 +13,11 @@ from vpsde.sde import SDE
 
 @dataclass(frozen=True)
 class ExactScore:
-    """A score model that knows its k structures: what a perfect network would learn.
+    """Compute the exact score of a data set of k structures: the ideal of a trained network.
 
     `structures` are the positions of their mobile atoms, in one order, Å; `weights` their shares of
     the data set. The minimiser of denoising score matching is the mean of the conditional scores
-    over the posterior p(x_0 | x_t). For samplers' tests, and to see what a schedule can do at best.
+    over the posterior p(x_0 | x_t). Used to test samplers and to find the limit of a schedule.
     """
 
     sde: SDE

@@ -6,23 +6,23 @@ from torch import Tensor
 
 
 def rows_times(rows: Tensor, matrices: Tensor) -> Tensor:
-    """rows[..., i] matrices[..., i, j]: row vectors times matrices.
+    """Multiply row vectors by matrices: rows[..., i] matrices[..., i, j].
 
-    Products and a sum rather than a matrix multiplication: the numbers then neither depend on the
+    Products and a sum instead of a matrix multiplication, so that results depend neither on the
     batch size nor on a device's reduced-precision modes.
     """
     return (rows.unsqueeze(-1) * matrices).sum(-2)
 
 
 def inverse(matrices: Float[Tensor, "*m 2 2"]) -> Float[Tensor, "*m 2 2"]:
-    """The inverses of 2x2 matrices: the adjugate over the determinant."""
+    """Invert 2x2 matrices: the adjugate over the determinant."""
     (a, b), (c, d) = (row.unbind(-1) for row in matrices.unbind(-2))
     adjugate = torch.stack([d, -b, -c, a], -1).unflatten(-1, (2, 2))
     return adjugate / (a * d - b * c)[..., None, None]
 
 
 def exp_symmetric(matrices: Float[Tensor, "*b 2 2"]) -> Float[Tensor, "*b 2 2"]:
-    """The exponentials of symmetric 2x2 matrices: exp(m + Q) = e^m (cosh q + Q sinh(q)/q).
+    """Exponentiate symmetric 2x2 matrices: exp(m + Q) = e^m (cosh q + Q sinh(q)/q).
 
     m is half the trace, Q the traceless rest, for which Q² = q².
     """
@@ -37,9 +37,9 @@ def exp_symmetric(matrices: Float[Tensor, "*b 2 2"]) -> Float[Tensor, "*b 2 2"]:
 def interpolate(
     tables: Float[Tensor, "u s ..."], row: Int[Tensor, " b"], position: Float[Tensor, " b"]
 ) -> Float[Tensor, "b ..."]:
-    """tables[row, position] with `position` >= 0 counted in nodes, linear between them.
+    """Interpolate tables[row, position] linearly, `position` >= 0 counted in nodes.
 
-    Beyond the last node its value is kept.
+    Constant beyond the last node.
     """
     position = position.clamp(max=tables.shape[1] - 1)
     left = position.long().clamp(max=tables.shape[1] - 2)

@@ -1,4 +1,4 @@
-"""Denoising score matching in normalised units: a network that knows nothing has loss 1."""
+"""Denoising score matching in normalised units: a network of zero output has loss 1."""
 
 from collections.abc import Callable
 
@@ -15,10 +15,11 @@ from vpsde.sde import SDE
 def draw_times(
     n: int, generator: torch.Generator, power: float = 1.0, t_min: float = 1e-4
 ) -> Float[Tensor, " b"]:
-    """n times in (t_min, 1), one in each n-th of the range, in random order; float64.
+    """Draw n times in (t_min, 1), one in each n-th of the range, in random order; float64.
 
-    Uniform for `power` = 1 (the paper); above 1 they crowd toward t_min like u^power. Stratified,
-    so that the loss of a batch does not jump with the times that it happened to draw.
+    Uniform for `power` = 1 (the paper); denser toward t_min above 1, like u^power. Stratified to
+    reduce the variance of a batch's loss. Raises ValueError for a `power` that is not positive or
+    a `t_min` outside (0, 1).
     """
     if power <= 0 or not 0 < t_min < 1:
         raise ValueError(f"need power > 0 and 0 < t_min < 1, got {power} and {t_min}")
@@ -34,7 +35,7 @@ def denoising_errors(
     t: Float[Tensor, " b"],
     generators: Generators,
 ) -> Float[Tensor, " m"]:
-    """Squared error of each mobile atom, averaged over x, y and z, at one noise draw.
+    """Compute the squared error of each mobile atom, averaged over x, y and z, at one noise draw.
 
     The target is S(t)⁻¹ grad log p(x_t | x_0), of unit variance in each direction at each t.
     Raises ValueError for a graph that cannot be diffused (see `sde.check`).
@@ -53,7 +54,7 @@ def score_matching_loss(
     generators: Generators,
     weight: Callable[[Tensor], Tensor] | None = None,
 ) -> Float[Tensor, ""]:
-    """The mean of `denoising_errors` over mobile atoms, times weight(t) of their structure."""
+    """Average `denoising_errors` over mobile atoms, weighted by weight(t) of their structure."""
     errors = denoising_errors(model, graph, sde, t, generators)
     if weight is not None:
         errors = errors * weight(t).to(errors)[graph.batch[graph.mobile_indices]]

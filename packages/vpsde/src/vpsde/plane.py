@@ -2,10 +2,10 @@
 
 A Gaussian on a torus has the density p(d) = Σ_L N(d + L; 0, σ²), with d the displacement from the
 mean and L all lattice vectors. Both kernels here *sample* it (a Gaussian step, then wrapping); they
-differ in the target that the network learns: the gradient of log p, or that of the nearest image.
+differ in the target of the network: the gradient of log p, or that of the nearest image.
 
 Shapes: m displacements or b structures, each with its own in-plane cell (rows, Å) and noise
-level sigma (Å). Sums are meant to run in float64.
+level sigma (Å). Sums should run in float64.
 """
 
 import math
@@ -20,20 +20,20 @@ from vpsde.linalg import interpolate, inverse, rows_times
 
 # Images are summed until their weight, relative to the nearest, falls under exp(-30) = 1e-13.
 _NEGLIGIBLE = 30.0
-# Where σ² E[s²] falls under this, the kernel counts as flat: no unit is made of rounding errors.
+# Where σ² E[s²] is below this, the kernel counts as flat: the value would be rounding error.
 VANISHED = 1e-6
 _NODES = 256
 
 
 def wrap(positions: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"]) -> Float[Tensor, "m 2"]:
-    """The image inside the cell; atoms that are inside keep their numbers bit by bit."""
+    """Move atoms to their image inside the cell (Å); positions inside it stay bit for bit."""
     return positions - rows_times(rows_times(positions, inverse(cell)).floor(), cell)
 
 
 def log_density(
     d: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"], sigma: Float[Tensor, " m"]
 ) -> Float[Tensor, " m"]:
-    """log p(d) of the wrapped Gaussian, normalised over one cell; p in 1/Å²."""
+    """Compute log p(d) of the wrapped Gaussian, normalised over one cell; p in 1/Å²."""
     x, y = _images(d, cell, sigma)
     return _exponents(x, y, sigma).logsumexp(-1) - 2 * sigma.log() - math.log(2 * math.pi)
 
@@ -45,14 +45,14 @@ class Wrapped:
     def score(
         self, d: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"], sigma: Float[Tensor, " m"]
     ) -> Float[Tensor, "m 2"]:
-        """grad log p(d), 1/Å."""
+        """Compute grad log p(d), 1/Å."""
         x, y = _images(d, cell, sigma)
         weight = _exponents(x, y, sigma).softmax(-1)
         mean = torch.stack([(weight * x).sum(-1), (weight * y).sum(-1)], -1)
         return -mean / sigma.unsqueeze(-1) ** 2
 
     def log_information(self, cell: Float[Tensor, "b 2 2"]) -> "LogInformation":
-        """log(σ² E[s sᵀ]) over the kernel: 0 for a narrow one, floored for a flat one."""
+        """Tabulate log(σ² E[s sᵀ]) of the kernel: 0 if narrow, bounded below if flat."""
         return LogInformation.of(cell, exact=True)
 
 
@@ -63,21 +63,21 @@ class MinimumImage:
     def score(
         self, d: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"], sigma: Float[Tensor, " m"]
     ) -> Float[Tensor, "m 2"]:
-        """-d/σ² of the shortest image of d, 1/Å; it jumps where two images are equally near."""
+        """Compute -d/σ² of the shortest image of d, 1/Å; it jumps between equally near images."""
         return -_nearest(d, cell) / sigma.unsqueeze(-1) ** 2
 
     def log_information(self, cell: Float[Tensor, "b 2 2"]) -> "LogInformation":
-        """log(σ² E[s sᵀ]) over the kernel: 0 for a narrow one, falling as 1/σ² for a wide one."""
+        """Tabulate log(σ² E[s sᵀ]) of the kernel: 0 if narrow, falling as 1/σ² if wide."""
         return LogInformation.of(cell, exact=False)
 
 
 def _images(
     d: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"], sigma: Float[Tensor, " m"]
 ) -> tuple[Float[Tensor, "m k"], Float[Tensor, "m k"]]:
-    """x and y of d + L for every lattice vector L that can matter, in cells of any shape."""
+    """Return x and y of d + L for every lattice vector L that is not negligible."""
     lengths = torch.linalg.vector_norm(cell, dim=-1)
     heights = torch.linalg.det(cell).abs().unsqueeze(-1) / lengths.flip(-1)
-    # `reach` is the nearest image's largest distance, plus what makes another one negligible.
+    # `reach`: the largest distance of the nearest image, plus that at which others are negligible.
     reach = ((lengths.sum(-1) / 2) ** 2 + 2 * _NEGLIGIBLE * sigma**2).sqrt()
     n_a, n_b = (reach.unsqueeze(-1) / heights + 0.5).ceil().amax(0).int().tolist()
     a, b = torch.cartesian_prod(torch.arange(-n_a, n_a + 1), torch.arange(-n_b, n_b + 1)).to(d).T
@@ -104,8 +104,8 @@ def _nearest(d: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"]) -> Float[Ten
 class LogInformation:
     """The unit of the network's output in each of b cells, as a function of sigma.
 
-    A cell is (lower triangle)(rotation); tables know the triangle only, so that they are
-    equivariant by construction and cells turned at random share one.
+    A cell is (lower triangle)(rotation); tables depend on the triangle only, so that
+    they are equivariant by construction and rotated cells share one.
     """
 
     tables: Float[Tensor, "u s 2 2"]
@@ -142,10 +142,10 @@ class LogInformation:
 
 @lru_cache(maxsize=4096)
 def _table(a: float, b: float, c: float, exact: bool) -> tuple[Float[Tensor, "s 2 2"], float]:
-    """log(σ² E[s sᵀ]) of the cell [[a, 0], [b, c]] from sigma = 0 to the last value returned.
+    """Tabulate log(σ² E[s sᵀ]) of the cell [[a, 0], [b, c]] from sigma = 0 to the returned one.
 
-    The density and its gradient come from their Fourier series, which keep their digits where the
-    kernel is flat; the average is a sum over a grid, which converges like the series.
+    The density and its gradient are Fourier series, which stay accurate where the kernel is flat;
+    the average is a sum over a grid, which converges like the series.
     """
     cell = torch.tensor([[a, 0.0], [b, c]], dtype=torch.float64)
     lengths = torch.linalg.vector_norm(cell, dim=-1)
@@ -172,12 +172,12 @@ def _table(a: float, b: float, c: float, exact: bool) -> tuple[Float[Tensor, "s 
 
 
 def _waves(n_a: Tensor, n_b: Tensor, cell: Tensor) -> Float[Tensor, "p q 2"]:
-    """The reciprocal vectors 2π n A⁻ᵀ."""
+    """Compute the reciprocal vectors 2π n A⁻ᵀ, 1/Å."""
     n = torch.stack(torch.meshgrid(n_a, n_b, indexing="ij"), -1)
     return 2 * math.pi * rows_times(n, inverse(cell).mT)
 
 
 def _shortest_wave(cell: Tensor) -> float:
-    """The length of the shortest reciprocal vector but zero, 1/Å: it decays last."""
+    """Return the length of the shortest non-zero reciprocal vector, 1/Å: it decays last."""
     n = torch.arange(-8.0, 9.0, dtype=torch.float64)
     return float((_waves(n, n, cell) ** 2).sum(-1).flatten().sort().values[1].sqrt())

@@ -1,4 +1,4 @@
-"""What this package needs of the outside world: a graph, a score network and, perhaps, a guide."""
+"""What this package needs: a graph, a score model and, optionally, a guide."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable

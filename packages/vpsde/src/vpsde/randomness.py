@@ -13,9 +13,9 @@ Generators = torch.Generator | Sequence[torch.Generator]
 
 
 def generators(seed: int, indices: Iterable[int]) -> list[torch.Generator]:
-    """One CPU generator for each structure, a function of (seed, index) and of nothing else.
+    """Make one CPU generator for each structure, a function of (seed, index) alone.
 
-    torch keeps 32 bits of a seed, so that independent hashes would soon meet. Indices are instead
+    torch uses 32 bits of a seed, so that independent hashes would soon collide. Indices are instead
     permuted: two structures of one seed never share a stream.
     """
     key = int(np.random.SeedSequence(seed).generate_state(1)[0])
@@ -25,9 +25,9 @@ def generators(seed: int, indices: Iterable[int]) -> list[torch.Generator]:
 def draw(
     distribution: Callable[..., Tensor], graph: Graph, generators: Generators
 ) -> Float[Tensor, "m 3"]:
-    """float64 numbers of torch.randn or torch.rand for the mobile atoms, on the graph's device.
+    """Draw float64 numbers by torch.randn or torch.rand for the mobile atoms, on their device.
 
-    Frozen atoms draw nothing: the thickness of the slab does not shift the stream. Raises
+    Frozen atoms use no numbers: the stream does not depend on the thickness of the slab. Raises
     ValueError if the number of generators is not that of the structures.
     """
     return draws(graph, generators)(distribution)
@@ -36,7 +36,7 @@ def draw(
 def draws(
     graph: Graph, generators: Generators
 ) -> Callable[[Callable[..., Tensor]], Float[Tensor, "m 3"]]:
-    """`draw` as a function of the distribution, wherever the graph's atoms are."""
+    """Return `draw` as a function of the distribution; it does not depend on the positions."""
     if isinstance(generators, torch.Generator):
         sources, counts = [generators], [len(graph.mobile_indices)]
     else:
@@ -54,7 +54,7 @@ def draws(
             for source, count in zip(sources, counts, strict=True)
         ]
         drawn, device = torch.cat(numbers), graph.positions.device
-        if device.type == "cuda":  # from pinned memory, so that the host need not wait
+        if device.type == "cuda":  # pinned memory: the host does not wait
             return drawn.pin_memory().to(device, non_blocking=True)
         return drawn.to(device)
 
@@ -62,7 +62,7 @@ def draws(
 
 
 def _permute(x: int) -> int:
-    """A permutation of the 32-bit integers that scatters neighbours (two xorshift-multiplies)."""
+    """Permute the 32-bit integers so that neighbours are scattered (two xorshift-multiplies)."""
     mask = 0xFFFFFFFF
     for factor in (0x7FEB352D, 0x846CA68B):
         x = ((x ^ (x >> 16)) * factor) & mask

@@ -10,7 +10,7 @@ Time = TypeVar("Time", float, Tensor)
 
 @dataclass(frozen=True)
 class LinearBeta:
-    """beta(t) = beta_min + t (beta_max - beta_min), the schedule of the paper's Eq. 1.
+    """The schedule of the paper's Eq. 1: beta(t) = beta_min + t (beta_max - beta_min).
 
     In units of Å² per unit of time. Raises ValueError unless 0 <= beta_min < beta_max.
     """
@@ -26,8 +26,9 @@ class LinearBeta:
             )
 
     def beta(self, t: Time) -> Time:
+        """Evaluate beta(t), Å² per unit of t."""
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
     def integral(self, t: Time) -> Time:
-        """The integral of beta from 0 to t, Å²."""
+        """Integrate beta from 0 to t, Å²."""
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t * t

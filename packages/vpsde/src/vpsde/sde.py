@@ -1,6 +1,6 @@
 """The diffusion of a surface: Eq. 1 of the paper, its kernels p(x_t | x_0), and its prior.
 
-Only mobile atoms take part; frozen ones keep their positions bit by bit and have score zero.
+Only mobile atoms take part; frozen ones keep their positions bit for bit and have score zero.
 """
 
 from collections.abc import Callable
@@ -69,16 +69,16 @@ class SDE:
             )
 
     def alpha(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The share of x_0 that is left: exp(-½ ∫beta), or 1 without drift."""
+        """Compute the remaining share of x_0: exp(-½ ∫beta), or 1 without drift."""
         return torch.exp(-0.5 * self.schedule.integral(t)) if self.drift else torch.ones_like(t)
 
     def sigma(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The noise level, Å: sigma² = 1 - alpha², or ∫beta without drift."""
+        """Compute the noise level, Å: sigma² = 1 - alpha², or ∫beta without drift."""
         integral = self.schedule.integral(t)
         return (-torch.expm1(-integral) if self.drift else integral).sqrt()
 
     def forward_drift(self, graph: Graph) -> Float[Tensor, "n 3"]:
-        """What multiplies beta dt in Eq. 1: -M/2, or 0; Å."""
+        """Compute the factor of beta dt in Eq. 1: -M/2, or 0; Å."""
         drift = torch.zeros_like(graph.positions)
         if self.drift:
             overlayer = _overlayer(graph)
@@ -92,9 +92,9 @@ class SDE:
         std: Float[Tensor, " b"],
         noise: Float[Tensor, "m 3"],
     ) -> Float[Tensor, "n 3"]:
-        """Mobile atoms at mean + std noise, wrapped in the plane and confined to the window.
+        """Move mobile atoms to mean + std noise (Å), wrapped in the plane and confined in z.
 
-        The one home of wrapping and confinement: it draws the kernel and makes a sampler's step.
+        The only place of wrapping and confinement, for drawing the kernel and for sampler steps.
         """
         at = _overlayer(graph)
         target, sigma = mean[graph.mobile_indices].double(), std.double()[at.batch]
@@ -107,7 +107,7 @@ class SDE:
     def perturb(
         self, graph: Graph, t: Float[Tensor, " b"], generators: Generators
     ) -> Float[Tensor, "n 3"]:
-        """A sample of p(x_t | x_0), x_0 the graph's positions. ValueError as in `check`."""
+        """Draw from p(x_t | x_0), x_0 the graph's positions, Å. ValueError as in `check`."""
         check(graph)
         mean = graph.positions.clone()
         mean[graph.mobile_indices] = self._mean(_overlayer(graph), t).to(mean)
@@ -116,7 +116,7 @@ class SDE:
     def conditional_score(
         self, graph: Graph, positions_0: Float[Tensor, "n 3"], t: Float[Tensor, " b"]
     ) -> Float[Tensor, "n 3"]:
-        """grad log p(x_t | x_0), 1/Å, x_t the graph's positions; zero on frozen atoms."""
+        """Compute grad log p(x_t | x_0), 1/Å, x_t the graph's positions; zero on frozen atoms."""
         at, mean, sigma = self._transition(graph, positions_0, t)
         xy, z = at.positions[:, :2], at.positions[:, 2]
         in_plane = self.plane.score(xy - mean[:, :2], at.cell, sigma)
@@ -128,7 +128,7 @@ class SDE:
     def log_density(
         self, graph: Graph, positions_0: Float[Tensor, "n 3"], t: Float[Tensor, " b"]
     ) -> Float[Tensor, " b"]:
-        """log p(x_t | x_0) of each structure, x_t the graph's positions; p in 1/Å^(3 m)."""
+        """Compute log p(x_t | x_0) of each structure, x_t the graph's positions; p in 1/Å^(3 m)."""
         at, mean, sigma = self._transition(graph, positions_0, t)
         xy, z = at.positions[:, :2], at.positions[:, 2]
         in_plane = plane.log_density(xy - mean[:, :2], at.cell, sigma)
@@ -136,16 +136,16 @@ class SDE:
         return sigma.new_zeros(graph.n_structures).index_add(0, at.batch, in_plane + vertical)
 
     def scale(self, graph: Graph, t: Float[Tensor, " b"], power: int = 1) -> Float[Tensor, "b 3 3"]:
-        """S(t)^power with S² = E[s sᵀ] of the conditional score s: the unit of the network, 1/Å.
+        """Compute S(t)^power, S² = E[s sᵀ] of the conditional score s: the network's unit, 1/Å.
 
-        Averages over x_t and, in z, over x_0 uniform in the window: S knows of the cell, the window
-        and t alone, so that it changes the weight of the loss but not its minimiser. Never under
-        0.001/sigma, where the kernel is flat and the score has vanished.
+        Averages over x_t and, in z, over x_0 uniform in the window: S depends on the cell, the
+        window and t only, so that it changes the weight of the loss but not its minimiser. At least
+        0.001/sigma, where the kernel is flat and the score vanishes.
         """
         return self.scales(graph)(t, power)
 
     def scales(self, graph: Graph) -> Callable[..., Tensor]:
-        """`scale` as a function of t and power, wherever the graph's atoms are."""
+        """Return `scale` as a function of t and power; it does not depend on the positions."""
         in_plane = self.plane.log_information(graph.cell[:, :2, :2].double())
         vertical = self.vertical.log_information(graph.window.double())
 
@@ -159,7 +159,7 @@ class SDE:
         return scale
 
     def prior(self, graph: Graph, generators: Generators) -> Float[Tensor, "n 3"]:
-        """Mobile atoms uniform in the cell and in the window. ValueError as in `check`."""
+        """Draw mobile atoms uniform in the cell and the window, Å. ValueError as in `check`."""
         check(graph, positions=False)
         at = _overlayer(graph)
         share = draw(torch.rand, graph, generators)
@@ -173,13 +173,13 @@ class SDE:
     def _transition(
         self, graph: Graph, positions_0: Tensor, t: Tensor
     ) -> tuple[_Overlayer, Tensor, Tensor]:
-        """The mobile atoms, and the mean and noise level of p(x_t | x_0) for each of them."""
+        """Return the mobile atoms, and mean and noise level of p(x_t | x_0) for each of them."""
         at = _overlayer(graph)
         start = at._replace(positions=positions_0[graph.mobile_indices].double())
         return at, self._mean(start, t), self.sigma(t.double())[at.batch]
 
     def _mean(self, start: _Overlayer, t: Float[Tensor, " b"]) -> Float[Tensor, "m 3"]:
-        """alpha x_0 up to lattice vectors, written so that alpha = 1 leaves every bit."""
+        """Compute alpha x_0 up to lattice vectors, such that alpha = 1 changes no bit."""
         if not self.drift:
             return start.positions
         shrink = (1 - self.alpha(t.double()))[start.batch].unsqueeze(-1)
@@ -191,7 +191,7 @@ def vp(
     beta_max: float = 3.0,
     plane: Wrapped | MinimumImage | None = None,
 ) -> SDE:
-    """The paper's Eq. 1 as written, with its beta: contracted, truncated, nearest image."""
+    """Make the paper's Eq. 1 as written: with drift, truncated in z, nearest image."""
     return SDE(LinearBeta(beta_min, beta_max), True, plane or MinimumImage(), Truncated())
 
 
@@ -201,12 +201,12 @@ def brownian(
     plane: Wrapped | MinimumImage | None = None,
     vertical: Reflected | Truncated | None = None,
 ) -> SDE:
-    """Eq. 1 without its drift, with exact kernels; sigma(1) = 4.5 Å makes a p(4x4) cell uniform."""
+    """Make Eq. 1 without drift, with exact kernels; sigma(1) = 4.5 Å makes p(4x4) uniform."""
     return SDE(LinearBeta(beta_min, beta_max), False, plane or Wrapped(), vertical or Reflected())
 
 
 def check(graph: Graph, positions: bool = True) -> None:
-    """Raises ValueError for a graph that cannot be diffused, with what to do about it.
+    """Raise ValueError for a graph that cannot be diffused, with a remedy.
 
     The cell must be periodic and level in the plane, the window finite and open, there must be
     mobile atoms, and they must lie in the window (unless their positions are about to be drawn).

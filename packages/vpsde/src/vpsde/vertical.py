@@ -3,7 +3,7 @@
 Both kernels are functions of the mean, the noise level and a standard normal number; the same
 `sample` draws p(z_t | z_0) in training and makes one confined step of the sampler.
 
-Shapes: m atoms, each with its own window (z_lo, z_hi), Å. Sums are meant to run in float64.
+Shapes: m atoms, each with its own window (z_lo, z_hi), Å. Sums should run in float64.
 """
 
 import math
@@ -38,7 +38,7 @@ class Reflected:
         window: Float[Tensor, "m 2"],
         noise: Float[Tensor, " m"],
     ) -> Float[Tensor, " m"]:
-        """The free position, folded back into the window as often as it takes."""
+        """Fold the free position back into the window, Å."""
         low, high = window.unbind(-1)
         width = high - low
         folded = width - ((mean + sigma * noise - low).remainder(2 * width) - width).abs()
@@ -51,7 +51,7 @@ class Reflected:
         sigma: Float[Tensor, " m"],
         window: Float[Tensor, "m 2"],
     ) -> Float[Tensor, " m"]:
-        """log p(z), normalised over the window; p in 1/Å."""
+        """Compute log p(z), normalised over the window; p in 1/Å."""
         images = _mirrored(z, mean, sigma, window)
         return _exponents(images, sigma).logsumexp(-1) - sigma.log() - _LOG_SQRT_2PI
 
@@ -62,12 +62,12 @@ class Reflected:
         sigma: Float[Tensor, " m"],
         window: Float[Tensor, "m 2"],
     ) -> Float[Tensor, " m"]:
-        """d log p/dz, 1/Å; zero at both walls."""
+        """Compute d log p/dz, 1/Å; zero at both walls."""
         images = _mirrored(z, mean, sigma, window)
         return -(_exponents(images, sigma).softmax(-1) * images).sum(-1) / sigma**2
 
     def log_information(self, window: Float[Tensor, "b 2"]) -> "LogInformation":
-        """log(σ² E[s²]) by alpha (1 here) and sigma, averaged over z_0 in the window too."""
+        """Tabulate log(σ² E[s²]) by alpha (1 here) and sigma, averaged over z_0 in the window."""
         table, last = _reflected_table()
         tables = table.to(window).unsqueeze(0)
         row = torch.zeros(len(window), dtype=torch.long, device=window.device)
@@ -86,7 +86,7 @@ class Truncated:
         window: Float[Tensor, "m 2"],
         noise: Float[Tensor, " m"],
     ) -> Float[Tensor, " m"]:
-        """The quantile at Φ(noise); the point of the window nearest to the mean at sigma = 0."""
+        """Compute the quantile at Φ(noise), Å; at sigma = 0 the point nearest to the mean."""
         low, high = window.unbind(-1)
         sigma_ = sigma.clamp_min(torch.finfo(sigma.dtype).tiny)
         quantile = _truncated_normal((low - mean) / sigma_, (high - mean) / sigma_, noise)
@@ -100,7 +100,7 @@ class Truncated:
         sigma: Float[Tensor, " m"],
         window: Float[Tensor, "m 2"],
     ) -> Float[Tensor, " m"]:
-        """log p(z) for a mean inside the window; p in 1/Å."""
+        """Compute log p(z) for a mean inside the window; p in 1/Å."""
         low, high = ((wall - mean) / sigma for wall in window.unbind(-1))
         inside = _normal_cdf(high) - _normal_cdf(low)
         return -0.5 * ((z - mean) / sigma) ** 2 - (sigma * inside).log() - _LOG_SQRT_2PI
@@ -112,11 +112,11 @@ class Truncated:
         sigma: Float[Tensor, " m"],
         window: Float[Tensor, "m 2"],
     ) -> Float[Tensor, " m"]:
-        """d log p/dz inside the window, 1/Å."""
+        """Compute d log p/dz inside the window, 1/Å."""
         return -(z - mean) / sigma**2
 
     def log_information(self, window: Float[Tensor, "b 2"]) -> "LogInformation":
-        """log(σ² E[s²]) by alpha and sigma, averaged over z_0 uniform in the window too.
+        """Compute log(σ² E[s²]) by alpha and sigma, averaged over z_0 uniform in the window.
 
         For one mean, with a and b the walls in units of sigma from it and φ the normal density,
         σ² E[s²] = 1 + (a φ(a) - b φ(b)) / (Φ(b) - Φ(a)).
@@ -136,7 +136,7 @@ class Truncated:
 
 
 def _mirrored(z: Tensor, mean: Tensor, sigma: Tensor, window: Tensor) -> Float[Tensor, "m k"]:
-    """z - (image of the mean) for every mirror image that can matter."""
+    """Return z - (image of the mean) for every mirror image that is not negligible."""
     low, high = window.unbind(-1)
     width = high - low
     reach = (width**2 + 60 * sigma**2).sqrt()  # exp(-30) = 1e-13 of the nearest image's weight
@@ -151,14 +151,14 @@ def _exponents(images: Float[Tensor, "m k"], sigma: Float[Tensor, " m"]) -> Floa
 
 
 def _normal_cdf(x: Tensor) -> Tensor:
-    """Φ(x), with all its digits in the left tail, where torch.special.ndtr gives 0 below -8."""
+    """Compute Φ(x), accurate in the left tail, where torch.special.ndtr gives 0 below -8."""
     return torch.special.erfc(-x * math.sqrt(0.5)) / 2
 
 
 def _truncated_normal(low: Tensor, high: Tensor, noise: Tensor) -> Tensor:
-    """The quantile at Φ(noise) of a standard normal between `low` and `high`.
+    """Compute the quantile at Φ(noise) of a standard normal between `low` and `high`.
 
-    The side with more mass is turned to the left, where Φ keeps its digits down to 1e-300; beyond
+    The side with more mass is mirrored to the left, where Φ is accurate down to 1e-300; beyond
     30 standard deviations Φ(x) ~ exp(-x²/2) is inverted, and corrected by one Newton step.
     """
     flip = torch.where(low + high > 0, -1.0, 1.0)
@@ -176,18 +176,18 @@ def _truncated_normal(low: Tensor, high: Tensor, noise: Tensor) -> Tensor:
 
 @cache
 def _gauss_legendre() -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
-    """Nodes in (-1, 1), and weights of sum 1."""
+    """Return nodes in (-1, 1), and weights of sum 1."""
     nodes, weights = np.polynomial.legendre.leggauss(64)
     return torch.from_numpy(nodes), torch.from_numpy(weights / 2)
 
 
 @cache
 def _reflected_table() -> tuple[Float[Tensor, " s"], float]:
-    """log(σ² E[s²]) of the reflected kernel from σ/width = 0 to the last value returned.
+    """Tabulate log(σ² E[s²]) of the reflected kernel from σ/width = 0 to the last value returned.
 
-    E runs over z and z_0 by Gauss-Legendre sums over the unit interval; density and slope come from
-    their cosine series, which keep their digits where the kernel is flat. For σ/width < 0.05 the
-    walls act one by one, and what they take away grows in proportion to σ/width.
+    E averages over z and z_0 by Gauss-Legendre sums over the unit interval; density and slope are
+    cosine series, which stay accurate where the kernel is flat. For σ/width < 0.05 the walls act
+    independently, and their effect is proportional to σ/width.
     """
     last, narrow = 5 / math.pi, 0.05
     z, weights = _gauss_legendre()
