@@ -219,7 +219,7 @@ def _update_backward_again(  # type: ignore
 
 
 def _with_epsilon(begin: int, end: int, *arrays: Any) -> None:
-    _invariants(begin, end, EPSILON, *arrays)  # an argument: a compiled function would keep the constant
+    _invariants(begin, end, EPSILON, *arrays)  # not a compiled-in constant
 
 
 def _run(function: Any, given: Sequence[Tensor], *out: Tensor) -> tuple[Tensor, ...]:
