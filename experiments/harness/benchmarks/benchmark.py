@@ -25,13 +25,16 @@ from typing import Any
 from experiments.harness.config.instantiate import device_of, prepare_torch
 from experiments.harness.config.settings import Benchmark
 from experiments.harness.execution.progress import progress
-from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.runs.run_folder import Observe, RunFolder
 
 log = logging.getLogger(__name__)
 
 
-def run(config: Benchmark) -> dict[str, Any]:
-    """Measure, write the run folder, print the tables; returns the summary."""
+def run(config: Benchmark, observe: Observe | None = None) -> dict[str, Any]:
+    """Measure, write the run folder, print the tables; returns the summary.
+
+    `observe` is not called: a benchmark logs no rows.
+    """
     from experiments.harness.benchmarks import growth
     from experiments.harness.benchmarks.contest import TRAINING, contest, entrants
     from experiments.harness.benchmarks.machine import measure

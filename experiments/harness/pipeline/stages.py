@@ -206,8 +206,7 @@ def _run_all(
 
 def _run(stage: Stage, observe: Observe | None) -> None:
     command = import_module(KINDS[stage.kind].module)  # here: torch takes seconds to import
-    watched = {} if observe is None else {"observe": observe}
-    command.run(stage.config, **watched)
+    command.run(stage.config, observe=observe)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from experiments.harness.config.instantiate import build, frozen_key
 from experiments.harness.config.settings import GenerateData
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
-from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.runs.run_folder import Observe, RunFolder
 from experiments.harness.structure_search.search import Surrogate, Task, read, search
 from experiments.harness.training.checkpoint import Model, load_model
 from experiments.harness.training.data import load_set
@@ -40,7 +40,7 @@ LEARNT = (0.3, 9.0)
 """Å above the slab: overlayers that the surrogate learns from; others are sinking or flying off."""
 
 
-def run(config: GenerateData) -> dict[str, Any]:
+def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
     """Search, then pack what was found; returns the summary."""
     from experiments.harness.figures.plots import counts_per_stoichiometry
     from experiments.harness.tracking.tracker import Tracker
@@ -57,7 +57,7 @@ def run(config: GenerateData) -> dict[str, Any]:
     folder.save_config(config.plain(), may_change=MAY_CHANGE)
     folder.save_environment()
     tasks: list[Task] = []
-    with Tracker(folder, **config.tracking.plain(), name=config.name) as tracker:
+    with Tracker(folder, **config.tracking.plain(), name=config.name, observe=observe) as tracker:
         for start, stop in rounds(done, total, config.surrogate):
             surrogate = None
             if (asked := config.surrogate) is not None:

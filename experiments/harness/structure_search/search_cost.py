@@ -21,7 +21,7 @@ from experiments.harness.config.settings import GenerateData, SearchCost
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
 from experiments.harness.runs.markdown import table as markdown
-from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.runs.run_folder import Observe, RunFolder
 from experiments.harness.structure_search.generate_data import (
     SAME,
     extended,
@@ -61,7 +61,7 @@ REPORT = "search_cost.json"
 MAY_CHANGE = ("candidates", "skip", "fmax", "max_steps", "executor", "tracking", "output")
 
 
-def run(config: SearchCost) -> dict[str, Any]:
+def run(config: SearchCost, observe: Observe | None = None) -> dict[str, Any]:
     """Relax the starts in all ways, compare, write the run folder; returns the report."""
     from experiments.harness.figures.plots import energy_histogram
     from experiments.harness.tracking.tracker import Tracker
@@ -96,7 +96,7 @@ def run(config: SearchCost) -> dict[str, Any]:
     (folder.path / REPORT).unlink(missing_ok=True)  # it may be of other starts
     known = distinct(base.minima)
     results = []
-    with Tracker(folder, **asked["tracking"], name=config.name) as tracker:
+    with Tracker(folder, **asked["tracking"], name=config.name, observe=observe) as tracker:
         for fmax in config.fmax:
             relaxation = {"relaxation.fmax": fmax, "relaxation.max_steps": config.max_steps}
             settings = settings.changed(relaxation)

@@ -13,6 +13,7 @@ from ase.calculators.emt import EMT
 from ase.io import write as write_frames
 
 from experiments.harness.config import compose
+from experiments.harness.pipeline.experiment import read as read_experiment
 from experiments.harness.publishing.publish import publish
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.structure_search import search_cost
@@ -264,12 +265,22 @@ def test_starts_can_be_left_out_of_the_cost(searched, tmp_path, capsys):
     assert [path.name for path in sorted(home.glob("ase/candidates/*"))] == ["000028-000029.npz"]
     with pytest.raises(ValueError, match="another configuration .surrogate.trust_radius was 0.3"):
         cost(folder, f"output={tmp_path}", "surrogate.trust_radius=0.4")
-    readme = tmp_path / "README.md"
+    run = RunFolder(tmp_path)  # as `surfdiff run relaxation_cost` leaves it
+    experiment = read_experiment("relaxation_cost", ["search_cost.skip=4"])
+    run.save_config(
+        {"experiment": "relaxation_cost", "small": False} | experiment.model_dump(exclude={"small"})
+    )
+    run.update_summary({"seconds/all": 1.0})
+    root = tmp_path / "root"
+    (root / "experiments/relaxation_cost").mkdir(parents=True)
+    (root / "experiments/relaxation_cost/experiment.yaml").touch()
+    readme = root / "README.md"
     readme.write_text("<!-- search -->\nold\n<!-- /search -->\n")
-    publish(tmp_path / "search_cost/rss_c2x8", tmp_path / "docs", readme)
+    publish(tmp_path, root)
     assert search_cost.table(report) in readme.read_text()
-    assert "skip=4" in readme.read_text()
-    published = json.loads((tmp_path / "docs/search.json").read_text())
+    published = json.loads((root / "experiments/relaxation_cost/results.json").read_text())
+    assert published["command"] == "surfdiff run relaxation_cost search_cost.skip=4"
+    assert published["command"] in readme.read_text()
     assert published["record"] == report
     assert published["training"]["train"]["steps"] == 150
     assert not {"output", "tracking"} & set(published["training"])  # of this machine
