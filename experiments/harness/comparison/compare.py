@@ -35,9 +35,10 @@ ENERGIES = ("gen", "gen_relaxed")
 def compare(
     paths: Sequence[Path], output: Path | None = None, names: Sequence[str] = ()
 ) -> tuple[Path, int]:
-    """Write the page; returns its path and the number of runs.
+    """Write the page and return its path and the number of runs.
 
-    ValueError for a path without runs, or for names that do not fit.
+    Raises:
+        ValueError: for a path without runs, or for names that do not fit.
     """
     folders, sweeps = find(paths)
     if names and len(names) != len(folders):
@@ -64,7 +65,7 @@ def compare(
 
 
 def data(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Any]:
-    """All that the page's script draws, as plain values."""
+    """Return what the page's script draws, as plain values."""
     references = list({id(r.reference): r.reference for r in runs if r.reference}.values())
     columns, same = table(runs)
     return {
@@ -91,13 +92,13 @@ def data(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def histogram(energies: np.ndarray) -> dict[str, Any]:
-    """Counts below the first edge of FINE, in each of its bins, and above the last."""
+    """Return counts below the first edge of FINE, in each of its bins, and above the last."""
     counts = np.histogram(energies, [-np.inf, *FINE, np.inf])[0]
     return {"counts": counts.tolist(), "n": len(energies), "median": float(np.median(energies))}
 
 
 def curves(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """For every kind of network and metric the curves of the runs that have it."""
+    """Return, for every kind of network and metric, the curves of the runs that have it."""
     panels: dict[tuple[str, str], dict[str, Any]] = {}
     for number, run in enumerate(runs):
         for (role, metric), curve in run.curves.items():
@@ -126,11 +127,11 @@ def _gallery(names: Sequence[str], runs: Sequence[Run], each: int) -> list[Secti
 
 
 def _question(folder: Path) -> Text:
-    """What a sweep asks, and how it says to read the answer."""
+    """The sweep's question, its claim and how to read the results."""
     sweep = config_of(RunFolder(folder))["sweep"]
-    told = sweep if isinstance(sweep, dict) else {}
-    parts = [f"{key.capitalize()}: {str(told[key]).strip()}"
-             for key in ("question", "hypothesis", "reading") if told.get(key)]  # fmt: skip
+    stated = sweep if isinstance(sweep, dict) else {}
+    keys = ("question", "claim", "hypothesis", "reading")
+    parts = [f"{key.capitalize()}: {str(stated[key]).strip()}" for key in keys if stated.get(key)]
     return Text(f"Sweep {_sweep_name(folder)}", " ".join(parts))
 
 

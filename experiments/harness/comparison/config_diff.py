@@ -1,4 +1,4 @@
-"""The table of several runs: what differs between their configs, and what came out."""
+"""The table of several runs: their results, and what differs between their configs."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,40 +21,61 @@ UNITS = (
     (r"(^|/)(frac_\w+|hit_rate)$", "%"),
     (r"_per_second$", "1/s"),
     (r"^seconds/", "s"),
-    (r"(^|\.)(cutoff|max_step|tolerance|window)$", "Å"),
+    (r"(^|\.)(cutoff|max_step|tolerance|z_range)$", "Å"),
     (r"(^|\.)(fmax|max_force)$", "eV/Å"),
-    (r"(^|\.)within$", "eV"),
+    (r"(^|\.)max_energy$", "eV"),
     (r"(^|\.)eta_dt$", "Å²/eV"),
 )
 BOOKKEEPING = re.compile(r"(^|\.)(tracking|tracking_mode|executor|output|name|trial|id)(\.|$)")
 """Keys of a config that differ without making a difference."""
 PROVENANCE = re.compile(r"(^|\.)(study|sample|digest|digests\.\w+|device|threads)$")
-"""Keys that say where a run came from; the table shows them with the other results."""
+"""Keys that identify where a run came from; the table shows them only on request."""
 
 
 def table(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Columns of what differs between the runs' configs and of what came out; and the rest."""
-    configs, results = [run.config for run in runs], [run.results for run in runs]
-    columns, same = [], []
-    seen: dict[tuple[str, str], dict[str, Any]] = {}
+    """Return columns of the results and of what differs between the configs, and what is the same.
+
+    The main results come first, then the configs, then the other results.
+    """
+    results, equal_results = _results([run.results for run in runs])
+    configs, equal_configs = _configs([run.config for run in runs])
+    main, others = ([c for c in results if c["main"] == shown] for shown in (True, False))
+    return [*main, *configs, *others], equal_configs + equal_results
+
+
+def _configs(
+    configs: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    columns: dict[tuple[str, str], dict[str, Any]] = {}
+    same = []
     for key in _keys(configs):
         if BOOKKEEPING.search(key) or _is_group(key, configs):
             continue
         values = [config.get(key, MISSING) for config in configs]
-        asked = [v for v, c in zip(values, configs, strict=True) if key in c or _could_have(key, c)]
+        present = [
+            value
+            for value, config in zip(values, configs, strict=True)
+            if key in config or _could_have(key, config)
+        ]
         column = _column("config", key, ".", values)
-        if len({repr(value) for value in asked}) < 2:
-            same.append({"key": key, "text": _with_unit(key, asked[0])})
-        # Stages are told the same: one column for the seed of all.
-        elif (twin := seen.get((column["name"], repr(values)))) is not None:
+        twin = columns.get((column["name"], repr(values)))
+        if len({repr(value) for value in present}) < 2:
+            same.append({"key": key, "text": _with_unit(key, present[0])})
+        elif twin is not None:  # stages that share a value, such as the seed, share a column
             twin["also"].append(key)
         else:
-            seen[column["name"], repr(values)] = column
-            columns.append(column)
-    told = _keys(results)
-    for key in [*(k for k in MAIN if k in told), *(k for k in told if k not in MAIN)]:
+            columns[column["name"], repr(values)] = column
+    return list(columns.values()), same
+
+
+def _results(
+    results: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    columns, same = [], []
+    found = _keys(results)
+    for key in [*(k for k in MAIN if k in found), *(k for k in found if k not in MAIN)]:
         values = [result.get(key, MISSING) for result in results]
-        if len(runs) > 1 and len({repr(value) for value in values}) == 1:
+        if len(results) > 1 and len({repr(value) for value in values}) == 1:
             same.append({"key": key, "text": _with_unit(key, values[0])})
         else:
             columns.append(_column("result", key, "/", values))
@@ -62,7 +83,7 @@ def table(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[dict[str, str
 
 
 def text(key: str, value: Any) -> str:
-    """A value of the table as people read it, without its unit."""
+    """Return a value of the table as people read it, without its unit."""
     if value is MISSING:
         return "–"
     if value is None or isinstance(value, bool):
@@ -91,14 +112,14 @@ def _keys(tables: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _is_group(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether ``key`` is none in some configs and a group of keys in others, which tell more."""
+    """Whether ``key`` is none in some configs and a group of keys in others, which hold more."""
     return all(config.get(key) in (None, {}) for config in configs) and any(
         other.startswith(key + ".") for config in configs for other in config
     )
 
 
 def _could_have(key: str, config: Mapping[str, Any]) -> bool:
-    """Whether a config without ``key`` says none of its group; a run of another kind lacks it."""
+    """Whether a config without ``key`` has its group; a run of another kind has not."""
     return any(key[: match.start()] in config for match in re.finditer(r"\.", key))
 
 

@@ -68,7 +68,7 @@ def find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         for folder in found:
             (sweeps if _is_sweep(folder) else runs).setdefault(folder.resolve(), folder)
     if not runs:
-        raise ValueError(f"{paths[0]} tells of a sweep but holds none of its trials")
+        raise ValueError(f"{paths[0]} is a sweep without trials")
     return list(runs.values()), list(sweeps.values())
 
 
@@ -151,10 +151,10 @@ def _role(config: Mapping[str, Any]) -> str:
 def _config(
     configs: Sequence[Mapping[str, Any]], roles: Sequence[str], path: Path
 ) -> dict[str, Any]:
-    """Each key after its stage, as a trial calls its knobs: sample.guide.eta_dt.
+    """Name each key after its stage, as the parameters of a trial: sample.guide.eta_dt.
 
     A pipeline's lists of what it changes in a stage are left out where that stage is there. Paths
-    into the run's own folder are told from there, as they are the same for every trial.
+    into the run's own folder are made relative to it, as they are the same for every trial.
     """
     flat: dict[str, Any] = {}
     own = "/".join(path.resolve().parts[-2:]) + "/"
@@ -188,8 +188,8 @@ def _energies(rows: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, np.ndarr
     """Of every name the last ones, the run's own before those of its parts."""
     found: dict[str, np.ndarray] = {}
     for one in rows:
-        told = {r["name"]: finite(r["energies"]) for r in one if r.get("event") == "energies"}
-        found = told | found
+        named = {r["name"]: finite(r["energies"]) for r in one if r.get("event") == "energies"}
+        found = named | found
     return {name: values for name, values in found.items() if len(values)}
 
 

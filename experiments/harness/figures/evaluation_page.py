@@ -23,6 +23,7 @@ from experiments.harness.figures.page import (
     write_page,
 )
 from experiments.harness.figures.viewer import overlayer_formula
+from experiments.harness.runs.energies import finite
 from experiments.harness.runs.run_folder import flattened
 from sdedata.similarity import same
 
@@ -120,7 +121,7 @@ def numbers(run: Evaluated) -> list[tuple[str, str, str]]:
     distinct = f"{run.count('gen/frac_unique')} of {n}"
     if not run.compared:
         return [
-            (eV(median), "median after relaxation", f"above {run.zero}"),
+            (eV(median), "median after relaxation", f"above {run.zero}; no random search known"),
             (eV(metrics.get("gen_relaxed/energy_min_abs")), "lowest total energy", "relaxed"),
             valid,
             (distinct, "distinct structures", "after relaxation"),
@@ -168,10 +169,16 @@ def _substrate(run: Evaluated) -> str:
 
 
 def _caption(run: Evaluated) -> str:
-    n, relaxed = len(run.energies["gen"]), len(run.relaxed)
-    sets = f"{n} generated structures, {relaxed} of them relaxed"
-    sets += f", and {len(run.energies['rss'])} of random search" if run.compared else ""
-    return f"Energies of {sets}. Zero is {run.zero}. Dashed lines are medians."
+    named = {"generated": "gen", "relaxed": "gen_relaxed", "random search": "rss"}
+    sets = [
+        f"{len(energies)} {name} ({eV(float(np.median(energies)))})"
+        for name, key in named.items()
+        if len(energies := finite(run.energies[key]))
+    ]
+    return (
+        f"Energies of structures: {', '.join(sets)}. In brackets and dashed: medians. "
+        f"Zero is {run.zero}."
+    )
 
 
 def _best(run: Evaluated) -> list[Surfaces]:

@@ -109,7 +109,8 @@ def run(config: SearchCost, observe: Observe | None = None) -> dict[str, Any]:
                 folder.save_environment()  # of who relaxes, not of who only counts again
                 _relax_all(config, tasks, f"fmax={fmax:g}")
             result, energies = judge({way: found(tasks[way]) for way in WAYS}, known)
-            tracker.figure(f"energies_fmax_{fmax:g}", energy_histogram(energies))
+            drawn = energy_histogram(energies, zero="the lowest of the composition")
+            tracker.figure(f"energies_fmax_{fmax:g}", drawn)
             for way, values in energies.items():
                 tracker.energies(f"{way}_fmax_{fmax:g}", values.tolist())
                 tracker.summary({

@@ -1,8 +1,9 @@
 """A study's W&B workspaces as code: `surfdiff dashboard sweeps/eta.yaml`.
 
 Prints them as JSON, which needs no account; `--save` uploads them. One shows the trials: energies
-over each other, quantiles against each knob, parallel coordinates, importances and structures. If
-the study trains, another one shows the learning curves: a workspace has but one set of runs.
+over each other, quantiles against each parameter, parallel coordinates, importances and
+structures. If the study trains, another one shows the learning curves: a workspace has but one set
+of runs.
 """
 
 import json
@@ -39,7 +40,7 @@ class Study:
     """What a dashboard shows of a study; names as in the run folders."""
 
     name: str
-    knobs: dict[str, bool]  # whether it varies on a logarithmic scale
+    parameters: dict[str, bool]  # whether it varies on a logarithmic scale
     objectives: dict[str, str]  # "minimize" or "maximize"
     stages: tuple[str, ...] = ("evaluate",)
     question: str = ""
@@ -51,7 +52,7 @@ class Study:
 
     @property
     def metrics(self) -> list[str]:
-        """What is drawn against each knob: objectives first, then quantiles."""
+        """What is drawn against each parameter: objectives first, then quantiles."""
         quantiles = [f"gen_relaxed/energy_{q}" for q in QUANTILES if self.has_energies]
         return list(dict.fromkeys([*self.objectives, *quantiles]))
 
@@ -77,7 +78,9 @@ def read(path: Path) -> Study:
         raise ValueError(f"{file}: objectives are METRIC: minimize, or METRIC: maximize")
     return Study(
         name=content.get("name") or (path.parent.name if is_folder else path.stem),
-        knobs={knob: isinstance(how, dict) and bool(how.get("log")) for knob, how in space.items()},
+        parameters={
+            key: isinstance(how, dict) and bool(how.get("log")) for key, how in space.items()
+        },
         objectives=objectives,
         stages=tuple(content.get("stages") or ("evaluate",)),
         question=content.get("question") or "",
@@ -108,7 +111,7 @@ def workspaces(study: Study, project: str, entity: str = "") -> list[Any]:
 
 
 def as_json(workspace: Any) -> dict[str, Any]:
-    """What W&B is told of a workspace, as plain values."""
+    """Return a workspace in W&B's own form, as plain values."""
     view = workspace._to_model()  # as its own save() does; there is no public way without a login
     return {
         "entity": view.entity,
@@ -140,7 +143,11 @@ def _table(study: Study) -> dict[str, Any]:
     """The list of runs: what was set, what came out, the best first."""
     objective, direction = next(iter(study.objectives.items()))
     order = expr.Ordering(expr.Summary(shown_name(objective)), ascending=direction == "minimize")
-    columns = [*map(_knob, study.knobs), *map(shown_name, study.objectives), "optuna/state"]
+    columns = [
+        *map(_parameter, study.parameters),
+        *map(shown_name, study.objectives),
+        "optuna/state",
+    ]
     return {"order": [order], "pinned_columns": [f"summary:{name}" for name in columns]}
 
 
@@ -148,12 +155,12 @@ def _trial_sections(study: Study) -> list[Any]:
     sections = []
     if study.has_energies:
         sections.append(_section("Energies", _energies(), columns=2))
-    for knob, log in study.knobs.items():
-        sections.append(_section(knob, [_against(metric, knob, log) for metric in study.metrics]))
+    for key, log in study.parameters.items():
+        sections.append(_section(key, [_against(metric, key, log) for metric in study.metrics]))
     importances = [
         wr.ParameterImportancePlot(with_respect_to=shown_name(name)) for name in study.objectives
     ]
-    sections.append(_section("All knobs", [_parallel(study), *importances], columns=2))
+    sections.append(_section("All parameters", [_parallel(study), *importances], columns=2))
     if study.has_energies:
         sections.append(_section("Structures", _gallery(), columns=1))
     return sections
@@ -185,9 +192,9 @@ def _energies() -> list[Any]:
     return panels
 
 
-def _against(metric: str, knob: str, log: bool) -> Any:
-    x, y = wr.SummaryMetric(_knob(knob)), wr.SummaryMetric(shown_name(metric))
-    return wr.ScatterPlot(title=f"{metric} against {knob}", x=x, y=y, log_x=log or None)
+def _against(metric: str, key: str, log: bool) -> Any:
+    x, y = wr.SummaryMetric(_parameter(key)), wr.SummaryMetric(shown_name(metric))
+    return wr.ScatterPlot(title=f"{metric} against {key}", x=x, y=y, log_x=log or None)
 
 
 def _parallel(study: Study) -> Any:
@@ -196,9 +203,11 @@ def _parallel(study: Study) -> Any:
             metric=wr.SummaryMetric(metric), display_name=text, log=log or None
         )
 
-    knobs = [column(_knob(knob), knob, log) for knob, log in study.knobs.items()]
+    parameters = [column(_parameter(key), key, log) for key, log in study.parameters.items()]
     objectives = [column(shown_name(metric), metric) for metric in study.objectives]
-    return wr.ParallelCoordinatesPlot(title=study.question or None, columns=[*knobs, *objectives])
+    return wr.ParallelCoordinatesPlot(
+        title=study.question or None, columns=[*parameters, *objectives]
+    )
 
 
 def _gallery() -> list[Any]:
@@ -224,5 +233,6 @@ def _section(name: str, panels: list[Any], columns: int = 3) -> Any:
     return ws.Section(name=name, panels=panels, is_open=True, layout_settings=layout)
 
 
-def _knob(name: str) -> str:
-    return shown_name(f"knob/{name}")
+def _parameter(key: str) -> str:
+    """Return the name of a trial's parameter in W&B."""
+    return shown_name(f"knob/{key}")

@@ -191,6 +191,8 @@ def test_only_what_differs_is_a_column(runs):
     found, _ = find([runs / "evaluate"])
     columns, same = table([read(path, 0) for path in found])
     by_key = {column["key"]: column for column in columns}
+    order = [(c["kind"], c["main"]) for c in columns]
+    assert order == sorted(order, key=[("result", True), ("config", True), ("result", False)].index)
     assert [c["key"] for c in columns if c["kind"] == "config"] == ["sample.guide.eta_dt"] + [
         "sample.guide.max_force"
     ]
@@ -255,7 +257,7 @@ def test_the_command_says_where_the_page_is(runs):
         (["one", "two"], ["--names", "a", "a"], "--names must give every run another name"),
         (["one"], ["-o", "empty"], "empty is a folder"),
         (["broken"], [], "broken/config.yaml is not the configuration of a run"),
-        (["study"], [], "study tells of a sweep but holds none of its trials"),
+        (["study"], [], "study is a sweep without trials"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, paths, more, message):
@@ -535,7 +537,7 @@ def test_many_runs_are_told_apart(browser, tmp_path):
     browser.open(path, READY)
     assert count(browser, ".energies .steps") == 8, "not all at first"
     note = browser.value("document.querySelector('[data-note=energies]').textContent")
-    assert "Measured from their own lowest, for want of random search: run03." in note
+    assert "no random search to compare with: run03." in note
     browser.value("document.querySelector('.buttons button').click()")
     browser.settle()
     looks = browser.value(

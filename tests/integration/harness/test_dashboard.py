@@ -96,7 +96,7 @@ def test_every_knob_and_objective_has_its_panels(sweep):
     trials, _ = map(as_json, workspaces(read(sweep), "silver"))
     shown = panels(trials)
     assert list(shown) == [
-        "Energies", "score.sde.beta_max", "sample.guide.eta_dt", "All knobs", "Structures",
+        "Energies", "score.sde.beta_max", "sample.guide.eta_dt", "All parameters", "Structures",
     ]  # fmt: skip
     metrics = [
         "gen_relaxed/energy_median", "gen/structures_per_second",
@@ -110,7 +110,7 @@ def test_every_knob_and_objective_has_its_panels(sweep):
         assert [one["yAxis"] for one in scatter] == ["summary:" + metric for metric in metrics]
         assert {one["xAxis"] for one in scatter} == {"summary:" + name}
         assert {one.get("xAxisLogScale") for one in scatter} == {log}
-    (parallel, first, second) = shown["All knobs"]
+    (parallel, first, second) = shown["All parameters"]
     assert parallel[0] == "Parallel Coordinates Plot"
     assert [(c["accessor"], c["displayName"]) for c in parallel[1]["columns"]] == [
         ("summary:knob/score_sde_beta_max", "score.sde.beta_max"),

@@ -47,14 +47,14 @@ class Chart {
       const x = event.clientX - this.picture.getBoundingClientRect().left;
       const far = stop => Math.abs(this.x(stop.x) - x);
       const stops = this.plot.stops;
-      this.tell(stops.reduce((best, stop, n) => far(stop) < far(stops[best]) ? n : best, 0));
+      this.readAt(stops.reduce((best, stop, n) => far(stop) < far(stops[best]) ? n : best, 0));
     });
     for (const event of ["pointerleave", "blur"])
-      this.picture.addEventListener(event, () => this.tell(null));
+      this.picture.addEventListener(event, () => this.readAt(null));
     this.picture.addEventListener("keydown", event => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], last = this.plot.stops.length - 1;
-      if (event.key === "Escape") this.tell(null);
-      else if (step) this.tell(this.at === null ? (step > 0 ? 0 : last)
+      if (event.key === "Escape") this.readAt(null);
+      else if (step) this.readAt(this.at === null ? (step > 0 ? 0 : last)
         : Math.min(last, Math.max(0, this.at + step)));
       else return;
       event.preventDefault();
@@ -96,7 +96,7 @@ class Chart {
     picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
     picture.setAttribute("height", height);
     this.bounds = [top, bottom, width];
-    this.tell(null);
+    this.readAt(null);
   }
 
   shape({ look, points, steps, area }) {
@@ -108,7 +108,7 @@ class Chart {
       ...(area ? { fill: look.stroke } : {}) });
   }
 
-  tell(stop) {
+  readAt(stop) {
     this.at = stop;
     this.tip.hidden = stop === null || !this.plot.stops[stop];
     this.cursor.setAttribute("d", "");

@@ -16,7 +16,7 @@
   const sample = run => run === null ? make("i", { class: "reference" }) : svg("svg", { class: "sample", viewBox: "0 0 28 10", "aria-hidden": "true" },
     svg("path", { ...strokeOf(run), d: "M0 5H28" }));
   const name = run => run === null ? "random search" : data.runs[run].name;
-  const told = (run, text) => [sample(run), name(run), text];
+  const reading = (run, text) => [sample(run), name(run), text];
   const all = data.runs.map((_, run) => run);
 
   // The picker
@@ -153,10 +153,13 @@
     const drawn = run => run === null ? null : data.runs[run].energies[kind.value];
     const all = [...used.map(n => [null, data.references[n]]), ...shown.map(run => [run, drawn(run)])]
       .map(([run, one]) => ({ run, median: one.median, n: one.n, name: one.name, ...join(one, together) }));
+    const alone = shown.filter(run => data.runs[run].own_zero).map(name);
+    const zero = alone.length === shown.length ? "of the run itself"
+      : alone.length ? "of random search, or of the run itself" : "of random search";
     const tallest = Math.max(0.05, ...all.flatMap(one => one.shares.slice(from, to)));
     const plot = some => ({
       x: [edges[from], edges[to]], y: [0, 1.08 * tallest], format: y => `${Math.round(100 * y)} %`,
-      xLabel: "energy above the reference minimum (eV)", yLabel: "share per bin",
+      xLabel: `energy above the lowest ${zero} (eV)`, yLabel: "share per bin",
       shapes: some.map(({ run, shares }) => ({ look: look(run), steps: true,
         area: run === null || some.filter(one => one.run !== null).length <= 3,
         points: outline(shares.slice(from, to), edges.slice(from)) })),
@@ -166,7 +169,7 @@
         x: (edge + edges[from + k + 1]) / 2,
         title: `${short(edge)} to ${short(edges[from + k + 1])} eV`,
         lines: () => some.map(one => [one.run, one.shares[from + k]]).sort((a, b) => b[1] - a[1])
-          .map(([run, share]) => told(run, percent(share))) })) });
+          .map(([run, share]) => reading(run, percent(share))) })) });
     const references = all.filter(one => one.run === null), runs = all.filter(one => one.run !== null);
     const panels = layout.value === "over" ? [[`Energies, ${kind.selectedOptions[0].text}`, all, 360]] : runs.map(one =>
       [`${name(one.run)}: median ${short(one.median)} eV of ${one.n}`, [...references, one], 170]);
@@ -176,11 +179,10 @@
     const most = percent(Math.max(...beyond.map(one => one.below + one.above)));
     const outside = beyond.length > 5 ? [`${beyond.length} runs, each with at most ${most}`]
       : beyond.map(one => `${one.run === null ? one.name : name(one.run)} (${percent(one.below + one.above)})`);
-    const alone = runs.filter(({ run }) => data.runs[run].own_zero).map(({ run }) => name(run));
     note.textContent = [
       runs.length ? "A triangle and its line mark a median." : "No run with energies is picked.",
       ...references.map(one => `Grey: ${one.name}, median ${short(one.median)} eV.`),
-      alone.length ? `Measured from their own lowest, for want of random search: ${alone.join(", ")}.` : "",
+      alone.length ? `Relative to their own lowest, as there is no random search to compare with: ${alone.join(", ")}.` : "",
       outside.length ? `Outside the bins: ${outside.join(", ")}.` : "",
       without.length && runs.length ? `Without energies: ${without.join(", ")}.` : ""].join(" ");
   }
@@ -215,7 +217,7 @@
         x: step, title: `step ${step}`,
         lines: () => some.map(({ run, steps, values }) => [run, values[steps.indexOf(step)]])
           .filter(([, value]) => value !== undefined && value !== null).sort((a, b) => a[1] - b[1])
-          .map(([run, value]) => told(run, short(value))) }));
+          .map(([run, value]) => reading(run, short(value))) }));
       wanted.push([title, 250, { x: [0, Math.max(...stops.map(stop => stop.x), 1)], y: [low, high], log,
         format: short, xLabel: "step", yLabel: unit, stops,
         shapes: some.map(({ run, steps, values }) => ({ look: look(run), points: steps.map((s, k) => [s, values[k]]) })) }]);
