@@ -63,18 +63,35 @@ def start(
     return subprocess.Popen(command, env=environment, cwd=ROOT, **pipes | more)
 
 
-def wait_for(
-    condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120
-) -> None:
-    """Until `condition` holds; the process must still be at work then."""
+PATIENCE = 600.0
+"""Seconds after which a test gives up: far more than a busy machine needs."""
+
+
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    """Wait until `condition` holds."""
     end = time.monotonic() + seconds
     while not condition():
+        assert time.monotonic() < end, "it never came so far"
+        time.sleep(0.02)
+
+
+def wait_for(
+    condition: Callable[[], bool], process: subprocess.Popen, seconds: float = PATIENCE
+) -> None:
+    """Until `condition` holds; the process must still be at work then."""
+
+    def holds() -> bool:
+        if condition():
+            return True
         if process.poll() is not None:
             raise AssertionError(f"it ended too soon: {process.communicate()[1]}")
-        if time.monotonic() > end:
-            process.kill()
-            raise AssertionError("it never came so far")
-        time.sleep(0.002)
+        return False
+
+    try:
+        until(holds, seconds)
+    except AssertionError:
+        process.kill()
+        raise
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -70,13 +69,11 @@ def test_a_killed_dask_worker_loses_nothing_and_repeats_nothing(dask, tmp_path):
 
 
 def test_an_address_where_nobody_answers_is_told(tmp_path):
-    started = time.monotonic()
     with pytest.raises(ValueError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
         run(
             "generate_data", *SEARCH, f"output={tmp_path}", "executor=dask",
             "executor.address=tcp://127.0.0.1:9",
         )  # fmt: skip
-    assert time.monotonic() - started < 60
 
 
 def test_slurms_dry_run_tells_the_script_and_submits_nothing(tmp_path):

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import load
 from sdedata import StructureSet
-from tests.tiny import SAMPLE, SEARCH, TRAIN, run, start, wait_for
+from tests.tiny import SAMPLE, SEARCH, TRAIN, run, start, until, wait_for
 
 
 def kill(process) -> None:
@@ -46,11 +45,7 @@ def test_generate_data(world, tmp_path):
     workers = children(process.pid)
     assert len(workers) >= 2
     kill(process)
-    for _ in range(500):
-        if not any(map(alive, workers)):
-            break
-        time.sleep(0.02)
-    assert not any(map(alive, workers))
+    until(lambda: not any(map(alive, workers)))
     done = len(list(folder.glob("candidates/[0-9]*.npz")))
     assert 2 <= done < 8
     assert not (folder / "minima.npz").exists()

@@ -1,9 +1,7 @@
 """Random structure search that is planned by a force field, in rounds, and that may be killed."""
 
 import json
-import random
 import signal
-import time
 from itertools import pairwise
 
 import numpy as np
@@ -28,7 +26,7 @@ from experiments.harness.structure_search.search import (
 from sdedata import Graph, StructureSet, Template, collate
 from sdedata.dataset import distinct
 from sdedata.similarity import same
-from tests.tiny import NETWORK, NoOxygen, run, start
+from tests.tiny import NETWORK, NoOxygen, run, start, wait_for
 
 TRAINING = [*NETWORK, "train.steps=150", "train.batch_size=8", "threads=1", "train.warmup=5"]
 SAME = [
@@ -172,23 +170,28 @@ def test_frames_know_the_surface_in_which_their_path_ended(searched):
         assert surface == surfaces[index[int(i)]]
 
 
-def test_ten_interruptions_change_nothing(searched, tmp_path):
-    """SIGTERM and SIGKILL in turns, at random times, in any stage; then it is left to end."""
+STAGES = (
+    ("candidates by the calculator alone", "candidates/[0-9]*.npz", 2, signal.SIGTERM),
+    ("a training", "surrogate/8/train/forcefield/checkpoints/last.pt", 1, signal.SIGKILL),
+    ("planned candidates", "candidates/[0-9]*.npz", 6, signal.SIGTERM),
+    ("the next training", "surrogate/16/train/forcefield/checkpoints/last.pt", 1, signal.SIGTERM),
+    ("the last candidates", "candidates/[0-9]*.npz", 10, signal.SIGKILL),
+)
+"""What has just been written, how many of it, and how the command is ended then."""
+
+
+def test_interruptions_in_any_stage_change_nothing(searched, tmp_path):
     folder, _ = searched
     command = [*SAME, "n_per_composition=12", f"output={tmp_path}", "name=whole",
                "executor.max_workers=2"]  # fmt: skip
-    dice = random.Random(1)
-    ended = 0
-    for k in range(10):
+    home = tmp_path / "generate_data/whole"
+    for _, files, count, how in STAGES:
         process = start("generate_data", *command)
-        try:
-            process.wait(dice.uniform(2.0, 9.0))
-            ended += 1
-        except Exception:
-            process.send_signal(signal.SIGKILL if k % 2 else signal.SIGTERM)
-            process.wait(60)
-        time.sleep(0.1)
-    assert ended < 9, "it must not have been finished before it was interrupted"
+        wait_for(lambda files=files, count=count: len(list(home.glob(files))) >= count, process)
+        process.send_signal(how)
+        process.communicate()
+        ended = -how if how == signal.SIGKILL else 128 + how
+        assert process.returncode in (ended, 0)  # it may be done before the signal comes
     run("generate_data", *command[:-1], "executor=threads")
     for name in ("minima.npz", "frames.npz"):
         ours = StructureSet.read(tmp_path / "generate_data/whole" / name)
