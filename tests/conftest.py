@@ -43,6 +43,28 @@ def pytest_collection_modifyitems(items):
             item.add_marker(mark)
 
 
+started: list[str] = []
+"""What the test at work has started that needs a mark."""
+
+
+def _watch(event, arguments):
+    if event == "subprocess.Popen" and str(arguments[0]) == sys.executable:
+        started.append("processes")
+
+
+sys.addaudithook(_watch)
+
+
+@pytest.fixture(autouse=True)
+def marked(request):
+    """Fail a test that starts Python or a compiler without a mark that says so."""
+    started.clear()
+    yield
+    if not any(map(request.node.get_closest_marker, ("notebook", "browser", "compile"))):
+        missing = [mark for mark in started if not request.node.get_closest_marker(mark)]
+        assert not missing, f"the test needs the mark {missing[0]}"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def programs_without_checks():
     """What torch compiles it takes without the checks of types that tests wrap functions in."""
@@ -52,6 +74,7 @@ def programs_without_checks():
         program = plain(function, **options)
 
         def run(*given):
+            started.append("compile")
             jaxtyping.config.update("jaxtyping_disable", True)
             try:
                 return program(*given)

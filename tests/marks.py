@@ -18,7 +18,8 @@ PLACES = {
     "tests/system/notebooks/": "notebook",
     "tests/integration/contracts/test_compiled_steps.py": "compile",
     "tests/system/pipeline/test_compiled.py": "compile",
-    "tests/unit/painnx/test_traced.py": "compile",
+    "tests/unit/painnx/test_compiled_function.py": "compile",
+    "tests/integration/sweeps/test_launch.py": "processes",
 }
 """Marks of whole files and folders."""
 
@@ -31,10 +32,14 @@ def marks(item: pytest.Function) -> set[str]:
             found.add("processes")
         elif getattr(used, "__name__", "") == "Browser":
             found.add("browser")
+        elif getattr(used, "__name__", "") == "InductorMessages":
+            found.add("compile")
         elif getattr(used, "__name__", "") in ("HTTPServer", "ThreadingHTTPServer", "psycopg"):
             found.add("server")
-    if {"server", "postgresql"} & {*item.fixturenames, *_parameters(item)}:
+    if "postgresql" in {*item.fixturenames, *_parameters(item)}:
         found.add("server")
+    if "inductor" in _parameters(item):
+        found.add("compile")
     return found
 
 
