@@ -7,10 +7,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from hydra.errors import HydraException
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
-
 from experiments.harness.config.settings import Target
 
 ROUNDING = 1e-5
@@ -21,6 +17,10 @@ MALLOPT = {-3: 2**25, -1: 2**30, -2: 2**26}
 
 def build(node: Target | Mapping[str, Any], **arguments: Any) -> Any:
     """Build the object that a `_target_` names; ValueError with its own words if it refuses."""
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
     plain = node.plain() if isinstance(node, Target) else dict(node)
     try:
         return instantiate(OmegaConf.create(plain), **arguments)

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
-from ase.io import iread
 
 
 def read_frames(path: str | Path) -> list[Atoms]:
@@ -31,6 +29,8 @@ def whole_frames(path: str | Path) -> tuple[list[Atoms], str | None]:
     require_file(path)
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
+    from ase.io import iread
+
     frames: list[Atoms] = []
     try:
         frames.extend(iread(path, index=":"))
@@ -51,6 +51,8 @@ def require_file(path: Path) -> None:
 
 def frozen_mask(atoms: Atoms) -> np.ndarray:
     """Mark atoms under a FixAtoms constraint, shape (n,)."""
+    from ase.constraints import FixAtoms  # brings all of scipy.optimize
+
     frozen = np.zeros(len(atoms), dtype=bool)
     for constraint in atoms.constraints:
         if isinstance(constraint, FixAtoms):

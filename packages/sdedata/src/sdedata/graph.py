@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -234,6 +233,8 @@ class Graph:
 
 
 def _single_to_atoms(graph: Graph) -> Atoms:
+    from ase.constraints import FixAtoms  # brings all of scipy.optimize
+
     atoms = Atoms(
         numbers=graph.numbers.cpu().numpy(),
         positions=graph.positions.detach().cpu().double().numpy(),

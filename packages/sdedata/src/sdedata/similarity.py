@@ -18,8 +18,6 @@ from itertools import combinations_with_replacement
 import numpy as np
 from ase import Atoms
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
 
 from sdedata.graph import frozen_mask
 
@@ -97,6 +95,8 @@ def unique(
     ones. Compositions may differ. Almost all pairs are decided by `_fingerprint` alone.
     Errors as in `distance`.
     """
+    from scipy.spatial.distance import cdist
+
     if not structures:
         return []
     surfaces = [_read(atoms, frozen) for atoms in structures]
@@ -257,6 +257,8 @@ def _symmetries(cell_bytes: bytes, numbers: bytes, frozen: bytes, tolerance: flo
 
 
 def _distance(a: _Surface, b: _Surface, operations: Operations) -> float:
+    from scipy.optimize import linear_sum_assignment
+
     if not np.array_equal(a.species, b.species):
         return float("inf")
     if not len(a.species):

@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
-from ase.io import write
 from jaxtyping import Bool, Float, Int, Integer
 
 from sdedata.composition import formula
@@ -149,6 +147,8 @@ class StructureSet:
 
     def atoms(self, i: int) -> Atoms:
         """Convert structure i to ASE, with its constraint, labels and info."""
+        from ase.constraints import FixAtoms  # brings all of scipy.optimize
+
         s = self._slices[i]
         atoms = Atoms(
             self.numbers[s], positions=self.positions[s], cell=self.cell[i], pbc=self.pbc[i]
@@ -278,6 +278,8 @@ class StructureSet:
                 arrays |= {name: arrays[name].astype(kind) for name, kind in SMALL.items()}
                 write_packed(partial, arrays, self.info, self.meta)
             else:
+                from ase.io import write
+
                 write(partial, self.to_atoms())
             partial.replace(path)
         except OSError as error:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.build import fcc111, make_supercell
-from ase.constraints import FixAtoms
 
 from sdedata.composition import parse_formula
 from sdedata.frames import frozen_mask, read_frames, require_surface_cell
@@ -68,6 +66,8 @@ class Template:
 
         `cell` is c2x8, p3x3 or p4x4 (8, 9 and 16 atoms per layer); 10 Å of vacuum on either side.
         """
+        from ase.build import fcc111, make_supercell
+
         if cell not in AG111_CELLS:
             raise ValueError(f"no Ag(111) cell {cell!r}: choose one of {', '.join(AG111_CELLS)}")
         unit = fcc111("Ag", (1, 1, layers), a=A0_AG, vacuum=10.0)
@@ -90,6 +90,8 @@ class Template:
         none is fixed, all are substrate. Of a file, the last frame is used. Raises ValueError for a
         slab without atoms, or without a periodic cell in the plane.
         """
+        from ase.constraints import FixAtoms  # brings all of scipy.optimize
+
         where = f"template {name}"
         if not isinstance(slab, Atoms):
             name, where = Path(slab).stem, str(slab)
@@ -124,6 +126,8 @@ class Template:
 
     def surface(self, composition: str | Mapping[str, int], positions: np.ndarray) -> Atoms:
         """Add an overlayer at these positions (Å, in the order of the formula) to the slab."""
+        from ase.constraints import FixAtoms  # brings all of scipy.optimize
+
         count = parse_formula(composition) if isinstance(composition, str) else dict(composition)
         symbols = [symbol for symbol, n in count.items() for _ in range(n)]
         atoms = self.slab + Atoms(symbols, positions=positions)
