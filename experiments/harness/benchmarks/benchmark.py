@@ -51,7 +51,7 @@ def run(config: Benchmark, observe: Observe | None = None) -> dict[str, Any]:
         home = Path(stack.enter_context(TemporaryDirectory()))
         entered = entrants(config, device, home, stack)
         folder = RunFolder(Path(config.output) / "benchmark" / config.name)
-        folder.save_config(config.plain(), may_change=("output", "peers"))
+        folder.save_config(config.plain(), ("output", "peers"), config.overrides)
         folder.save_environment(str(device))
         results = Results(contest(config, device, home, entered))
         for _ in progress(range(config.rounds), "benchmark"):

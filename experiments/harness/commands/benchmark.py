@@ -20,13 +20,18 @@ from collections.abc import Sequence
 
 from experiments.harness.commands.command_line import run_from_config
 
+EXAMPLES = (
+    "device=cpu threads=2 cells=[p3x3]",
+    "peers.agedi=peer/bin/python",
+)
+
 
 def main(arguments: Sequence[str]) -> None:
     run_from_config(
         "benchmark",
         "experiments.harness.benchmarks.benchmark",
         __doc__,
-        "device=cpu threads=2 cells=[p3x3]",
+        EXAMPLES,
         arguments,
         "measures anew",
     )

@@ -6,11 +6,15 @@ takes long, so that `--help` is quick.
 
 import argparse
 import errno
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
+
+log = logging.getLogger(__name__)
 
 CONTINUES = "then repeat the command, it continues"
 REMEDIES = {
@@ -27,65 +31,98 @@ REMEDIES = {
 """What helps against an error of the operating system."""
 TRACEBACK = "--traceback"
 
-HELP = """{doc}
-
-usage: surfdiff {entry} [KEY=VALUE ...] [--cfg] [--traceback] [--help]
-
-  KEY=VALUE     change a value of the config below, e.g. {example}
-  GROUP=NAME    take another file of a group: {groups}
-  --cfg         print the composed config and stop
-  --traceback   show where an error came from
-
-The config, with its defaults:
-
-{config}"""
-
 
 def run_from_config(
     entry: str,
     module: str,
     doc: str,
-    example: str,
+    examples: Sequence[str],
     arguments: Sequence[str],
     again: str = "continues where it stopped",
 ) -> None:
-    """Compose the config of an entry point and call the `run` of a module with it.
+    """Compose the config of an entry point and call the `run` of a module with its settings.
 
     Args:
         entry: the command, and the name of its file in `conf/`.
         module: imported when the config is valid.
         doc: what the command does, for `--help`.
-        example: overrides, for `--help`.
+        examples: overrides, for `--help`.
         arguments: the command line after the command's name.
         again: what the same command does after an interruption.
     """
-    flags = {a for a in arguments if a.startswith("-")}
-    overrides = [a for a in arguments if not a.startswith("-")]
-    with refusing(entry, TRACEBACK in flags, again):
-        unknown = flags - {"--help", "-h", "--cfg", TRACEBACK}
-        if unknown:
-            raise ValueError(f"unknown option {sorted(unknown)[0]}; --help lists what there is")
-        if flags & {"--help", "-h"}:
-            print(_help(entry, doc, example))
+    with refusing(entry, TRACEBACK in arguments, again):
+        given = _parser(entry).parse_intermixed_args(_with_cfg(arguments))
+        if given.help:
+            from experiments.harness.commands.usage import usage
+
+            print(usage(entry, doc, examples, given.directory))
             return
+        every = _settings(entry, given)
+        if given.cfg:
+            import yaml
 
-        import yaml
-
-        from experiments.harness.config.compose import load
-
-        config = load(entry, overrides)
-        if "--cfg" in flags:
-            print(yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True), end="")
+            shown = [one.plain() for one in every]
+            print(yaml.safe_dump_all(shown, sort_keys=False, allow_unicode=True), end="")
             return
-        import_module(module).run(config)
+        run = import_module(module).run
+        for number, settings in enumerate(every, start=1):
+            if len(every) > 1:
+                log.info(f"run {number} of {len(every)}: {settings.name}")
+            run(settings)
+
+
+def _settings(entry: str, given: argparse.Namespace) -> list[Any]:
+    """Return the settings of each run; ValueError if one of them is not valid."""
+    from experiments.harness.config.compose import load
+
+    if not given.multirun:
+        return [load(entry, given.overrides, given.directory)]
+    from experiments.harness.config.overriding import grid
+
+    every = []
+    for overrides, differing in grid(given.overrides):
+        settings = load(entry, overrides, given.directory)
+        if differing:
+            name = "-".join(filter(None, [settings.name, differing]))
+            settings = load(entry, [*overrides, f"name='{name}'"], given.directory)
+        every.append(settings)
+    names = [settings.name for settings in every]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"-m: two runs would be called {twice[0]}; add name=A,B,...")
+    return every
+
+
+def _parser(entry: str) -> "Parser":
+    parser = Parser(entry, None, add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-c", "--cfg", choices=["job"])
+    parser.add_argument("-cd", "--config-dir", dest="directory", type=Path)
+    return parser
+
+
+def _with_cfg(arguments: Sequence[str]) -> list[str]:
+    """Complete `--cfg`, whose value may be left out, to `--cfg=job`."""
+    completed = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        bare = argument in ("-c", "--cfg") and following not in ("job", "hydra", "all")
+        completed.append("--cfg=job" if bare else argument)
+    return completed
 
 
 class Parser(argparse.ArgumentParser):
     """Arguments of a command without a config; `--traceback` is one of all."""
 
-    def __init__(self, command: str, doc: str | None) -> None:
-        form = argparse.RawDescriptionHelpFormatter
-        super().__init__(f"surfdiff {command}", description=doc, formatter_class=form)
+    def __init__(self, command: str, doc: str | None, add_help: bool = True) -> None:
+        super().__init__(
+            f"surfdiff {command}",
+            description=doc,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=add_help,
+            allow_abbrev=False,
+        )
         self.command = command
         self.add_argument(TRACEBACK, action="store_true", help="show where an error came from")
 
@@ -121,14 +158,3 @@ def of_the_system(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     what, remedy = error.strerror or str(error), REMEDIES.get(error.errno)
     return f"{where}{what[0].lower()}{what[1:]}" + (f"; {remedy}" if remedy else "")
-
-
-def _help(entry: str, doc: str, example: str) -> str:
-    from experiments.harness.config.compose import CONF
-
-    groups = sorted(p.name for p in CONF.iterdir() if p.is_dir())
-    listing = "; ".join(
-        f"{g}={'|'.join(sorted(f.stem for f in (CONF / g).glob('*.yaml')))}" for g in groups
-    )
-    text = (CONF / f"{entry}.yaml").read_text()
-    return HELP.format(doc=doc.strip(), entry=entry, example=example, groups=listing, config=text)

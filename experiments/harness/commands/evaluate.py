@@ -9,12 +9,17 @@ from collections.abc import Sequence
 
 from experiments.harness.commands.command_line import run_from_config
 
+EXAMPLES = (
+    "sample=runs/sample/Ag6O3",
+    "sample=runs/sample/mine calculator=emt reference=null",
+)
+
 
 def main(arguments: Sequence[str]) -> None:
     run_from_config(
         "evaluate",
         "experiments.harness.generation.evaluate",
         __doc__,
-        "sample=runs/sample/Ag6O3",
+        EXAMPLES,
         arguments,
     )

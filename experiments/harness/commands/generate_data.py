@@ -9,12 +9,17 @@ from collections.abc import Sequence
 
 from experiments.harness.commands.command_line import run_from_config
 
+EXAMPLES = (
+    "template.slab=slab.xyz composition=Pt7 calculator=emt name=mine",
+    "n_per_composition=10 executor=dask",
+)
+
 
 def main(arguments: Sequence[str]) -> None:
     run_from_config(
         "generate_data",
         "experiments.harness.structure_search.generate_data",
         __doc__,
-        "n_per_composition=10 calculator=emt",
+        EXAMPLES,
         arguments,
     )

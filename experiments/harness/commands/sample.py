@@ -8,12 +8,17 @@ from collections.abc import Sequence
 
 from experiments.harness.commands.command_line import run_from_config
 
+EXAMPLES = (
+    "score=runs/train/score forcefield=runs/train/forcefield",
+    "score=score.pt guide=none template.slab=slab.xyz composition=Ag6O3 n=64",
+)
+
 
 def main(arguments: Sequence[str]) -> None:
     run_from_config(
         "sample",
         "experiments.harness.generation.sample",
         __doc__,
-        "score=runs/train/score forcefield=runs/train/forcefield",
+        EXAMPLES,
         arguments,
     )

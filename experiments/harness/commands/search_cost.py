@@ -11,12 +11,14 @@ from collections.abc import Sequence
 
 from experiments.harness.commands.command_line import run_from_config
 
+EXAMPLES = ("surrogate.model=runs/train/forcefield candidates=200",)
+
 
 def main(arguments: Sequence[str]) -> None:
     run_from_config(
         "search_cost",
         "experiments.harness.structure_search.search_cost",
         __doc__,
-        "surrogate.model=runs/train/forcefield candidates=200",
+        EXAMPLES,
         arguments,
     )

@@ -9,12 +9,18 @@ from collections.abc import Sequence
 
 from experiments.harness.commands.command_line import run_from_config
 
+EXAMPLES = (
+    "task=score data.path=mine.traj train.steps=8000",
+    "task=forcefield data.path=mine.traj name=mine",
+    "-m seed=0,1,2 sde=brownian,vp",
+)
+
 
 def main(arguments: Sequence[str]) -> None:
     run_from_config(
         "train",
         "experiments.harness.training.train",
         __doc__,
-        "task=forcefield data.path=mine.traj",
+        EXAMPLES,
         arguments,
     )

@@ -1,43 +1,45 @@
-"""A command's config, composed by Hydra from `conf/` and checked by its schema."""
+"""A command's settings, composed by Hydra from `conf/` and checked by their schema."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 CONF = Path(__file__).parent / "conf"
 
 
-def load(entry: str, overrides: Sequence[str] = ()) -> Any:
+def load(entry: str, overrides: Sequence[str] = (), directory: Path | None = None) -> Any:
     """Compose and check a command's settings: the model of `settings.SCHEMAS[entry]`.
+
+    Args:
+        entry: the command, whose file is `conf/ENTRY.yaml`.
+        overrides: KEY=VALUE and GROUP=NAME, in Hydra's syntax; kept in `settings.overrides`.
+        directory: a folder with more files of groups, such as experiment/ and calculator/.
 
     Raises ValueError, in one sentence, for a config that is not valid.
     """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from experiments.harness.config import overriding
     from experiments.harness.config.settings import checked
 
     try:
+        parsed = overriding.parse(overrides)
+        given = [overriding.as_listed(one, entry) for one in parsed]
+        if directory is not None:
+            given.append(f"hydra.searchpath=['file://{_existing(directory)}']")
         with initialize_config_dir(str(CONF), version_base=None):
-            config = compose(entry, list(overrides))
+            config = compose(entry, given)
+        overriding.drop_former_arguments(config, parsed)
         content: Any = OmegaConf.to_container(config, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(_sentence(error)) from error
-    return checked(entry, content)
+        raise ValueError(overriding.sentence(error)) from error
+    return checked(entry, content, overrides)
 
 
-def _sentence(error: Exception) -> str:
-    """What a Hydra or OmegaConf error tells, without advice on Hydra's syntax."""
-    text = str(error).split("Config search path")[0].split("See https")[0]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r} as KEY=VALUE: {lines[-1]}"
-    if lines[0].startswith("Could not override"):
-        from experiments.harness.config.settings import new_name
-
-        key = lines[0].split()[3].rstrip(".")
-        advice = new_name(key.strip("'")) or "; --help lists them"
-        return f"there is no config key or group {key}{advice}"
-    return " ".join(lines)
+def _existing(directory: Path) -> Path:
+    if not directory.is_dir():
+        raise ValueError(f"there is no folder {directory} for --config-dir")
+    return directory.resolve()

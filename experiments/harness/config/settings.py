@@ -4,7 +4,8 @@ Hydra merges whatever it is given; these models are the check of the composed re
 `_target_` are checked by the object that they build.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Lt
@@ -76,6 +77,11 @@ class Settings(BaseModel):
     """A part of a config: typed, checked, immutable."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    @cached_property
+    def overrides(self) -> tuple[str, ...]:
+        """What the command line, or a stage of an experiment, changed: KEY=VALUE. No field."""
+        return ()
 
     def plain(self) -> dict[str, Any]:
         """Return the nested dict of the keys that were given: what config.yaml stores."""
@@ -351,13 +357,15 @@ SCHEMAS: dict[str, type[Settings]] = {
 }
 
 
-def checked(entry: str, content: Mapping[str, Any]) -> Any:
+def checked(entry: str, content: Mapping[str, Any], overrides: Iterable[str] = ()) -> Any:
     """Return the settings of a command, made of nested plain values.
 
     Raises ValueError, naming the first wrong key, for what is not valid for the command.
     """
     given = {key: value for key, value in content.items() if key != "experiment"}
-    return SCHEMAS[entry].of(given)
+    settings = SCHEMAS[entry].of(given)
+    vars(settings)["overrides"] = tuple(overrides)
+    return settings
 
 
 NOT_KEYS = ("bool", "int", "float", "str", "[key]")

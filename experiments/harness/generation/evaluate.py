@@ -67,7 +67,7 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
     name = config.name or source.name
     folder = RunFolder(Path(config.output) / "evaluate" / name)
     made_by = {k: v for k, v in source.config.items() if k not in SAMPLE_MAY_CHANGE}
-    folder.save_config(plain | {"name": name, "sampled": made_by}, may_change=MAY_CHANGE)
+    folder.save_config(plain | {"name": name, "sampled": made_by}, MAY_CHANGE, config.overrides)
     folder.save_environment()
     tracker = Tracker(folder, **plain["tracking"], job_type="evaluate", name=name, observe=observe)
     with tracker:

@@ -51,7 +51,7 @@ def run(config: Sample, observe: Observe | None = None) -> dict[str, Any]:
         "window": list(generator.window),
         "trained_on": generator.score.card["calculator"],
     }
-    folder.save_config(recorded, may_change=MAY_CHANGE)
+    folder.save_config(recorded, MAY_CHANGE, config.overrides)
     folder.save_environment(str(generator.device))
     done = {int(atoms.info["index"]) for atoms in folder.structures(GENERATED)}
     if done and max(done) >= config.n:

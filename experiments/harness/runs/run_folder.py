@@ -17,7 +17,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import metadata
 from io import StringIO
@@ -76,11 +76,17 @@ class RunFolder:
 
     # Configuration
 
-    def save_config(self, config: Mapping[str, Any], may_change: Iterable[str] = ()) -> None:
+    def save_config(
+        self,
+        config: Mapping[str, Any],
+        may_change: Iterable[str] = (),
+        overrides: Sequence[str] | None = None,
+    ) -> None:
         """Write ``config`` (nested), or check it against the one that made this folder.
 
         ``may_change`` names keys ("train.epochs", or a whole group "tracking") that a continued
-        run may set anew. Any other difference is a ValueError that names the keys.
+        run may set anew. Any other difference is a ValueError that names the keys. ``overrides``,
+        what was set by KEY=VALUE, goes to overrides.yaml, as Hydra does it.
         """
         new, old = self._plain(config), self.config
         allowed = tuple(may_change)
@@ -94,7 +100,12 @@ class RunFolder:
                 f"{self.path} holds a run with another configuration ({'; '.join(differing)}): "
                 "give this run another name, or remove the folder"
             )
-        write_text(self / "config.yaml", yaml.safe_dump(new, sort_keys=False, allow_unicode=True))
+        self._write_yaml("config.yaml", new)
+        if overrides is not None:
+            self._write_yaml("overrides.yaml", list(overrides))
+
+    def _write_yaml(self, name: str, content: Any) -> None:
+        write_text(self / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     @property
     def config(self) -> dict[str, Any]:

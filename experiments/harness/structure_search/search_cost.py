@@ -92,7 +92,7 @@ def run(config: SearchCost, observe: Observe | None = None) -> dict[str, Any]:
         "search": {key: base.minima.meta[key] for key in SAME},
         "known": base.minima.digest,
     }
-    folder.save_config(asked | facts, may_change=MAY_CHANGE)
+    folder.save_config(asked | facts, MAY_CHANGE, config.overrides)
     (folder.path / REPORT).unlink(missing_ok=True)  # it may be of other starts
     known = distinct(base.minima)
     results = []

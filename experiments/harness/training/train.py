@@ -42,7 +42,7 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
     task = make_task(config, data.facts["elements"], data.train)
     plain = config.plain()
     folder = RunFolder(Path(config.output) / "train" / config.name)
-    folder.save_config(plain | {"digest": data.facts["digest"]}, may_change=MAY_CHANGE)
+    folder.save_config(plain | {"digest": data.facts["digest"]}, MAY_CHANGE, config.overrides)
     folder.save_environment(str(device))
     folder.write_json("data.json", data.facts)
     facts = data.facts

@@ -1,0 +1,100 @@
+"""Overrides of a config in Hydra's syntax: what they may be, and what an error about them means."""
+
+import re
+from collections.abc import Sequence
+from itertools import product
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+TARGET = "_target_"
+OPTIONAL_GROUPS = ("experiment", "template")
+"""Listed in the defaults as null, so that Hydra refuses `+experiment=NAME`, which people write."""
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides; ValueError for those of Hydra's own settings, which have no effect here."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    for one in parsed:
+        if one.key_or_group.split("/")[0].split(".")[0] == "hydra":
+            raise ValueError(
+                f"{one.input_line}: Hydra's own settings have no effect here; a run's folder is "
+                "set by output=FOLDER and name=NAME, several runs by -m"
+            )
+    return parsed
+
+
+def as_listed(override: Override, entry: str) -> str:
+    """Return the text that Hydra takes: a value instead of several, `experiment=` without +."""
+    line = override.input_line or ""
+    if override.is_sweep_override():
+        raise ValueError(
+            f"{line} gives several values: add -m to run {entry} once for each, or write a list "
+            f"as {override.key_or_group}=[...]"
+        )
+    return line.lstrip("+") if override.key_or_group in OPTIONAL_GROUPS else line
+
+
+def grid(overrides: Sequence[str]) -> list[tuple[list[str], str]]:
+    """Expand overrides of several values, such as a=1,2 or a=range(3), to every combination.
+
+    Returns the overrides of each run, and a name made of those that differ, such as "a_1-b_x", in
+    which the key `name` has no part.
+    """
+    parsed = parse(overrides)
+    axes = [_values(one) if one.is_sweep_override() else [(one.input_line or "", "")]
+            for one in parsed]  # fmt: skip
+    return [
+        ([line for line, _ in some], "-".join(name for _, name in some if name))
+        for some in product(*axes)
+    ]
+
+
+def _values(override: Override) -> list[tuple[str, str]]:
+    """Each value as an override, and as part of a name."""
+    if isinstance(override.value(), Glob):
+        raise ValueError(f"{override.input_line}: list the values, as in KEY=A,B")
+    key = override.get_key_element()
+    short = override.key_or_group.replace("/", ".")
+    return [
+        (f"{key}={text}", "" if key == "name" else f"{short}_{_in_a_name(text)}")
+        for text in override.sweep_string_iterator()
+    ]
+
+
+def _in_a_name(value: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", value).strip("_")
+
+
+def drop_former_arguments(config: DictConfig, overrides: Sequence[Override]) -> None:
+    """Remove arguments of the object that an override of a `_target_` has replaced.
+
+    Those remain that other overrides set: `calculator._target_=mine.Calculator
+    +calculator.level=2` calls `mine.Calculator(level=2)`.
+    """
+    keys = [one.key_or_group for one in overrides]
+    for node in (key.removesuffix(f".{TARGET}") for key in keys if key.endswith(f".{TARGET}")):
+        kept = {key.removeprefix(f"{node}.").split(".")[0] for key in keys
+                if key.startswith(f"{node}.")}  # fmt: skip
+        where = OmegaConf.select(config, node)
+        with open_dict(where):
+            for name in [str(name) for name in where if name not in kept]:
+                del where[name]
+
+
+def sentence(error: Exception) -> str:
+    """Return what is wrong according to an error of Hydra's or OmegaConf's, and what helps."""
+    text = str(error).split("Config search path")[0].split("See https")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if isinstance(error, OverrideParseException):
+        advice = "; put quotes around a value with ( ) [ ] { } , = : # or letters such as Å"
+        return f"cannot read {error.override!r} as KEY=VALUE: {lines[-1]}{advice}"
+    if lines[0].startswith("Could not override"):
+        from experiments.harness.config.settings import new_name
+
+        key = lines[0].split()[3].rstrip(".")
+        advice = new_name(key.strip("'")) or "; --help lists them"
+        return f"there is no config key or group {key}{advice}"
+    return " ".join(lines)
