@@ -106,7 +106,7 @@ def _parser(entry: str) -> "Parser":
 def _with_cfg(arguments: Sequence[str]) -> list[str]:
     """Complete `--cfg`, whose value may be left out, to `--cfg=job`."""
     completed = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         bare = argument in ("-c", "--cfg") and following not in ("job", "hydra", "all")
         completed.append("--cfg=job" if bare else argument)
     return completed

@@ -31,8 +31,8 @@ keys, with their defaults:
 def usage(entry: str, doc: str, examples: Sequence[str], directory: Path | None = None) -> str:
     """Return the help of a command; the groups include those of the user's config folder."""
     text = (CONF / f"{entry}.yaml").read_text(encoding="utf-8")
-    defaults, keys = re.split(r"^  - _self_\n(?:  - .*\n)*", text, maxsplit=1, flags=re.M)
     groups = re.findall(r"^  - (\w+): (\S+)", text, flags=re.M)
+    keys = re.sub(r"\A(#.*\n)*|^defaults:\n(  - .*\n)*", "", text, flags=re.M)
     folders = [CONF] if directory is None else [CONF, directory]
     return TEXT.format(
         doc=doc.strip(),

@@ -1,28 +1,68 @@
 """The command line: help, config, exit codes, and what it says."""
 
 import json
+import re
 import time
+from contextlib import suppress
 
 import pytest
 import torch
 import yaml
 
+from experiments.harness.commands.main import LIST
 from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.config import compose
 from experiments.harness.config.instantiate import prepare_torch
 from experiments.harness.config.settings import SCHEMAS
 from experiments.harness.execution.progress import progress
 from experiments.harness.training import inspect, train
-from tests.tiny import start
+from tests.tiny import SAMPLE, start
+
+GROUPS = {
+    "train": {"task", "sde", "tracking"},
+    "sample": {"guide", "tracking", "template"},
+    "evaluate": {"calculator", "executor", "tracking"},
+    "generate_data": {"calculator", "executor", "tracking", "template"},
+    "search_cost": {"executor", "tracking"},
+    "benchmark": set(),
+}
 
 
 @pytest.mark.parametrize("entry", SCHEMAS)
-def test_help_shows_every_default_and_group(entry, capsys):
+def test_help_shows_the_groups_and_keys_of_this_command_alone(entry, capsys):
     surfdiff([entry, "--help"])
     out = capsys.readouterr().out
-    assert f"surfdiff {entry}" in out
-    assert (compose.CONF / f"{entry}.yaml").read_text() in out
-    assert "sde=brownian|vp" in out
+    groups = set(re.findall(r"^  (\w+)=[\w|]+(?:   \(default: \w+\))?$", out, flags=re.M))
+    assert groups == GROUPS[entry]
+    file = yaml.safe_load((compose.CONF / f"{entry}.yaml").read_text())
+    shown = yaml.safe_load(out.partition("keys, with their defaults:")[2])
+    assert shown == {key: value for key, value in file.items() if key != "defaults"}
+    assert out.partition("examples:")[2].count(f"surfdiff {entry} ") >= 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_the_list_of_commands(arguments, capsys):
+    surfdiff(arguments)
+    lines = capsys.readouterr().out.splitlines()
+    names = [re.split(r" {2,}", line.strip())[0] for line in lines if line.startswith("  ")]
+    assert names == [command.name for command in LIST]
+    day = ["generate_data", "train", "sample", "evaluate", "compare", "sweep run", "benchmark"]
+    assert [names.index(name) for name in day] == sorted(names.index(name) for name in day)
+
+
+@pytest.mark.parametrize("command", LIST, ids=lambda command: command.name)
+def test_every_command_explains_itself(command, capsys):
+    with suppress(SystemExit):  # argparse ends with it
+        surfdiff([*command.name.split(), "--help"])
+    assert f"surfdiff {command.name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["nothing"], ["sweep", "nothing"], ["--nothing"]])
+def test_a_command_that_is_none(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        surfdiff(arguments)
+    assert end.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_the_config_can_be_looked_at(capsys):
@@ -30,6 +70,86 @@ def test_the_config_can_be_looked_at(capsys):
     config = yaml.safe_load(capsys.readouterr().out)
     assert config == compose.load("train", ["sde=vp", "train.steps=7"]).plain()
     assert config["sde"]["_target_"] == "vpsde.vp"
+
+
+@pytest.mark.parametrize("option", [["--cfg"], ["--cfg", "job"], ["--cfg=job"], ["-c", "job"]])
+def test_cfg_as_hydra_writes_it(option, capsys):
+    surfdiff(["train", *option, "train.steps=7"])
+    assert yaml.safe_load(capsys.readouterr().out)["train"]["steps"] == 7
+
+
+def test_a_grid_is_every_combination_each_in_a_folder_of_its_own(capsys):
+    surfdiff(["train", "-m", "train.steps=1,2", "sde=vp,brownian", "seed=3", "--cfg", "job"])
+    runs = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert [(run["train"]["steps"], run["sde"]["_target_"]) for run in runs] == [
+        (1, "vpsde.vp"), (1, "vpsde.brownian"), (2, "vpsde.vp"), (2, "vpsde.brownian")
+    ]  # fmt: skip
+    assert [run["name"] for run in runs] == [
+        "score-train.steps_1-sde_vp", "score-train.steps_1-sde_brownian",
+        "score-train.steps_2-sde_vp", "score-train.steps_2-sde_brownian",
+    ]  # fmt: skip
+    assert {run["seed"] for run in runs} == {3}
+
+
+def test_a_grid_runs_all_and_continues(monkeypatch, tmp_path):
+    """The second of three runs fails; the same command goes over all again, in the same folders."""
+    names, broken = [], [True]
+
+    def fake(settings):
+        names.append(settings.name)
+        if settings.seed == 2 and broken:
+            raise ValueError("no luck")
+
+    monkeypatch.setattr(train, "run", fake)
+    command = ["train", "--multirun", "seed=range(1,4)"]
+    with pytest.raises(SystemExit) as end:
+        surfdiff(command)
+    assert end.value.code == 2
+    broken.clear()
+    surfdiff(command)
+    assert names == [f"score-seed_{k}" for k in (1, 2, 1, 2, 3)]
+
+
+def test_a_grid_on_the_real_thing(world, tmp_path):
+    common = [*SAMPLE, *world.networks, "composition=Ag2O", "n=2", f"output={tmp_path}"]
+    surfdiff(["sample", "-m", *common, "seed=1,2"])
+    made = {
+        p.relative_to(tmp_path).parts[1]: p.read_bytes() for p in tmp_path.rglob("generated.extxyz")
+    }
+    assert set(made) == {"Ag2O-seed_1", "Ag2O-seed_2"}
+    kept = yaml.safe_load((tmp_path / "sample/Ag2O-seed_2/overrides.yaml").read_text())
+    assert kept == [*common, "seed=2", "name='Ag2O-seed_2'"]
+    surfdiff(["sample", "-m", *common, "seed=1,2"])
+    again = {
+        p.relative_to(tmp_path).parts[1]: p.read_bytes() for p in tmp_path.rglob("generated.extxyz")
+    }
+    assert again == made
+
+
+def test_a_folder_of_one_s_own_configs(tmp_path, capsys):
+    for name, text in {
+        "calculator/mine.yaml": "_target_: ase.calculators.lj.LennardJones\nrc: 3.0\n",
+        "experiment/short.yaml": "# @package _global_\ntrain: {steps: 5}\nname: short\n",
+    }.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    surfdiff(["generate_data", "--config-dir", str(tmp_path), "calculator=mine", "--cfg"])
+    assert yaml.safe_load(capsys.readouterr().out)["calculator"]["rc"] == 3.0
+    for experiment in ("experiment=short", "+experiment=short"):
+        surfdiff(["train", f"--config-dir={tmp_path}", experiment, "--cfg", "job"])
+        config = yaml.safe_load(capsys.readouterr().out)
+        assert (config["name"], config["train"]["steps"]) == ("short", 5)
+    surfdiff(["generate_data", "--config-dir", str(tmp_path), "--help"])
+    assert "calculator=chgnet|emt|gpaw|mine" in capsys.readouterr().out
+
+
+def test_another_target_drops_the_former_s_arguments():
+    usual = compose.load("generate_data").calculator.plain()
+    assert usual["model"] == "0.3.0"
+    emt = "calculator._target_=ase.calculators.emt.EMT"
+    assert compose.load("generate_data", [emt]) == compose.load("generate_data", ["calculator=emt"])
+    given = compose.load("generate_data", [emt, "+calculator.asap_cutoff=true"]).calculator.plain()
+    assert given == {"_target_": "ase.calculators.emt.EMT", "asap_cutoff": True}
 
 
 def test_names_follow_from_what_is_made():
