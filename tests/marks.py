@@ -23,6 +23,9 @@ PLACES = {
 }
 """Marks of whole files and folders."""
 
+PARAMETERS = {"postgresql": "server", "inductor": "compile", "speed": "processes"}
+"""Marks of tests with these fixtures or parameters: a database, a backend, an experiment."""
+
 
 def marks(item: pytest.Function) -> set[str]:
     """Return the names of the marks of a test."""
@@ -36,11 +39,8 @@ def marks(item: pytest.Function) -> set[str]:
             found.add("compile")
         elif getattr(used, "__name__", "") in ("HTTPServer", "ThreadingHTTPServer", "psycopg"):
             found.add("server")
-    if "postgresql" in {*item.fixturenames, *_parameters(item)}:
-        found.add("server")
-    if "inductor" in _parameters(item):
-        found.add("compile")
-    return found
+    given = {*item.fixturenames, *_parameters(item)}
+    return found | {mark for name, mark in PARAMETERS.items() if name in given}
 
 
 def _parameters(item: pytest.Function) -> Iterable[Any]:

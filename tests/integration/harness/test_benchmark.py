@@ -215,6 +215,7 @@ def each(record: dict, name: str) -> list[float]:
     return [s / a for s, a in zip(times["seconds"], times["amounts"], strict=True)]
 
 
+@pytest.mark.slow
 def test_every_task_is_timed_in_every_round(finished):
     _, record, _ = finished
     amounts = {name: times["amounts"] for name, times in record["times"].items()}
@@ -234,6 +235,7 @@ def test_every_task_is_timed_in_every_round(finished):
         assert times["per_second"]["low"] == pytest.approx(min(rates))
 
 
+@pytest.mark.slow
 def test_ratios_and_shares_follow_from_the_times(finished):
     _, record, summary = finished
     ours = {
@@ -258,6 +260,7 @@ def test_ratios_and_shares_follow_from_the_times(finished):
             assert 0 < share[limit]["high"] < 3
 
 
+@pytest.mark.slow
 def test_what_is_counted_is_what_is_done(finished):
     _, record, _ = finished
     operations = {name: found["operations"] for name, found in record["costs"].items()}
@@ -268,6 +271,7 @@ def test_what_is_counted_is_what_is_done(finished):
     assert "neighbour lists" not in operations
 
 
+@pytest.mark.slow
 def test_both_ways_relax_to_the_same_force(finished):
     folder, record, _ = finished
     moves = record["moves"]
@@ -279,6 +283,7 @@ def test_both_ways_relax_to_the_same_force(finished):
     assert f"{median(moves['batch']):.0f} (batch), {median(moves['ASE']):.0f} (ASE), " in text
 
 
+@pytest.mark.slow
 def test_goals_are_told_as_they_are(finished):
     folder, record, _ = finished
     reached = {(one["task"], one["beside"]): one for one in record["reached"]}
@@ -300,6 +305,7 @@ def test_goals_are_told_as_they_are(finished):
         assert name in text
 
 
+@pytest.mark.slow
 def test_growth(finished):
     folder, record, _ = finished
     assert [p["atoms"] for p in record["growth"]["atoms"]] == [27, 54]
@@ -312,6 +318,7 @@ def test_growth(finished):
     assert (folder / "figures/growth.svg").is_file()
 
 
+@pytest.mark.slow
 def test_another_configuration_does_not_overwrite(finished):
     folder, _, _ = finished
     overrides = [*SMALL, f"output={folder.parents[1]}", "rounds=1"]

@@ -126,6 +126,7 @@ def test_a_force_field_that_is_there_plans_from_the_first_on(searched, tmp_path)
         run("generate_data", *command, "name=other", "compositions=[Cu2]")
 
 
+@pytest.mark.slow
 def test_a_calculator_is_asked_from_the_random_start_on_where_leaps_are_short(searched, tmp_path):
     folder, _ = searched
     minima, ways = {}, {}
@@ -207,6 +208,7 @@ def cost(folder, *overrides):
     return run("search_cost", *COST, f"surrogate.model={model}", f"extend={minima}", *overrides)
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_search_is_counted_on_the_same_new_starts(searched, tmp_path):
     folder, _ = searched
     asked = [f"output={tmp_path}", "max_steps=150", "fmax=[0.1,0.05]"]
@@ -259,6 +261,7 @@ def test_the_cost_of_a_search_is_counted_on_the_same_new_starts(searched, tmp_pa
     assert {path: path.stat().st_mtime_ns for path in tasks} == tasks  # nothing is done twice
 
 
+@pytest.mark.slow
 def test_starts_can_be_left_out_of_the_cost(searched, tmp_path, capsys):
     folder, _ = searched
     report = cost(folder, f"output={tmp_path}", "fmax=[0.1]", "skip=4", "candidates=2")
