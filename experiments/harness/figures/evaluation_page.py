@@ -134,7 +134,7 @@ def numbers(run: Evaluated) -> list[tuple[str, str, str]]:
         (eV(lowest), "lowest after relaxation", f"relative to {run.zero}"),
         valid,
         (f"{run.count('gen/hit_rate')} of {n}", "relax to the lowest structure of random search",
-         f"of its {others} other structures {found} do"),
+         f"random search itself: {found} of its other {others}"),
     ]  # fmt: skip
 
 
@@ -169,16 +169,13 @@ def _substrate(run: Evaluated) -> str:
 
 
 def _caption(run: Evaluated) -> str:
-    named = {"generated": "gen", "relaxed": "gen_relaxed", "random search": "rss"}
+    named = {"generated structures": "gen", "relaxed": "gen_relaxed", "from random search": "rss"}
     sets = [
-        f"{len(energies)} {name} ({eV(float(np.median(energies)))})"
+        f"{len(energies)} {name} (median {eV(float(np.median(energies)))})"
         for name, key in named.items()
         if len(energies := finite(run.energies[key]))
     ]
-    return (
-        f"Energies of structures: {', '.join(sets)}. In brackets and dashed: medians. "
-        f"Zero is {run.zero}."
-    )
+    return f"{', '.join(sets)}. Zero is {run.zero}; dashed lines are the medians."
 
 
 def _best(run: Evaluated) -> list[Surfaces]:
