@@ -151,7 +151,7 @@ def _check_metrics(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
 
 def _is_compared(stages: Mapping[str, Stage]) -> bool:
     """Whether the evaluation will find random search of what is sampled."""
-    from experiments.harness.generation.evaluate import (
+    from experiments.harness.generation.evaluation import (
         reference_set,  # here, and so below: torch takes seconds
     )
     from sdedata import Template, parse_formula
@@ -185,7 +185,7 @@ def _check_sampling(sweep: Sweep) -> None:
 
 
 def _check_models(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
-    from experiments.harness.generation.sample import Generator
+    from experiments.harness.generation.sample import prepare
     from sdedata import shipped
 
     for name, path in sweep.models.items():
@@ -212,7 +212,7 @@ def _check_models(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
             "models.forcefield, or guide=none to the stage sample"
         )
     if not set(NETWORKS) & set(stages):
-        Generator.of(config)  # the networks, and whether they know this slab and overlayer
+        prepare(config)  # the networks, and whether they know this slab and overlayer
 
 
 def _rehearse(sweep: Sweep) -> None:

@@ -13,7 +13,8 @@ from experiments.harness.benchmarks.machine import clock
 from experiments.harness.config import compose
 from experiments.harness.config.instantiate import device_of
 from experiments.harness.config.settings import Benchmark, Sample, Train
-from experiments.harness.generation.sample import Generator
+from experiments.harness.generation.process import Generation
+from experiments.harness.generation.sample import prepare
 from experiments.harness.training.checkpoint import save_model
 from experiments.harness.training.data import TrainingData, training_data
 from experiments.harness.training.objectives import make_task
@@ -151,7 +152,7 @@ class Sampling:
     The networks are untrained: their forces are computed as any, and would lead nowhere.
     """
 
-    generator: Generator
+    generation: Generation
     slab: Path
     n: int
     """Structures in the batch."""
@@ -160,12 +161,12 @@ class Sampling:
 
     @property
     def composition(self) -> str:
-        return self.generator.config.composition
+        return self.generation.composition
 
     @property
     def window(self) -> tuple[float, float]:
         """Lowest and highest z of the overlayer, Å, absolute."""
-        low, high = self.generator.start.window[0].tolist()
+        low, high = self.generation.start.window[0].tolist()
         return low, high
 
     @classmethod
@@ -189,17 +190,18 @@ class Sampling:
         if guided:
             changes |= {"forcefield": str(models["forcefield"]), "guide.eta_dt": 0.0}
         steps = max(1, round(config.steps * wanted.steps))
-        return cls(Generator.of(settings.changed(changes)), slab, n, steps)
+        return cls(prepare(settings.changed(changes)), slab, n, steps)
 
     def work(self, steps: int) -> float:
-        return self._generate(self.generator, steps)
+        return self._generate(self.generation, steps)
 
     def plain(self, steps: int) -> float:
         """Without what torch compiles."""
-        start = replace(self.generator.start, max_edges=None)
-        return self._generate(replace(self.generator, start=start), steps)
+        start = replace(self.generation.start, max_edges=None)
+        return self._generate(replace(self.generation, start=start), steps)
 
-    def _generate(self, generator: Generator, steps: int) -> float:
-        config = generator.config.changed({"sampler.steps": steps})
-        replace(generator, config=config).generate(list(range(self.n)), iter(()))
+    def _generate(self, generation: Generation, steps: int) -> float:
+        sampler = generation.process.sampler.changed({"steps": steps})
+        process = replace(generation.process, sampler=sampler)
+        replace(generation, process=process).generate(list(range(self.n)), iter(()))
         return self.n * steps

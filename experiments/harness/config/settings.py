@@ -94,6 +94,8 @@ class Settings(BaseModel):
             *parents, last = key.split(".")
             where = content
             for parent in parents:
+                if not isinstance(where.get(parent), dict):
+                    raise ValueError(f"there is no config key {key}{new_name(key)}")
                 where = where[parent]
             where[last] = value
         return type(self).of(content)

@@ -94,12 +94,8 @@ def overview(home: Path) -> np.ndarray:
     """The picture: path at t = 1, 0.5, 0, lowest structure, energies beside random search."""
     from experiments.harness.figures.pictures import structures
     from experiments.harness.figures.plots import energy_histogram
-    from experiments.harness.generation.evaluate import (
-        EVALUATED,
-        RELAXED,
-        reference_set,
-        relative_energies,
-    )
+    from experiments.harness.generation.evaluate import EVALUATED, RELAXED
+    from experiments.harness.generation.evaluation import reference_set, relative_energies
     from experiments.harness.generation.sample import PATH
 
     source, evaluation = _only_run(home / "sample"), _only_run(home / "evaluate")

@@ -189,6 +189,18 @@ class RunFolder:
         whole = content[: last_whole_frame(content)].decode()
         return list(read(StringIO(whole), ":", format="extxyz")) if whole else []
 
+    def tidy(self, name: str) -> list[Any]:
+        """Sort structures/<name>.extxyz by index and falling t, and return its frames.
+
+        Each is there once: a kill may have left a structure in one file and not in the next, and
+        the continued run has appended it again.
+        """
+        frames = {(a.info["index"], -a.info.get("t", 0.0)): a for a in self.structures(name)}
+        tidy = [frames[key] for key in sorted(frames)]
+        if tidy:
+            self.save_structures(name, tidy)
+        return tidy
+
     def _append(self, path: Path, text: str, whole_end: Callable[[bytes], int]) -> None:
         """Append ``text``, the first time after cutting what a killed writer left half-written."""
         if path not in self._checked and path.is_file():

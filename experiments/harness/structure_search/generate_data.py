@@ -104,10 +104,9 @@ def given(config: GenerateData, template: Template) -> Model | None:
     """The force field that `surrogate.model` names; ValueError for one that cannot plan this."""
     if config.surrogate is None or config.surrogate.model is None:
         return None
-    source = config.surrogate.model
-    model = load_model(source, "forcefield")
+    model = load_model(config.surrogate.model, "forcefield")
     needed = {atomic_numbers[s] for c in config.compositions for s in parse_formula(c)}
-    model.require_elements(needed | set(template.slab.numbers), source)
+    model.require_elements(needed | set(template.slab.numbers))
     template.require_vacuum(model.network.cutoff)
     return model
 

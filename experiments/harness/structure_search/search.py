@@ -19,13 +19,13 @@ from torch import Tensor
 
 from experiments.harness.config.instantiate import from_key, prepare_torch
 from experiments.harness.training.checkpoint import load_model
-from guidance import LBFGS, Relaxation, refine
+from guidance import Relaxation, refine
 from guidance import relax as relax_batch
 from painnx import ForceField
 from sdedata import Graph, StructureSet, collate
 from sdedata.dataset import concatenate
 from sdedata.packed import read_packed
-from sdedata.rss import random_surface, relax
+from sdedata.rss import random_surface
 from sdedata.template import Template
 
 RIDE: dict[str, Any] = {"fmax": 0.05, "max_steps": 100}
@@ -271,26 +271,3 @@ def read(path: Path) -> tuple[StructureSet, list[dict[str, Any]]]:
     """What `write` wrote."""
     frames = StructureSet(**read_packed(path))
     return frames, frames.meta["rows"]
-
-
-def assess(
-    atoms: Atoms, calculator: str, relaxation: dict[str, Any]
-) -> tuple[dict[str, Any], list[Atoms]]:
-    """Relax one generated structure: its row, and the frames before and after, if it succeeded."""
-    row: dict[str, Any] = {"index": int(atoms.info["index"])}
-    reference = calculator_of(calculator)
-    try:
-        trajectory = relax(atoms, reference, optimizer=LBFGS, **relaxation)
-    except Exception as error:  # calculators raise anything; the reason is kept in the log
-        return row | {"failed": f"{type(error).__name__}: {error}"}, []
-    facts = {"relax_steps": trajectory.steps, "converged": trajectory.converged}
-    frames = []
-    for k in (0, -1):
-        frame = trajectory.frame(k, atoms)
-        frame.info.update(facts)
-        frames.append(frame)
-    row |= facts | {
-        "energy": float(trajectory.energies[0]),
-        "energy_relaxed": float(trajectory.energies[-1]),
-    }
-    return row, frames

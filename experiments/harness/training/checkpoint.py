@@ -28,6 +28,8 @@ class Model:
     """window (Å above the slab), elements, cutoff, calculator, data digest, sde, steps, losses."""
     digest: str
     """First 12 digits of the file's SHA-256: sha256:0123456789ab."""
+    source: str
+    """Where it was loaded from, as the caller named it."""
 
     @property
     def window(self) -> tuple[float, float]:
@@ -38,14 +40,16 @@ class Model:
     def elements(self) -> tuple[int, ...]:
         return tuple(self.card["elements"])
 
-    def require_elements(self, numbers: Iterable[int], source: str) -> None:
-        """ValueError, naming `source`, unless the network knows these atomic numbers."""
+    def require_elements(self, numbers: Iterable[int]) -> None:
+        """Raise ValueError unless the network knows these atomic numbers."""
         unknown = sorted(set(map(int, numbers)) - set(self.elements))
         if unknown:
             known, missing = (
                 ", ".join(chemical_symbols[z] for z in these) for these in (self.elements, unknown)
             )
-            raise ValueError(f"the {self.kind} network in {source} knows {known}, not {missing}")
+            raise ValueError(
+                f"the {self.kind} network in {self.source} knows {known}, not {missing}"
+            )
 
     def sde(self) -> vpsde.SDE:
         """The diffusion that a score was trained for."""
@@ -64,7 +68,7 @@ def save_model(path: Path, kind: str, network: Any, card: dict[str, Any]) -> Non
 
 def load_model(path: str | Path, kind: str | None = None) -> Model:
     """The model of a training run (its folder) or of a model file; ValueError if it is not one."""
-    path = Path(path)
+    source, path = str(path), Path(path)
     file = path / "model.pt" if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise ValueError(f"{path} holds no model.pt: is it a training run, and has it finished?")
@@ -78,7 +82,8 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
     try:
         network = NETWORKS[content["kind"]](**json.loads(content["config"]))
         network.load_state_dict(content["state"])
-        model = Model(content["kind"], network.eval(), json.loads(content["card"]), digest(file))
+        card = json.loads(content["card"])
+        model = Model(content["kind"], network.eval(), card, digest(file), source)
         model.sde()
     except Exception as error:  # a file can hold anything
         raise ValueError(f"{file} holds no whole model: {type(error).__name__}: {error}") from error

@@ -119,7 +119,7 @@ class Trainer:
         repeats = draw_repeats(self.max_repeats, generator)
         n = max(1, self.settings.batch_size // math.prod(repeats))
         chosen = torch.randperm(len(self.train), generator=generator)[:n].tolist()
-        return repeat(collate([self.train[i] for i in chosen]), repeats).to(self.device)
+        return collate([repeat(self.train[i], repeats) for i in chosen]).to(self.device)
 
     def _learning_rate(self, step: int) -> float:
         """Linear warm-up, then half a cosine down to 1 % of the peak."""

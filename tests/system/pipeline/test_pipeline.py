@@ -10,7 +10,7 @@ from ase.calculators.emt import EMT
 from ase.io import read
 
 from experiments.harness.generation import sample
-from experiments.harness.generation.evaluate import is_valid, reference_set
+from experiments.harness.generation.evaluation import is_valid, reference_set
 from experiments.harness.pipeline import runner
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import load_model, save_model
@@ -241,14 +241,15 @@ class Poisoned(torch.nn.Module):
 
 
 def test_a_structure_that_turns_nan_is_frozen_and_counted(world, guided, monkeypatch, capsys):
-    make = sample.Generator.of
+    prepare = sample.prepare
 
     def poisoned(config):
-        generator = make(config)
-        network = Poisoned(generator.score.network, structure=1)
-        return replace(generator, score=replace(generator.score, network=network))
+        generation = prepare(config)
+        score = generation.process.score
+        score = replace(score, network=Poisoned(score.network, structure=1))
+        return replace(generation, process=replace(generation.process, score=score))
 
-    monkeypatch.setattr(sample.Generator, "of", poisoned)
+    monkeypatch.setattr(sample, "prepare", poisoned)
     summary = run(
         "sample", *SAMPLE, *world.networks, f"output={world.output}", "composition=Ag2O",
         "name=poisoned", "guide.descent_steps=0",

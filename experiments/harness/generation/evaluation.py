@@ -1,0 +1,266 @@
+"""Evaluation of generated surfaces: validity, energies, uniqueness, hits, beside a reference.
+
+table = evaluate(surfaces, relaxed, reference=search)
+table.attrs["summary"]["gen/hit_rate"]
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
+
+from experiments.harness.generation.relaxation import relax
+from experiments.harness.runs.energies import energy_statistics
+from experiments.harness.training.checkpoint import Model
+from experiments.harness.training.data import load_set
+from sdedata import StructureSet, shipped
+from sdedata.composition import formula
+from sdedata.frames import frozen_mask
+from sdedata.similarity import SAME, same, unique
+
+log = logging.getLogger(__name__)
+
+CLOSEST = 0.7
+"""A pair under this share of the sum of its covalent radii makes a structure invalid."""
+BELOW = 0.05
+"""eV under the reference minimum from which a structure counts as lower, not the same."""
+
+
+def evaluate(
+    surfaces: Sequence[Atoms],
+    relaxed: Sequence[Atoms] | Calculator | Model | str | Path,
+    reference: StructureSet | Sequence[Atoms] | str | Path | None = None,
+    *,
+    z_range: tuple[float, float] | None = None,
+    tolerance: float = SAME,
+    **options: Any,
+) -> pd.DataFrame:
+    """Evaluate surfaces of one slab and composition, relaxed by what the reference was made with.
+
+    Args:
+        surfaces: as generated.
+        relaxed: the same, relaxed, in the same order (see `relax`); or a calculator or force field
+            that relaxes them here, with `options` of `relax` (fmax, max_steps, ...).
+        reference: structures with energies to compare with, such as a random structure search: ASE
+            atoms, a shipped set's name, or a file that ASE reads.
+        z_range: Å above the slab, in which atoms of a valid structure are; None: anywhere.
+        tolerance: Å, the largest displacement of an atom between two structures called the same.
+
+    Returns:
+        One row a structure, indexed as `surfaces`: formula (of the overlayer), finite, valid,
+        energy_before and energy (eV, NaN where the relaxation failed), steps, converged, surface
+        (index of the first that is the same surface, -1 if it failed), hit (is it the reference's
+        lowest?) and failed (the reason, or ""). `attrs["summary"]` has the metrics by name, with
+        energies above the lowest of the reference, or without one of the surfaces themselves.
+
+    Raises:
+        ValueError: for lists of different lengths, no surfaces, different slabs, or a reference of
+            another cell, slab or overlayer.
+    """
+    if not surfaces:
+        raise ValueError("there are no surfaces to evaluate")
+    if isinstance(relaxed, Sequence) and not isinstance(relaxed, str):
+        ends = list(relaxed)
+    else:
+        ends = relax(surfaces, relaxed, **options)
+    if len(ends) != len(surfaces):
+        raise ValueError(f"{len(surfaces)} surfaces, but {len(ends)} relaxed ones")
+    known = _reference(reference, surfaces[0])
+    after = [None if end.calc is None else end for end in ends]
+    before = [end.info.get("energy_initial", np.nan) for end in ends]
+    found = table(surfaces, before, after, known, z_range, tolerance)
+    found["failed"] = [str(end.info.get("failed", "")) for end in ends]
+    zero = _zero(found, known)
+    summary = summarise(found, known, tolerance)
+    summary |= energy_statistics("gen", found["energy_before"] - zero)
+    summary |= energy_statistics("gen_relaxed", found["energy"] - zero)
+    found.attrs["summary"] = summary
+    return found
+
+
+def table(
+    surfaces: Sequence[Atoms],
+    before: Sequence[float],
+    relaxed: Sequence[Atoms | None],
+    reference: StructureSet | None,
+    z_range: Sequence[float] | None,
+    tolerance: float,
+) -> pd.DataFrame:
+    """Tabulate structures, their energies as generated (eV) and relaxed ones (see `evaluate`).
+
+    `relaxed` has None where a relaxation failed or is missing.
+    """
+    done = [k for k, atoms in enumerate(relaxed) if atoms is not None]
+    ends = [atoms for atoms in relaxed if atoms is not None]
+    finite = [bool(a.info.get("finite", np.isfinite(a.positions).all())) for a in surfaces]
+    found = pd.DataFrame(
+        {
+            "formula": [formula(atoms.numbers[~frozen_mask(atoms)]) for atoms in surfaces],
+            "finite": finite,
+            "valid": [f and is_valid(a, z_range) for a, f in zip(surfaces, finite, strict=True)],
+            "energy_before": np.asarray(before, dtype=float),
+            "energy": np.nan,
+            "steps": 0,
+            "converged": False,
+            "surface": -1,
+            "hit": False,
+        }
+    )
+    if not ends:
+        return found
+    found.loc[done, "energy"] = [float(atoms.get_potential_energy()) for atoms in ends]
+    found.loc[done, "steps"] = [int(atoms.info.get("relax_steps", 0)) for atoms in ends]
+    found.loc[done, "converged"] = [bool(atoms.info.get("converged", True)) for atoms in ends]
+    found.loc[done, "surface"] = [done[first] for first in unique(ends, tolerance)]
+    if reference is not None:
+        lowest = _lowest(reference)
+        found.loc[done, "hit"] = [same(atoms, lowest, tolerance) for atoms in ends]
+    return found
+
+
+def summarise(
+    found: pd.DataFrame, reference: StructureSet | None, tolerance: float
+) -> dict[str, Any]:
+    """Return the metrics of a table that are no statistics of energies; shares are of all rows."""
+    n = len(found)
+    done = found[found["energy"].notna()]
+    metrics: dict[str, Any] = {
+        "gen/n": n,
+        "gen/frac_finite": float(found["finite"].mean()),
+        "gen/frac_valid": float(found["valid"].mean()),
+        "gen/frac_unique": done["surface"].nunique() / n,
+        "gen/failed": int(found["finite"].sum()) - len(done),
+    }
+    if len(done):
+        metrics["gen/relax_steps_mean"] = float(done["steps"].mean())
+        metrics["gen_relaxed/frac_converged"] = int(done["converged"].sum()) / n
+    if reference is not None:
+        minimum = float(reference.energy.min())
+        metrics["gen/hit_rate"] = int(found["hit"].sum()) / n
+        metrics["gen/frac_below_reference"] = int((done["energy"] < minimum - BELOW).sum()) / n
+        metrics |= _of_reference(reference, tolerance)
+    return metrics
+
+
+def _of_reference(reference: StructureSet, tolerance: float) -> dict[str, Any]:
+    """Return the metrics of random search."""
+    lowest, known = _lowest(reference), reference.relative_energy
+    # The minimum was taken from this set: it does not count as a hit of its own.
+    found = sum(same(atoms, lowest, tolerance) for atoms in reference.to_atoms()) - 1
+    metrics = {"rss/hit_rate": found / max(1, len(reference) - 1), "rss/n": len(reference)}
+    if "relax_steps" in reference.info:
+        metrics["rss/relax_steps_mean"] = float(np.mean(reference.info["relax_steps"]))
+    median = float(np.median(known))
+    return metrics | {"rss/energy_mean": float(known.mean()), "rss/energy_median": median}
+
+
+def _lowest(reference: StructureSet) -> Atoms:
+    return reference.atoms(int(np.argmin(reference.energy)))
+
+
+def _zero(found: pd.DataFrame, reference: StructureSet | None) -> float:
+    """Return the energy (eV) that others are above: the reference's lowest, or the rows' own."""
+    if reference is not None:
+        return float(reference.energy.min())
+    lowest = found["energy"].min()
+    return float(lowest) if np.isfinite(lowest) else 0.0
+
+
+def _reference(reference: Any, example: Atoms) -> StructureSet | None:
+    """Return the structures of a reference with the example's cell, slab and overlayer."""
+    if reference is None:
+        return None
+    data = reference
+    if isinstance(data, str | Path):
+        data = load_set(str(data))
+    elif not isinstance(data, StructureSet):
+        data = StructureSet.from_atoms(data, "the reference")
+    match = _same_surface(data, example)
+    if not match.any():
+        raise ValueError("the reference holds no such overlayer on this slab and cell")
+    return data.select(match)
+
+
+def reference_set(
+    path: str | None, example: Atoms, calculator: dict[str, Any], relaxation: dict[str, Any]
+) -> StructureSet | None:
+    """The set to compare with: `path`, or the shipped search of the same surface.
+
+    Energies compare if calculator, relaxation, cell, substrate and overlayer are the same:
+    ValueError for another `path`; of the shipped sets the first that fits, or None, with a word.
+    """
+    wanted = {"calculator": calculator, "relaxation": relaxation}
+    candidates = [path] if path else shipped.searches()
+    for name in candidates:
+        data = load_set(name)
+        match = _same_surface(data, example)
+        differing = [key for key, value in wanted.items() if data.meta.get(key, value) != value]
+        if path and differing:
+            raise ValueError(f"{path} was made with another {' and '.join(differing)}")
+        if path and match.any() and not data.meta:
+            log.info(f"{path} does not say how it was made: taken to be made as here")
+        if match.any() and not differing:
+            return data.select(match)
+    if path:
+        raise ValueError(f"{path} holds no such overlayer on this substrate and cell")
+    log.info(
+        "no random search of this surface, calculator and relaxation is shipped: no comparison"
+    )
+    return None
+
+
+def _same_surface(data: StructureSet, example: Atoms) -> np.ndarray:
+    """Mask of the structures with the example's cell, frozen substrate and overlayer."""
+    frozen = frozen_mask(example)
+    same_cell = np.abs(data.cell - np.asarray(example.cell)).max(axis=(1, 2)) < 1e-2
+    match = same_cell & (data.counts == len(example))
+    match &= data.compositions == formula(example.numbers[~frozen])
+    for i in np.flatnonzero(match):
+        other = data.atoms(int(i))
+        fixed = frozen_mask(other)
+        match[i] = (
+            np.array_equal(fixed, frozen)
+            and np.array_equal(other.numbers[fixed], example.numbers[frozen])
+            and np.abs(other.positions[fixed] - example.positions[frozen]).max() < 1e-2
+        )
+    return match
+
+
+def is_valid(atoms: Atoms, window: Sequence[float] | None) -> bool:
+    """No overlayer atom closer to another than 0.7 of their covalent radii; all in the window."""
+    frozen = frozen_mask(atoms)
+    radii = covalent_radii[atoms.numbers]
+    i, j, d = neighbor_list("ijd", atoms, 2 * CLOSEST * float(radii.max()))
+    close = (d < CLOSEST * (radii[i] + radii[j])) & ~(frozen[i] & frozen[j])
+    if close.any():
+        return False
+    if window is None:
+        return True
+    height = atoms.positions[~frozen, 2] - atoms.positions[frozen, 2].max()
+    return bool(((height >= window[0] - 1e-3) & (height <= window[1] + 1e-3)).all())
+
+
+def relative_energies(
+    evaluated: list[Atoms], relaxed: list[Atoms], reference: StructureSet | None
+) -> dict[str, Any]:
+    """Energies (eV) before and after relaxation and of random search, from a common zero.
+
+    The zero is the minimum of random search; where there is none, of what was relaxed here.
+    """
+    before = [float(atoms.get_potential_energy()) for atoms in evaluated]
+    after = [float(atoms.get_potential_energy()) for atoms in relaxed]
+    rss = reference.energy.tolist() if reference is not None else []
+    zero = min(rss or after or before or [0.0])
+    return {
+        "gen": [e - zero for e in before],
+        "gen_relaxed": [e - zero for e in after],
+        "rss": [e - zero for e in rss],
+        "zero": zero,
+    }

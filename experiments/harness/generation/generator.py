@@ -1,0 +1,230 @@
+"""Generation of surfaces with a trained score, guided by a trained force field.
+
+    generator = Generator.load("score.pt", forcefield="forcefield.pt")
+    surfaces = generator.sample(slab, "Ag6O3", n=32, seed=0)
+
+A structure depends on its seed and index alone, not on its batch.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from experiments.harness.config import settings
+from experiments.harness.config.instantiate import device_of, prepare_torch
+from experiments.harness.execution.progress import progress
+from experiments.harness.generation.process import Generation, Process, batches, max_edges
+from experiments.harness.training.checkpoint import Model, load_model
+from sdedata import Graph, Template, parse_formula
+
+TRAININGS = {"score": "train/score", "forcefield": "train/forcefield"}
+"""Where a pipeline's folder keeps its networks."""
+
+
+@dataclass(frozen=True)
+class Generator(Process):
+    """A reverse process that makes surfaces of any composition on any slab."""
+
+    compile: bool = False
+    neighbours: str = "auto"
+
+    @classmethod
+    def load(
+        cls,
+        score: str | Path | Model,
+        forcefield: str | Path | Model | None = None,
+        *,
+        steps: int = 200,
+        time_power: float = 1.0,
+        noise: Literal["ancestral", "euler"] = "ancestral",
+        noisy_end: bool = False,
+        eta_dt: float = 0.001,
+        max_force: float | None = 10.0,
+        descent_steps: int = 100,
+        device: str = "auto",
+        threads: int | None = None,
+        compile: bool = False,
+        neighbours: str = "auto",
+    ) -> "Generator":
+        """Load the networks and fix the settings of the reverse process.
+
+        Args:
+            score: model file, folder of a training run, or folder of a pipeline with both networks.
+            forcefield: likewise; without one there is no guidance, and no energies.
+            steps: N, the number of reverse steps.
+            time_power: 1 for steps uniform in t (the paper); above 1 they are finer toward t = 0.
+            noise: of a reverse step, "ancestral" or "euler" (the paper).
+            noisy_end: whether the last step has noise too.
+            eta_dt: Å²/eV, strength of the guidance (the paper's eta dt).
+            max_force: eV/Å, to which longer forces are shortened; None: the paper's equation.
+            descent_steps: steps of the short relaxation on the force field.
+            device: "auto" (a GPU if there is one), "cpu", "cuda", ...
+            threads: for torch; None leaves its choice.
+            compile: compile the steps by torch; on a GPU one CUDA graph.
+            neighbours: "auto", "torch" or "cluster".
+
+        Raises:
+            ValueError: for a file that is no such model, two cutoffs, or settings out of range.
+        """
+        prepare_torch(threads)
+        if not isinstance(score, Model):
+            score, forcefield = _of_pipeline(score, forcefield)
+        sampler = settings.Sampler.of(
+            {"steps": steps, "time_power": time_power, "noise": noise, "noisy_end": noisy_end}
+        )
+        guide = None
+        if forcefield is not None:
+            guide = settings.Guide.of(
+                {"eta_dt": eta_dt, "max_force": max_force, "descent_steps": descent_steps}
+            )
+        return cls.of(score, forcefield, sampler, guide, device_of(device), compile, neighbours)
+
+    @classmethod
+    def of(
+        cls,
+        score: str | Path | Model,
+        forcefield: str | Path | Model | None,
+        sampler: settings.Sampler,
+        guide: settings.Guide | None,
+        device: torch.device,
+        compile: bool,
+        neighbours: str,
+    ) -> "Generator":
+        """Load the networks for checked settings; ValueError for what does not fit together."""
+        network = score if isinstance(score, Model) else load_model(score, "score")
+        field = forcefield
+        if field is not None and not isinstance(field, Model):
+            field = load_model(field, "forcefield")
+        for model, kind in ((network, "score"), (field, "forcefield")):
+            if model is not None and model.kind != kind:
+                raise ValueError(f"{model.source} holds a {model.kind} network, not a {kind}")
+        if field is not None and field.network.cutoff != network.network.cutoff:
+            raise ValueError(
+                f"the force field's cutoff is {field.network.cutoff:g} Å, the score's "
+                f"{network.network.cutoff:g} Å: they share one neighbour list, train with one "
+                "cutoff"
+            )
+        for model in (network, field):
+            if model is not None:
+                model.network.to(device)
+        return cls(network, field, sampler, guide, device, compile, neighbours)
+
+    def on(
+        self,
+        slab: Atoms | str | Path,
+        composition: str,
+        seed: int = 0,
+        z_range: tuple[float, float] | None = None,
+        allow_other_z_range: bool = False,
+    ) -> "Generation":
+        """Prepare the generation on one slab; arguments and errors as in `sample`."""
+        window = self._window(z_range, allow_other_z_range)
+        load = Template.from_slab if isinstance(slab, Atoms) else Template.load
+        template = load(slab if isinstance(slab, Atoms) else str(slab), window)  # type: ignore[arg-type]
+        template.require_vacuum(self.score.network.cutoff)  # or it would see the slab from below
+        count = parse_formula(composition)
+        needed = {int(z) for z in template.slab.numbers} | {atomic_numbers[s] for s in count}
+        for model in (self.score, self.force_field):
+            if model is not None:
+                model.require_elements(needed)
+        middle = np.tile([0.0, 0.0, sum(template.window) / 2], (sum(count.values()), 1))
+        start = Graph.from_atoms(
+            template.surface(composition, middle),
+            self.score.network.cutoff,
+            template.window,
+            self.neighbours,
+        )
+        if self.compile:
+            start = replace(start, max_edges=max_edges(start, self.score.sde(), seed))
+        return Generation(self, composition, seed, window, start)
+
+    def sample(
+        self,
+        slab: Atoms | str | Path,
+        composition: str,
+        n: int = 1,
+        seed: int = 0,
+        *,
+        z_range: tuple[float, float] | None = None,
+        allow_other_z_range: bool = False,
+        batch_size: int = 16,
+        show_progress: bool = False,
+    ) -> list[Atoms]:
+        """Generate n surfaces: the slab with an overlayer of this composition.
+
+        Structure k is the same for every n and batch size, and that of `surfdiff sample` with the
+        same networks, settings and seed.
+
+        Args:
+            slab: ASE atoms, a file that ASE reads, or a shipped slab (ag111_c2x8, ag111_p3x3,
+                ag111_p4x4). Atoms under FixAtoms are the substrate, others are removed; if none is
+                fixed, all are the substrate.
+            composition: formula of the overlayer, such as "Ag6O3".
+            n: how many structures.
+            seed: of all that is random.
+            z_range: Å above the highest atom of the slab, the confinement; None: the training's.
+            allow_other_z_range: whether it may differ from the training's.
+            batch_size: structures computed at once; changes speed and memory alone.
+            show_progress: whether to show a progress bar.
+
+        Returns:
+            n structures: slab first (under FixAtoms), then the overlayer in the order of the
+            formula; the energy of the force field (eV) in `.calc`; in `.info` index, seed, finite
+            (False: positions or forces overflowed, and the structure was left where it was),
+            steps, composition, and the digests of the networks.
+
+        Raises:
+            ValueError: for an element that a network does not know, a slab without a periodic cell
+                in the plane or with too little vacuum for the cutoff, another z_range, n < 1.
+        """
+        if n < 1 or batch_size < 1:
+            raise ValueError(f"n and batch_size must be at least 1, not {n} and {batch_size}")
+        generation = self.on(slab, composition, seed, z_range, allow_other_z_range)
+        chunks = batches(range(n), batch_size)
+        total = self.steps * len(chunks)
+        bar = iter(progress(range(total), "sample", total) if show_progress else ())
+        fill = batch_size if len(chunks) > 1 else 0
+        made = [generation.generate(chunk, bar, fill).generated for chunk in chunks]
+        for _ in bar:
+            pass
+        return [atoms for some in made for atoms in some]
+
+    def _window(
+        self, z_range: tuple[float, float] | None, allow_other: bool
+    ) -> tuple[float, float]:
+        """Return the confinement, Å above the slab: the score's own, unless another is asked for.
+
+        ValueError if it is not what the networks were trained in.
+        """
+        own, field = self.score.window, self.force_field
+        low, high = z_range or own
+        window = (float(low), float(high))
+        if allow_other:
+            return window
+        if window != own:
+            raise ValueError(
+                f"the window {list(window)} is not the training's {list(own)} Å: leave z_range "
+                "out, or set allow_other_z_range=true"
+            )
+        if field is not None and not field.window[0] <= window[0] < window[1] <= field.window[1]:
+            raise ValueError(
+                f"the force field in {field.source} was trained in the window "
+                f"{list(field.window)} Å, which does not hold {list(window)}: train it anew, or "
+                "set allow_other_z_range=true"
+            )
+        return window
+
+
+def _of_pipeline(score: str | Path, forcefield: Any) -> tuple[str | Path, Any]:
+    """Return the networks of a pipeline's folder, if `score` is one."""
+    own, field = (Path(score) / TRAININGS[kind] for kind in ("score", "forcefield"))
+    if not (own / "model.pt").is_file():
+        return score, forcefield
+    if forcefield is None and (field / "model.pt").is_file():
+        forcefield = field
+    return own, forcefield
