@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from experiments.harness.generation.evaluation import evaluate
     from experiments.harness.generation.generator import Generator
     from experiments.harness.generation.relaxation import relax
-    from experiments.harness.training.train import train
+    from experiments.harness.training.from_atoms import train
 
 __all__ = ["Generator", "evaluate", "relax", "train"]
 
@@ -25,7 +25,7 @@ _HOMES = {
     "Generator": "experiments.harness.generation.generator",
     "relax": "experiments.harness.generation.relaxation",
     "evaluate": "experiments.harness.generation.evaluation",
-    "train": "experiments.harness.training.train",
+    "train": "experiments.harness.training.from_atoms",
 }
 
 

@@ -8,10 +8,9 @@ and the best structures, and writes one self-contained page.
 import logging
 from concurrent.futures import as_completed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from ase import Atoms
 
 from experiments.harness.config.instantiate import build, frozen_key
@@ -29,6 +28,9 @@ from experiments.harness.generation.sample import GENERATED, PATH
 from experiments.harness.generation.sample import MAY_CHANGE as SAMPLE_MAY_CHANGE
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from sdedata import StructureSet
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +122,7 @@ def _table(
     reference: StructureSet | None,
     z_range: list[float] | None,
     tolerance: float,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Tabulate what was generated; frames of one structure are found by their index."""
     before = {int(a.info["index"]): float(a.get_potential_energy()) for a in evaluated}
     after = {int(a.info["index"]): a for a in relaxed}

@@ -7,10 +7,9 @@ table.attrs["summary"]["gen/hit_rate"]
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.data import covalent_radii
@@ -24,6 +23,9 @@ from sdedata import StructureSet, shipped
 from sdedata.composition import formula
 from sdedata.frames import frozen_mask
 from sdedata.similarity import SAME, same, unique
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def evaluate(
     z_range: tuple[float, float] | None = None,
     tolerance: float = SAME,
     **options: Any,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Evaluate surfaces of one slab and composition, relaxed by what the reference was made with.
 
     Args:
@@ -92,11 +94,13 @@ def table(
     reference: StructureSet | None,
     z_range: Sequence[float] | None,
     tolerance: float,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Tabulate structures, their energies as generated (eV) and relaxed ones (see `evaluate`).
 
     `relaxed` has None where a relaxation failed or is missing.
     """
+    import pandas as pd  # here: it takes half a second
+
     done = [k for k, atoms in enumerate(relaxed) if atoms is not None]
     ends = [atoms for atoms in relaxed if atoms is not None]
     finite = [bool(a.info.get("finite", np.isfinite(a.positions).all())) for a in surfaces]
@@ -126,7 +130,7 @@ def table(
 
 
 def summarise(
-    found: pd.DataFrame, reference: StructureSet | None, tolerance: float
+    found: "pd.DataFrame", reference: StructureSet | None, tolerance: float
 ) -> dict[str, Any]:
     """Return the metrics of a table that are no statistics of energies; shares are of all rows."""
     n = len(found)
@@ -165,7 +169,7 @@ def _lowest(reference: StructureSet) -> Atoms:
     return reference.atoms(int(np.argmin(reference.energy)))
 
 
-def _zero(found: pd.DataFrame, reference: StructureSet | None) -> float:
+def _zero(found: "pd.DataFrame", reference: StructureSet | None) -> float:
     """Return the energy (eV) that others are above: the reference's lowest, or the rows' own."""
     if reference is not None:
         return float(reference.energy.min())
