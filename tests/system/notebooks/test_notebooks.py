@@ -47,8 +47,9 @@ def number(pattern: str, text: str) -> float:
     return float(re.search(pattern, text)[1].replace("−", "-"))
 
 
-def test_all_three_are_there():
-    assert [p.stem for p in NOTEBOOKS] == ["1_training_data", "2_generation", "3_ag6_model"]
+def test_all_four_are_there():
+    names = ["1_training_data", "2_generation", "3_ag6_model", "4_your_own_slab"]
+    assert [p.stem for p in NOTEBOOKS] == names
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -90,4 +91,14 @@ def test_ag6_model(run):
     lowest = shipped.load("rss_ag12o6_p4x4").energy.min()
     assert above == pytest.approx(lowest - on_atom, abs=0.002)
     assert pictures == 3
+    assert seconds < CPU_SECONDS
+
+
+def test_own_slab(run):
+    text, pictures, seconds = run("4_your_own_slab")
+    assert "10 minima" in text
+    assert number(r"(\d) surfaces, ", text) == 4
+    assert 1 <= number(r"relaxed, (\d) different", text) <= 4
+    assert number(r"lowest (\S+) eV", text) > -0.5  # above the search's minimum
+    assert pictures == 1
     assert seconds < CPU_SECONDS
