@@ -358,24 +358,25 @@ def _receive(f, s, t, x, g, v, u0, u1, u2):  # type: ignore
 
 
 @inner
-def _sides(a, k, pairs):  # type: ignore
+def _sides(a, k, other, back, source, target, unit):  # type: ignore
     """Return receiver row (-1: none), sender row and direction of both edges of a's pair k."""
-    b, u0, u1, u2 = pairs.other[k], pairs.unit[k, 0], pairs.unit[k, 1], pairs.unit[k, 2]
-    receiver = pairs.target[b] if pairs.back[k] >= 0 else -1
-    there = (pairs.target[a], pairs.source[b], u0, u1, u2)
-    return there, (receiver, pairs.source[a], -u0, -u1, -u2)
+    b, u0, u1, u2 = other[k], unit[k, 0], unit[k, 1], unit[k, 2]
+    receiver = target[b] if back[k] >= 0 else -1
+    there = (target[a], source[b], u0, u1, u2)
+    return there, (receiver, source[a], -u0, -u1, -u2)
 
 
 @inner
 def _forward(f, begin, end, pairs, inputs, s, t):  # type: ignore
+    start, other, there, back, moving, source, target, unit, length, basis, slope, window = pairs
     w, x, v = inputs
     g, none = np.empty(3 * f, s.dtype), len(v) == 0
     for a in range(begin, end):
-        for k in range(pairs.start[a], pairs.start[a + 1]):
-            sides = _sides(a, k, pairs)
+        for k in range(start[a], start[a + 1]):
+            sides = _sides(a, k, other, back, source, target, unit)
             if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
-            _gates(f, g, pairs.basis[k], pairs.window[k], w)
+            _gates(f, g, basis[k], window[k], w)
             for i, j, u0, u1, u2 in sides:
                 if i < 0:
                     continue
@@ -426,24 +427,25 @@ def _to_direction(f, dt, x, g):  # type: ignore
 
 @inner
 def _backward(f, begin, end, pairs, inputs, ds, dt, out, dw):  # type: ignore
+    start, other, there, back, moving, source, target, unit, length, basis, slope, window = pairs
     w, x, v = inputs
     dr, dx, dv = out
     g, m = np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
     q, none = np.zeros(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
     spare = np.zeros((2, 3 * f), ds.dtype)  # takes the gradients that are not needed
     for a in range(begin, end):
-        for k in range(pairs.start[a], pairs.start[a + 1]):
-            d, sides = pairs.length[k], _sides(a, k, pairs)
+        for k in range(start[a], start[a + 1]):
+            d, sides = length[k], _sides(a, k, other, back, source, target, unit)
             if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
-            basis, window = pairs.basis[k], pairs.window[k]
-            geometry = len(dr) > 0 and pairs.moving[k]
+            basis_k, window_k = basis[k], window[k]
+            geometry = len(dr) > 0 and moving[k]
             if geometry:
-                _gates_and_slopes(f, g, m, basis, pairs.slope[k], window, w)
+                _gates_and_slopes(f, g, m, basis_k, slope[k], window_k, w)
             else:
-                _gates(f, g, basis, window, w)
+                _gates(f, g, basis_k, window_k, w)
             q[:] = 0
-            for e, (i, j, u0, u1, u2) in ((pairs.there[k], sides[0]), (pairs.back[k], sides[1])):
+            for e, (i, j, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
                 if i < 0:
                     continue
                 a0, a1, a2, along = _gradients(
@@ -457,7 +459,7 @@ def _backward(f, begin, end, pairs, inputs, ds, dt, out, dw):  # type: ignore
                     dr[e, 1] = u1 * along + a1 / d
                     dr[e, 2] = u2 * along + a2 / d
             if len(dw) > 0:
-                _outer(f, dw, basis, window, q)
+                _outer(f, dw, basis_k, window_k, q)
 
 
 # Changes along a direction: y that of x, z that of v, p that of g and o that of u. Each sum above
@@ -521,6 +523,7 @@ def _along(f, ds, dt, x, y, v, z, m, mm, mw, u0, u1, u2, o0, o1, o2, rate):  # t
 def _backward_of_backward(  # type: ignore
     f, begin, end, pairs, inputs, ds, dt, curvature, at, out, to_w
 ):
+    start, other, there, back, moving, source, target, unit, length, basis, slope, window = pairs
     w, x, v = inputs
     at_r, at_w, at_x, at_v = at
     to_s, to_t, to_r, to_x, to_v = out
@@ -531,28 +534,28 @@ def _backward_of_backward(  # type: ignore
     spare = np.zeros((2, 3 * f), ds.dtype)  # takes the gradients that are not needed
     zero = ds.dtype.type(0)
     for a in range(begin, end):
-        for k in range(pairs.start[a], pairs.start[a + 1]):
-            d, sides = pairs.length[k], _sides(a, k, pairs)
+        for k in range(start[a], start[a + 1]):
+            d, sides = length[k], _sides(a, k, other, back, source, target, unit)
             if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
-            basis, slope, window = pairs.basis[k], pairs.slope[k], pairs.window[k]
-            _gates_and_slopes(f, g, m, basis, slope, window, w)
-            geometry = len(to_r) > 0 and pairs.moving[k]
+            basis_k, window_k = basis[k], window[k]
+            _gates_and_slopes(f, g, m, basis_k, slope[k], window_k, w)
+            geometry = len(to_r) > 0 and moving[k]
             if geometry:
-                _gates(f, mm, curvature[k], window, w)
+                _gates(f, mm, curvature[k], window_k, w)
                 if len(at_w) > 0:
-                    _gates_and_slopes(f, gw, mw, basis, slope, window, at_w)
+                    _gates_and_slopes(f, gw, mw, basis_k, slope[k], window_k, at_w)
             elif len(at_w) > 0:
-                _gates(f, gw, basis, window, at_w)
+                _gates(f, gw, basis_k, window_k, at_w)
             q[:] = 0
             qq[:] = 0
-            for e, (i, j, u0, u1, u2) in ((pairs.there[k], sides[0]), (pairs.back[k], sides[1])):
+            for e, (i, j, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
                 if i < 0:
                     continue
                 xj, y, s, t = x[j], at_x[j], ds[i], dt[i]
                 vj, z = v[j] if len(v) > 0 else none, at_v[j] if len(at_v) > 0 else none
                 rate = o0 = o1 = o2 = zero  # changes of the edge's length and direction
-                if len(at_r) > 0 and pairs.moving[k]:
+                if len(at_r) > 0 and moving[k]:
                     r0, r1, r2 = at_r[e, 0], at_r[e, 1], at_r[e, 2]
                     rate = u0 * r0 + u1 * r1 + u2 * r2
                     o0, o1, o2 = (r0 - u0 * rate) / d, (r1 - u1 * rate) / d, (r2 - u2 * rate) / d
@@ -579,7 +582,7 @@ def _backward_of_backward(  # type: ignore
                         side = (of_u[h] - u_u * uh) / d - rate * (of_o[h] - o_u * uh) / (d * d)
                         to_r[e, h] = uh * of_d + side + (of_rate - o_u / d) * oh
             if len(to_w) > 0:
-                _outer_both(f, to_w, basis, qq, slope, q, window)
+                _outer_both(f, to_w, basis_k, qq, slope[k], q, window_k)
 
 
 # The kernels proper. Numba compiles each for `SPECIALIZED_FEATURES` and for any other number.
