@@ -1,1 +1,1 @@
-
+"""From a study to a table, and from the table to conclusions, figures and a page."""

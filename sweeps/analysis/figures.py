@@ -1,260 +1,126 @@
-"""A study -> Matplotlib Figures. Points are trials, lines their 95 % bootstrap intervals."""
+"""Figures of a study: Optuna's own, and energies by setting, which it has none of."""
 
-import textwrap
+import warnings
 from typing import Any
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
+import optuna.visualization.matplotlib as plots
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
-from optuna import Study
+from matplotlib.patches import Patch
+from optuna.importance import PedAnovaImportanceEvaluator
 
-from experiments.harness.figures.style import styled
-from sweeps.analysis.axes import Scale
-from sweeps.analysis.conclusion import in_words, verdict
-from sweeps.analysis.drawing import (
-    BLACK,
-    BLUE,
-    COLOURS,
-    colours_of,
-    draw_column,
-    draw_intervals,
-    draw_slice,
-    draw_spreads,
-    draw_trials,
-    draw_unfinished,
-    label_front,
-    legend_above,
-    legend_below,
-    scale_results,
-)
-from sweeps.analysis.names import knob_title, metric_title, two_lines, value_title
-from sweeps.analysis.trials import (
-    ENOUGH_FOR_IMPORTANCES,
-    ENOUGH_TO_TRUST,
-    Outcome,
-    best,
-    importances,
-    objectives,
-    outcomes,
-    questions,
-    settings,
-)
+from experiments.harness.figures.style import COLOURS, styled
+from experiments.harness.runs.metrics import ENERGY_UNIT, metric_title
+from sweeps.analysis.table import Trials, parameter_title
 
-PALE = "0.66"
-LABELLED = 8
-"""Points of a Pareto front that are named."""
+SETS = {"gen": ("as generated", COLOURS[4]), "gen_relaxed": ("relaxed", COLOURS[0])}
+FEWEST = 8
+"""Completed trials from which importances are drawn; below some 50 they are a hint, no more."""
+BEYOND = 4.0
+"""Energies that reach so many times higher than is usual are cut off."""
 
 
-def figures(study: Study) -> dict[str, Figure]:
-    """All that there is to draw of a study, by a name that a file can have."""
-    asked = questions(study)
-    found = {"history": history(study)}
-    if asked:
-        found |= {"slices": slices(study), "parallel": parallel(study)}
-    if len(asked) > 1:
-        found["importances"] = importance_bars(study)
-    if len(objectives(study)) > 1:
-        found["pareto"] = pareto(study)
-    for knob in asked:
-        found[f"energies_{knob_title(knob)}"] = energies(study, knob)
-    if len(asked) == 1:
-        found["answer"] = answer_figure(study)
+def figures(trials: Trials) -> dict[str, Figure]:
+    """Return all figures of a study, by a name that a file can have."""
+    found: dict[str, Figure] = {}
+    for i, objective in enumerate(trials.objectives if len(trials.complete) else ()):
+        suffix = f"_{i + 1}" if len(trials.objectives) > 1 else ""
+        found |= {kind + suffix: one for kind, one in optunas(trials, objective).items()}
+    if len(trials.objectives) in (2, 3) and len(trials.best):
+        names = [_title(name) for name in trials.objectives]
+        found["pareto"] = _drawn(plots.plot_pareto_front, trials, target_names=names)
+    for parameter in trials.questions if len(trials.energies) else ():
+        found[f"energies_{parameter_title(parameter)}"] = energies(trials, parameter)
     return found
 
 
-@styled
-def history(study: Study) -> Figure:
-    """Each objective against the number of the trial, and the best so far."""
-    aims, trials = objectives(study), outcomes(study)
-    figure = Figure(figsize=(6.4, 0.8 + 2.3 * len(aims)), layout="constrained")
-    panels = figure.subplots(len(aims), 1, squeeze=False, sharex=True)[:, 0]
-    for axes, (name, less) in zip(panels, aims.items(), strict=True):
-        done = [o for o in trials if o.complete and name in o.numbers]
-        draw_trials(axes, [o.number for o in done], done, name)
-        good = [o for o in done if o.good]
-        if good:
-            better = np.minimum if less else np.maximum
-            so_far = better.accumulate([o.numbers[name] for o in good])
-            last = max(o.number for o in trials if o.state != "waiting")
-            numbers = [*(o.number for o in good), last]
-            axes.step(numbers, [*so_far, so_far[-1]], where="post", color=BLACK, linewidth=1.1,
-                      label="best so far")  # fmt: skip
-        draw_unfinished(axes, [(o.number, o) for o in trials])
-        scale_results(axes.yaxis, done, name)
-    panels[-1].set(xlabel="Trial", xlim=(-0.6, max((o.number for o in trials), default=0) + 0.6))
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    legend_below(figure, list(panels))
-    return figure
-
-
-@styled
-def slices(study: Study) -> Figure:
-    """Each objective against each knob, one panel per pair."""
-    aims, asked = objectives(study), questions(study)
-    if not asked:
-        return _nothing("no trial has begun")
-    size = (2.7 * max(1.6, len(asked)) + 0.7, 0.8 + 2.5 * len(aims))
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(aims), len(asked), squeeze=False, sharey="row", sharex="col")
-    for row, name in zip(grid, aims, strict=True):
-        for axes, knob in zip(row, asked, strict=True):
-            draw_slice(axes, study, knob, name)
-            axes.label_outer()
-    legend_below(figure, list(grid.flat))
-    return figure
-
-
-@styled
-def importance_bars(study: Study) -> Figure:
-    """Which knob decides whether a trial is one of the best, per objective."""
-    shares = importances(study)
-    done = sum(o.complete for o in outcomes(study))
-    if shares is None:
-        return _nothing(
-            f"Importances need two knobs and {ENOUGH_FOR_IMPORTANCES} completed trials: "
-            f"there are {len(questions(study))} and {done}"
-        )
-    names = list(reversed(questions(study)))
-    height = 0.8 / len(shares)
-    figure = Figure(figsize=(6.0, 1.2 + 0.45 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    for i, (objective, found) in enumerate(shares.items()):
-        places = np.arange(len(names)) + 0.4 - (i + 0.5) * height
-        widths = [found.get(name, 0.0) for name in names]
-        label = metric_title(objective).partition(" (")[0]
-        bars = axes.barh(places, widths, height * 0.9, color=COLOURS[i], label=label)
-        axes.bar_label(bars, [f"{100 * width:.0f} %" for width in widths], padding=3, fontsize=7.5)
-    axes.set_yticks(range(len(names)), [knob_title(name) for name in names])
-    axes.tick_params(axis="y", length=0)
-    axes.set(xlim=(0, 1.08), xlabel="Share in what makes a trial one of the best (PED-ANOVA)")
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    trust = "" if done >= ENOUGH_TO_TRUST else ": a hint, no more"
-    axes.set_title(f"From {done} trials{trust}", loc="right")
-    legend_above(axes)
-    return figure
-
-
-@styled
-def pareto(study: Study) -> Figure:
-    """The first two objectives against each other; the front is what no other trial beats."""
-    aims = objectives(study)
-    x, y = list(aims)[:2]
-    done = [o for o in outcomes(study) if o.complete and {x, y} <= o.numbers.keys()]
-    if not done:
-        return _nothing("no trial is complete")
-    front = [o for o in best(study) if o in done]
-    beaten = [o for o in done if o.good and o not in front]
-    figure = Figure(figsize=(7.4 if len(questions(study)) > 1 else 5.4, 4.0), layout="constrained")
-    axes = figure.subplots()
-    if front and len(aims) == 2:
-        axes.step(*_points(front, x, y).T, where="post" if aims[x] else "pre", color=BLUE,
-                  linewidth=1.1)  # fmt: skip
-    draw_intervals(axes, front, x, y)
-    looks: list[tuple[str, list[Outcome], dict[str, Any]]] = [
-        ("Pareto front", front, {"ms": 7, "mfc": BLUE, "mec": "white", "zorder": 3}),
-        ("beaten by another", beaten, {"ms": 5.5, "mfc": PALE, "mec": "white"}),
-        ("not feasible", [o for o in done if not o.good], {"ms": 5, "mfc": "white", "mec": PALE}),
-    ]
-    for label, group, look in looks:
-        if group:
-            axes.plot(*_points(group, x, y).T, "o", label=label, **look)
-    axes.margins(0.12)
-    scale_results(axes.xaxis, done, x)
-    scale_results(axes.yaxis, done, y)
-    _name_front(axes, study, front, x, y)
-    legend_above(axes)
-    return figure
-
-
-def _points(group: list[Outcome], x: str, y: str) -> np.ndarray:
-    return np.array([(o.numbers[x], o.numbers[y]) for o in group])
-
-
-def _name_front(axes: Any, study: Study, front: list[Outcome], x: str, y: str) -> None:
-    """By the value of the only knob, or by numbers with a list of the knobs beside."""
-    asked, aims = list(questions(study)), objectives(study)
-    even = np.linspace(0, len(front) - 1, min(len(front), LABELLED)).round().astype(int)
-    chosen = [front[i] for i in even]
-    values = [[value_title(o.knobs[k]) for k in asked if k in o.knobs] for o in chosen]
-    names = [", ".join(v) for v in values]
+def optunas(trials: Trials, objective: str) -> dict[str, Figure]:
+    """Return Optuna's figures of an objective; importances are PED-ANOVA's."""
+    i = list(trials.objectives).index(objective)
+    several = {"target": lambda trial: trial.values[i]} if len(trials.objectives) > 1 else {}
+    about: dict[str, Any] = {"target_name": _title(objective)} | several
+    found = {"history": _drawn(plots.plot_optimization_history, trials, **about)}
+    about["params"] = asked = [p for p in trials.questions if trials.complete[p].notna().any()]
+    if asked:
+        found["slice"] = _drawn(plots.plot_slice, trials, len(asked), **about)
     if len(asked) > 1:
-        names = [str(o.number) for o in chosen]
-        lines = [f"{name}: {', '.join(v)}" for name, v in zip(names, values, strict=True)]
-        key = ["Trial: " + ",\n  ".join(map(knob_title, asked)), *lines]
-        axes.text(1.02, 1, "\n".join(key), transform=axes.transAxes, va="top", fontsize=7.5,
-                  linespacing=1.5)  # fmt: skip
-    toward = (-1 if aims[x] else 1, -1 if aims[y] else 1)
-    label_front(axes, [(o.numbers[x], o.numbers[y]) for o in chosen], names, toward)
+        found["parallel"] = _drawn(plots.plot_parallel_coordinate, trials, len(asked), **about)
+    done = len(trials.complete)
+    if len(asked) > 1 and done >= FEWEST:
+        sign = 1 if trials.objectives[objective] else -1
+        about["target"] = lambda trial: sign * trial.values[i]  # the evaluator takes the lowest
+        about["evaluator"] = PedAnovaImportanceEvaluator(
+            target_quantile=np.clip(5 / done, 0.1, 0.5)
+        )
+        found["importances"] = _drawn(plots.plot_param_importances, trials, **about)
+        found["importances"].axes[0].set_title(f"Importances, from {done} trials")
+    return found
+
+
+def _drawn(plot: Any, trials: Trials, panels: int = 1, **about: Any) -> Figure:
+    """Call one of Optuna's functions, and leave pyplot's settings as they were."""
+    with matplotlib.rc_context({"backend": "agg"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # experimental; a layout that pyplot cannot keep
+        axes = np.ravel(np.asarray(plot(trials.study, **about), dtype=object))[0]
+        if axes.get_legend() is not None:  # Optuna puts it beside the axes, as wide as they are
+            axes.legend(loc="best")
+        axes.figure.set_size_inches(max(6.4, 3.2 * panels + 1.6), 4.0)
+        axes.figure.tight_layout()
+        plt.close(axes.figure)
+    return axes.figure
+
+
+def _title(metric: str) -> str:
+    return metric_title(metric).replace(" (", "\n(")
 
 
 @styled
-def parallel(study: Study) -> Figure:
-    """Each completed trial as a line over its knobs and objectives; the better, the darker."""
-    aims, asked = objectives(study), questions(study)
-    done = [o for o in outcomes(study) if o.complete and set(aims) <= o.numbers.keys()]
-    if not done or not asked:
-        return _nothing("no trial is complete")
-    columns = {name: Scale.of_knob(distribution) for name, distribution in asked.items()}
-    columns |= {name: Scale.of_results([o.numbers[name] for o in done]) for name in aims}
-    figure = Figure(figsize=(1.7 * len(columns) + 1.4, 3.7), layout="constrained")
-    axes = figure.subplots()
-    for at, (name, scale) in enumerate(columns.items()):
-        title = metric_title(name) if name in aims else knob_title(name)
-        draw_column(axes, at, "\n".join(textwrap.wrap(two_lines(title), 25)), scale)
-    first, less = next(iter(aims.items()))
-    colour = colours_of([o.numbers[first] for o in done], less)
-    for trial in sorted(done, key=lambda o: o.numbers[first], reverse=less):  # the best on top
-        known = trial.knobs | trial.numbers
-        heights = [columns[n].share(known[n]) if n in known else np.nan for n in columns]
-        shade: Any = colour.to_rgba(np.array(trial.numbers[first]))
-        style: Any = "-" if trial.good else (0, (2, 2))
-        axes.plot(heights, color=shade, linestyle=style, linewidth=1.3)
-    axes.set(xlim=(-0.25, len(columns) - 0.95), ylim=(-0.04, 1.04))
-    axes.set_axis_off()
-    bar = figure.colorbar(colour, ax=axes, pad=0.02, aspect=30)
-    bar.set_label(two_lines(metric_title(first)))
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    if not all(o.good for o in done):
-        dashed = Line2D([], [], color="0.3", linestyle=(0, (2, 2)), label="not feasible")
-        axes.legend(handles=[dashed], loc="upper left", bbox_to_anchor=(0, -0.02))
+def energies(trials: Trials, parameter: str) -> Figure:
+    """Draw the energies at each setting: 10 to 90 % as bars, the median of each trial as a point.
+
+    Hollow bars are settings without a feasible trial.
+    """
+    settings = trials.settings(parameter)
+    figure = Figure(figsize=(max(5.2, 2.0 + 0.75 * len(settings)), 3.4), layout="constrained")
+    axes, tops = figure.subplots(), []
+    for place, rows in enumerate(settings.values()):
+        for name, off in zip(SETS, (-0.19, 0.19), strict=True):
+            tops += _draw_bar(axes, place + off, trials, rows, name)
+    usual = [top for top in tops if top <= BEYOND * np.median(tops)]
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    if 0 < len(usual) < len(tops):
+        axes.set_ylim(top=1.3 * max(usual))
+    handles: list[Any] = [Patch(facecolor=c, alpha=0.4, label=n) for n, c in SETS.values()]
+    reference = trials.complete.get("rss/energy_median", pd.Series(dtype=float)).unique()
+    if len(reference) == 1 and not pd.isna(reference[0]):
+        look: Any = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 1.1}
+        axes.axhline(float(reference[0]), zorder=1, **look)
+        handles.append(Line2D([], [], label="random search (median)", **look))
+    axes.set_xticks(range(len(settings)), list(settings))
+    if sum(map(len, settings)) > 48:  # letters, which would overlap
+        axes.tick_params(axis="x", rotation=40)
+    axes.set(xlim=(-0.6, max(1, len(settings)) - 0.4), xlabel=parameter_title(parameter))
+    axes.set_ylabel(f"Energies: 10 to 90 %, medians of trials\n({ENERGY_UNIT})")
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return figure
 
 
-@styled
-def energies(study: Study, knob: str) -> Figure:
-    """How energies are spread at each setting of ``knob``, as generated and relaxed."""
-    width = 2.0 + 0.62 * len(settings(study, knob))
-    figure = Figure(figsize=(max(5.2, width), 3.4), layout="constrained")
-    draw_spreads(figure.subplots(), study, knob)
-    return figure
-
-
-@styled
-def answer_figure(study: Study, knob: str | None = None) -> Figure:
-    """The answer to a question about one knob (the first, if it is not named): each objective
-    against it, the energies behind, and what it amounts to in words."""
-    asked, aims = questions(study), list(objectives(study))
-    if not asked:
-        return _nothing("no trial has begun")
-    chosen = knob or next(iter(asked))
-    figure = Figure(figsize=(3.4 * len(aims) + 4.2, 4.1), layout="constrained")
-    *left, right = figure.subplots(1, len(aims) + 1, width_ratios=[*(1.0 for _ in aims), 1.2])
-    for axes, name in zip(left, aims, strict=True):
-        draw_slice(axes, study, chosen, name)
-        legend_above(axes)
-    draw_spreads(right, study, chosen)
-    letters = int(15.5 * figure.get_figwidth())
-    question = study.user_attrs.get("definition", {}).get("question", "")
-    figure.suptitle(textwrap.fill(question, letters), fontsize=10, fontweight="bold", x=0.01,
-                    ha="left")  # fmt: skip
-    found = verdict(study, chosen)
-    said = in_words(found) if found else "No trial has come to an end that meets the constraints."
-    figure.supxlabel(textwrap.fill(said, letters), fontsize=8.5, x=0.01, ha="left", color="0.2")
-    return figure
-
-
-def _nothing(why: str) -> Figure:
-    figure = Figure(figsize=(5.0, 1.2), layout="constrained")
-    figure.text(0.5, 0.5, textwrap.fill(why, 60), ha="center", va="center", color="0.35")
-    return figure
+def _draw_bar(axes: Axes, place: float, trials: Trials, rows: Any, name: str) -> list[float]:
+    """Draw one set of energies of one setting; returns its upper end, if it has any."""
+    values, colour = trials.energies_of(rows.index, name), SETS[name][1]
+    if not len(values):
+        return []
+    low, high = np.quantile(values, [0.1, 0.9])
+    feasible = bool(rows["feasible"].astype(bool).any())
+    look: Any = {"facecolor": colour, "alpha": 0.35} if feasible else {"facecolor": "none"}
+    axes.bar(place, high - low, 0.3, low, edgecolor=colour, **look)
+    medians = [np.median(found) for slot in rows.index
+               if len(found := trials.energies_of([slot], name))]  # fmt: skip
+    offsets = np.linspace(-0.08, 0.08, len(medians)) if len(medians) > 1 else np.zeros(1)
+    axes.plot(place + offsets, medians, "o", ms=4, color=colour, mfc=colour if feasible else "w")
+    return [float(high)]

@@ -2,104 +2,97 @@
 
 Structure k of one seed starts from the same place and, in as many steps, draws the same noise,
 whatever the guide is. The differences between two settings then scatter less than the energies.
+The networks are the same for all, so that the structure is the unit of replication here.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-from optuna import Study
+import pandas as pd
 from scipy.stats import wilcoxon
+from statsmodels.stats.multitest import multipletests
 
-from sweeps.analysis.names import knob_title, metric_title, value_title
-from sweeps.analysis.trials import Outcome, settings
+from experiments.harness.runs.metrics import metric_title
+from sweeps.analysis.conclusions import LEVEL, signed
+from sweeps.analysis.table import Trials, parameter_title, value_title
 
-SURE = 0.05
 PAIRED = ("sample.guide.", "sample.sampler.")
-"""Knobs that leave alone where structures start, and what they are made of."""
+"""Parameters that change neither where structures start nor what they consist of."""
 SETS = ("gen", "gen_relaxed")
-FEW = 6  # pairs below which no test can tell
+FEWEST = 6  # pairs below which the test cannot reach 5 %
 
 
 @dataclass(frozen=True)
-class Gap:
-    """How far a setting's energies lie above the first setting's (eV, median over n pairs), and
-    the p of Wilcoxon's signed-rank test, after Holm for all settings of the knob, twice: for
-    energies as generated and relaxed."""
+class Paired:
+    """A setting's energies minus the first setting's: median (eV) over n pairs of structures.
 
-    value: Any
+    p: Wilcoxon's signed-rank test, after Holm for all settings and both sets of energies.
+    """
+
+    set: str
+    first: str
+    setting: str
     difference: float
     p: float
     n: int
 
 
-def paired(study: Study, knob: str, name: str) -> list[Gap]:
-    """Every setting of `knob` against the first one, for the energies called `name`.
+def compare(trials: Trials, parameter: str) -> list[Paired]:
+    """Compare every setting of `parameter` with the first one, structure by structure.
 
-    Empty unless the knob is one of sampling, its trials share seeds and differ in nothing else.
+    Empty unless it is a parameter of sampling whose trials share seeds.
     """
-    found_settings = settings(study, knob)
-    if not knob.startswith(PAIRED) or len(found_settings) < 2:
+    fixed = trials.definition.get("stages", {}).get("sample", [])
+    seeded = "sample.seed" in trials.parameters or any(o.startswith("seed=") for o in fixed)
+    if not parameter.startswith(PAIRED) or not seeded:
         return []
-    first, *rest = found_settings
-    by_rest = {
-        _others(study, o, knob): o.energies(name) for o in first.trials if _is_whole(o, name)
-    }
-    found = []
-    for setting in rest:
-        differences = [
-            o.energies(name) - by_rest[others]
-            for o in setting.trials
-            if (others := _others(study, o, knob)) in by_rest
-            and _is_whole(o, name)
-            and len(o.energies(name)) == len(by_rest[others])
-        ]
-        pairs = np.concatenate([*differences, []])
-        if setting.feasible and setting.low == setting.high and len(pairs) >= FEW and np.any(pairs):
-            p = float(wilcoxon(pairs).pvalue)
-            found.append(Gap(setting.value, float(np.median(pairs)), p, len(pairs)))
-    return _holm(found)
+    found = [one for name in SETS for one in _raw(trials, parameter, name)]
+    p = multipletests([one.p for one in found], method="holm")[1] if found else []
+    return [replace(one, p=float(corrected)) for one, corrected in zip(found, p, strict=True)]
 
 
-def _is_whole(outcome: Outcome, name: str) -> bool:
-    """Whether every structure has its energy: one that is missing would shift all after it."""
-    return len(outcome.energies(name)) == outcome.numbers.get("gen/n")
+def _raw(trials: Trials, parameter: str, name: str) -> list[Paired]:
+    """Return the comparisons of one set of energies before Holm's correction."""
+    table, found = _by_noise(trials, parameter, name), []
+    for value in table.columns[1:]:
+        gaps = (table[value] - table[table.columns[0]]).dropna().to_numpy(float)
+        if len(gaps) >= FEWEST and np.any(gaps):
+            first, p = value_title(table.columns[0]), float(wilcoxon(gaps).pvalue)
+            median = float(np.median(gaps))
+            found.append(Paired(name, first, value_title(value), median, p, len(gaps)))
+    return found
 
 
-def _others(study: Study, outcome: Outcome, knob: str) -> tuple[Any, ...] | int:
-    """What trials must have in common to be paired; the trial's own number if its noise is its."""
-    stages = study.user_attrs.get("definition", {}).get("stages", {})
-    fixed = any(override.startswith("seed=") for override in stages.get("sample", []))
-    if "sample.seed" not in outcome.knobs and not fixed:
-        return outcome.number
-    return tuple(sorted((k, str(v)) for k, v in outcome.knobs.items() if k != knob))
+def _by_noise(trials: Trials, parameter: str, name: str) -> pd.DataFrame:
+    """Return energies with a column for each setting and a row for each initial noise.
+
+    Of feasible trials; those with a structure that has no energy are left out: the indices of the
+    others are not those of their noise.
+    """
+    energies = trials.energies[trials.energies["set"] == name].dropna()
+    counts, rows = energies.groupby("slot").size(), trials.feasible
+    rows = rows.loc[[s for s in rows.index if counts.get(s) == rows.loc[s].get("gen/n", None)]]
+    others = [p for p in trials.parameters if p != parameter]
+    noise = rows[others].astype(str).agg("|".join, axis=1) if others else ""
+    about = pd.DataFrame({"value": rows[parameter], "noise": noise}, index=rows.index)
+    joined = energies.merge(about, left_on="slot", right_index=True)
+    table = joined.pivot_table(index=["noise", "index"], columns="value", values="energy")
+    return table[sorted(table.columns)]
 
 
-def _holm(gaps: list[Gap]) -> list[Gap]:
-    corrected, largest = {}, 0.0
-    for rank, i in enumerate(sorted(range(len(gaps)), key=lambda i: gaps[i].p)):
-        largest = max(largest, min(1.0, len(SETS) * gaps[i].p * (len(gaps) - rank)))
-        corrected[i] = largest
-    return [Gap(g.value, g.difference, corrected[i], g.n) for i, g in enumerate(gaps)]
+def sentences(parameter: str, found: list[Paired]) -> list[str]:
+    """Return the comparisons as text, one sentence for each set of energies."""
+    sets = {name: [one for one in found if one.set == name] for name in SETS}
+    return [_sentence(parameter, name, some) for name, some in sets.items() if some]
 
 
-def in_words(study: Study, knob: str, name: str, gaps: list[Gap]) -> str:
-    """As a sentence or two."""
-    first = value_title(settings(study, knob)[0].value)
-    title = metric_title(f"{name}/energy_median").split(" (")[0]
-    told = [f"{value_title(g.value)} {_signed(g.difference)} eV (p = {g.p:.2g})" for g in gaps
-            if g.p < SURE]  # fmt: skip
-    n = sorted({g.n for g in gaps})
-    same = "start" if knob.startswith("sample.sampler.") else "noise"
-    alike = [value_title(g.value) for g in gaps if g.p >= SURE]
-    said = (
-        f"{title}, structure by structure from the same {same} (n = {n[0]}"
-        f"{f' to {n[-1]}' if len(n) > 1 else ''}), against "
-        f"{knob_title(knob)} = {first}: "
-    )
-    said += ", ".join(told) if told else "no setting is told apart"
-    return said + (f"; not told apart: {', '.join(alike)}." if told and alike else ".")
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+def _sentence(parameter: str, name: str, found: list[Paired]) -> str:
+    title = metric_title(f"{name}/energy_median").partition(" (")[0]
+    n = " to ".join(map(str, sorted({min(o.n for o in found), max(o.n for o in found)})))
+    same = "initial structure" if parameter.startswith("sample.sampler.") else "noise"
+    far = [f"{o.setting} {signed(o.difference)} eV (p = {o.p:.2g})" for o in found if o.p < LEVEL]
+    near = [o.setting for o in found if o.p >= LEVEL]
+    text = f"{title}, structure by structure from the same {same} (n = {n}; Wilcoxon, Holm), "
+    text += f"against {parameter_title(parameter)} = {found[0].first}: "
+    text += ", ".join(far) if far else "no significant difference"
+    return text + (f"; no significant difference: {', '.join(near)}." if far and near else ".")

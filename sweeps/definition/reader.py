@@ -1,35 +1,28 @@
-"""From a sweep's file to a `Sweep` that can be run: what is wrong is said before any trial."""
+"""Read a sweep's file and check it: errors are reported before any trial runs."""
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from pydantic import ValidationError
-from yaml import YAMLError
+from optuna.distributions import CategoricalDistribution
 
-from experiments.harness.config.settings import in_words
-from experiments.harness.pipeline.stages import NETWORKS, Stage
+from experiments.harness.pipeline import experiment
+from experiments.harness.pipeline.kinds import hint
+from experiments.harness.pipeline.stages import Stage
 from experiments.harness.runs.metrics import REPORTED, metrics_of
+from experiments.harness.runs.run_folder import flattened
 from experiments.harness.tracking.tracker import has_key
 from sweeps.definition.sweep import Sweep
 
-OURS = ("name", "output", "tracking", "sample")
-"""Keys of a stage that follow from the trial."""
-TRACKING: dict[str, Any] = {
-    "mode": None, "project": "surfaces", "entity": None, "group": None, "tags": [], "id": None,
-}  # fmt: skip
+OWN = ("name", "output", "tracking", "sample")
+"""Keys of a stage that the sweep sets for each trial."""
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep in a file, with `KEY=VALUE` changed, checked as far as can be before any trial.
+    """Return the sweep in a file, with `KEY=VALUE` changed, after `check`.
 
-    ValueError, in one sentence, for a sweep that could not be run or would say nothing.
+    ValueError, in one sentence, for a sweep that cannot be run or whose result means nothing.
     """
     sweep = load(path, overrides)
     check(sweep)
@@ -37,96 +30,44 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep in a file; its name is the file's, unless it says another."""
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"there is no sweep file {path}")
-    try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is no sweep: it holds no KEY: VALUE")
-    content = {"name": path.stem} | content
-    tracking = content.get("tracking") or {}
-    content["tracking"] = TRACKING | tracking if isinstance(tracking, dict) else tracking
-    for override in overrides:
-        _change(content, override)
-    try:
-        return Sweep.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(f"{path}: {in_words(error)}") from error
-
-
-def _change(content: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    *parents, last = key.split(".")
-    if not equals:
-        raise ValueError(f"cannot read {override!r} as KEY=VALUE")
-    if [*parents, last][0] not in Sweep.model_fields:
-        raise ValueError(f"a sweep has no key {key}; --help lists them")
-    where: Any = content
-    for parent in parents:
-        where = where.setdefault(parent, {})
-        if not isinstance(where, dict):
-            raise ValueError(f"{key}: {parent} holds no keys")
-    where[last] = parsed(value)
-
-
-def parsed(text: str) -> Any:
-    """A value as the command line gives it: 0.1 is a number, [a, b] a list, null nothing."""
-    try:
-        content: Any = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise ValueError(f"cannot read the value {text!r}") from error
-    return content["value"]
+    """Return the sweep in a file without `check`; its name is the file's unless it has another."""
+    return experiment.read(path, overrides, form=Sweep)
 
 
 def check(sweep: Sweep) -> None:
-    """ValueError for what would make trials fail, or the answer meaningless."""
+    """ValueError for what would make trials fail, or their comparison meaningless."""
     if "evaluate" in sweep.stages and "sample" not in sweep.stages:
         raise ValueError("stages: evaluate needs the stage sample before it")
     stages = sweep.plan({})
     for name in sweep.space:
-        _check_knob(name, stages)
+        _check_parameter(name, stages)
     _check_sampling(sweep)
     for name, distribution in sweep.distributions().items():
-        for value in _extremes(distribution):
-            _check_point(sweep, name, value)
+        d: Any = distribution
+        for value in d.choices if isinstance(d, CategoricalDistribution) else (d.low, d.high):
+            try:
+                sweep.plan({name: value})
+            except ValueError as error:
+                raise ValueError(f"space: {name}={value} cannot be used: {error}") from error
     _check_metrics(sweep, stages)
     _check_models(sweep, stages)
     if sweep.tracking.mode == "online" and not has_key():
         raise ValueError("tracking.mode=online needs a W&B key: run `wandb login`, or use offline")
-    _rehearse(sweep)
 
 
-def _check_knob(name: str, stages: Mapping[str, Stage]) -> None:
+def _check_parameter(name: str, stages: Mapping[str, Stage]) -> None:
     stage, _, key = name.partition(".")
     if stage not in stages or not key:
         raise ValueError(
-            f"space: {name} names no stage of this sweep; a knob is STAGE.KEY, with a stage of "
-            f"{', '.join(stages)}"
+            f"space: {name} names no stage of this sweep; a parameter is STAGE.KEY, with a stage "
+            f"of {', '.join(stages)}"
         )
-    if key.split(".")[0] in OURS:
+    if key.split(".")[0] in OWN:
         raise ValueError(f"space: {name} is set by the sweep itself")
-    known = _keys(stages[stage].config.plain())
-    if key not in known:
-        hint = _hint(name, [f"{stage}.{one}" for one in known])
-        raise ValueError(f"space: no config has the knob {name}{hint}")
-
-
-def _extremes(distribution: BaseDistribution) -> Sequence[Any]:
-    """What has to be tried, as the sampler would suggest it: 1 of a float is 1.0."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices
-    return (distribution.low, distribution.high)  # type: ignore[attr-defined]
-
-
-def _check_point(sweep: Sweep, name: str, value: Any) -> None:
-    try:
-        sweep.plan({name: value})
-    except ValueError as error:
-        raise ValueError(f"space: {name}={value} cannot be used: {error}") from error
+    parts = [one.split(".") for one in flattened(stages[stage].config.plain())]
+    known = {".".join([stage, *one[:i]]) for one in parts for i in range(1, len(one) + 1)}
+    if name not in known:
+        raise ValueError(f"space: no config has the parameter {name}{hint(name, known)}")
 
 
 def _check_metrics(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
@@ -145,15 +86,12 @@ def _check_metrics(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
     if sweep.report is not None:
         if sweep.report.stage not in sweep.stages:
             raise ValueError(f"report: {sweep.report.stage!r} is no stage of this sweep")
-        for name in (sweep.report.metric, sweep.report.step):
-            _require_metric("report", name, REPORTED[sweep.report.stage])
+        _require_metric("report", sweep.report.metric, REPORTED[sweep.report.stage])
 
 
 def _is_compared(stages: Mapping[str, Stage]) -> bool:
-    """Whether the evaluation will find random search of what is sampled."""
-    from experiments.harness.generation.evaluation import (
-        reference_set,  # here, and so below: torch takes seconds
-    )
+    """Return whether random search of the sampled surface is there to compare with."""
+    from experiments.harness.generation.evaluate import reference_set  # here: it imports torch
     from sdedata import Template, parse_formula
 
     config, evaluation = stages["sample"].config, stages["evaluate"].config
@@ -173,83 +111,37 @@ def _check_sampling(sweep: Sweep) -> None:
         )
     if (sweep.pruner is None) != (sweep.report is None):
         raise ValueError("pruner and report belong together: give both, or none")
-    if not sweep.is_grid:
-        if sweep.budget is None:
-            raise ValueError("budget is missing: how many trials shall the study have?")
-        return
-    for name, knob in sweep.space.items():
-        if knob.choices is None:
-            raise ValueError(f"space: a grid needs choices, and {name} has a range")
-    if sweep.trials > sweep.points:
+    ranges = [name for name, parameter in sweep.space.items() if parameter.choices is None]
+    if sweep.is_grid and ranges:
+        raise ValueError(f"space: a grid needs choices, and {ranges[0]} has a range")
+    if sweep.is_grid and sweep.trials > sweep.points:
         raise ValueError(f"budget: the grid has {sweep.points} points, not {sweep.trials}")
+    if not sweep.is_grid and sweep.budget is None:
+        raise ValueError("budget is missing: the number of trials of the study")
+    try:
+        sweep.make_sampler(0)
+        sweep.make_pruner()
+    except Exception as error:  # whatever Optuna refuses
+        raise ValueError(f"sampler or pruner: {error}") from error
 
 
 def _check_models(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
-    from experiments.harness.generation.sample import prepare
-    from sdedata import shipped
-
     for name, path in sweep.models.items():
         if not ((Path(path) / "model.pt").is_file() or Path(path).is_file()):
             raise ValueError(
                 f"models.{name}: there is no trained network in {path}; the sweeps of this "
                 "repository begin with those of `make quickstart`"
             )
-    for stage in (stages[name] for name in NETWORKS if name in stages):
-        path = stage.config.data.path
-        if path not in shipped.names() and not Path(path).is_file():
-            raise ValueError(
-                f"stage {stage.name}: data.path={path} is no file, and of the shipped sets there "
-                f"are {', '.join(shipped.names())}"
-            )
-    if "sample" not in stages:
-        return
-    config = stages["sample"].config
-    if config.score is None:
+    config = stages["sample"].config if "sample" in stages else None
+    if config is not None and config.score is None:
         raise ValueError("stages: sample needs the stage score before it, or models.score")
-    if config.guide is not None and config.forcefield is None:
+    if config is not None and config.guide is not None and config.forcefield is None:
         raise ValueError(
             "stages: sample is guided and has no force field: add the stage forcefield or "
             "models.forcefield, or guide=none to the stage sample"
         )
-    if not set(NETWORKS) & set(stages):
-        prepare(config)  # the networks, and whether they know this slab and overlayer
-
-
-def _rehearse(sweep: Sweep) -> None:
-    """Sampler and pruner at work in memory: what they will not do, they refuse here."""
-    try:
-        study = optuna.create_study(
-            directions=list(sweep.objectives.values()),
-            sampler=sweep.make_sampler(0),
-            pruner=sweep.make_pruner(),
-        )
-        for number in range(min(3, sweep.trials)):
-            trial = study.ask(sweep.distributions())
-            if sweep.report is not None:
-                trial.report(float(number), 1)
-                trial.should_prune()
-            study.tell(trial, [float(number)] * len(sweep.objectives))
-    except RuntimeError:
-        return  # the grid's way to say that all its points were tried
-    except Exception as error:  # whatever it is that Optuna refuses
-        raise ValueError(f"sampler or pruner: {error}") from error
 
 
 def _require_metric(place: str, name: str, known: Collection[str]) -> None:
     if name not in known:
-        raise ValueError(f"{place}: no stage of this sweep reports {name}{_hint(name, known)}")
-
-
-def _hint(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), 1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """All keys of a nested config, joined by dots."""
-    found = []
-    for key, value in config.items():
-        found.append(f"{prefix}{key}")
-        if isinstance(value, Mapping):
-            found += _keys(value, f"{prefix}{key}.")
-    return found
+        raise ValueError(f"{place}: no stage of this sweep reports {name}{hint(name, known)}")

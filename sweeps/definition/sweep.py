@@ -1,139 +1,56 @@
-"""A sweep: one question as a YAML file.
+"""A sweep: an experiment (claim, stages, models) with a space and objectives, as a YAML file.
 
-`sweeps/eta.yaml` is one, and `sweeps/README.md` says what its keys mean.
+`sweeps/eta.yaml` is an example; `sweeps/README.md` explains the keys.
 """
 
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import optuna
 from annotated_types import Ge
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from pydantic import Field, field_validator, model_validator
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from pydantic import Field, field_validator
 
 from experiments.harness.config.instantiate import build
-from experiments.harness.config.settings import Count, Natural, Positive, Section, Target, Tracking
+from experiments.harness.config.settings import Count, Target, Tracking
 from experiments.harness.pipeline import stages as pipeline
+from experiments.harness.pipeline.experiment import Experiment, Text
 from experiments.harness.runs.run_folder import flattened
+from sweeps.definition.parameter import Bound, Parameter, Report
 
 Direction = Literal["minimize", "maximize"]
-Said = Annotated[str, Field(min_length=1)]
+TRACKING: dict[str, Any] = {
+    "mode": None, "project": "surfaces", "entity": None, "group": None, "tags": [], "id": None,
+}  # fmt: skip
+COMPARED = ("space", "stages", "models", "objectives", "constraints", "seed")
+"""Keys that may not change under one name: the trials could not be compared."""
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # the sweep's own lines tell what happens
-
-
-class Knob(Section):
-    """What is varied: a range from low to high, or a list of choices."""
-
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    step: Positive | None = None
-    choices: list[bool | int | float | str] | None = Field(default=None, min_length=1)
-
-    @model_validator(mode="after")
-    def _is_range_or_choices(self) -> Self:
-        if self.choices is not None:
-            if {"low", "high", "log", "step"} & self.model_fields_set:
-                raise ValueError("a knob has either choices, or low and high")
-            if len(set(map(str, self.choices))) < len(self.choices):
-                raise ValueError("a choice is named twice")
-        elif self.low is None or self.high is None:
-            raise ValueError("a knob needs low and high, or choices")
-        elif self.low >= self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        elif self.log and (self.low <= 0 or self.step is not None):
-            raise ValueError("log needs low above 0, and no step")
-        elif self.step is not None and not _divides(self.step, self.high - self.low):
-            raise ValueError(f"steps of {self.step:g} do not lead from low to high")
-        return self
-
-    def distribution(self, whole: bool) -> BaseDistribution:
-        """As Optuna knows it; `whole`: the config value that the knob turns is a whole number."""
-        if self.choices is not None:
-            return CategoricalDistribution(self.choices)
-        assert self.low is not None and self.high is not None  # noqa: PT018  (as checked above)
-        if not whole:
-            return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
-        numbers = (self.low, self.high, self.step or 1)
-        if any(number != int(number) for number in numbers):
-            raise ValueError("low, high and step must be whole numbers, as the value itself is")
-        low, high, step = map(int, numbers)
-        return IntDistribution(low, high, log=self.log, step=step)
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker logs its own lines
 
 
-def _divides(step: float, width: float) -> bool:
-    return math.isclose(width / step, round(width / step), abs_tol=1e-9) and width >= step
+class Sweep(Experiment):
+    """One question, what a trial runs, what it varies and what it is judged by."""
 
-
-class Bound(Section):
-    """What a metric must keep to."""
-
-    at_least: float | None = None
-    at_most: float | None = None
-
-    @model_validator(mode="after")
-    def _is_one_side(self) -> Self:
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("a constraint has either at_least or at_most")
-        return self
-
-    def excess(self, value: float) -> float:
-        """How far `value` is beyond the bound: above 0, Optuna takes the trial as infeasible."""
-        if self.at_least is not None:
-            return self.at_least - value
-        assert self.at_most is not None
-        return value - self.at_most
-
-
-class Report(Section):
-    """What a pruner looks at while a stage is at work."""
-
-    stage: str
-    metric: str
-    step: Literal["train/step"] = "train/step"
-
-
-class Sweep(Section):
-    """One question, what a trial is, and what its answer is measured by."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-    question: Said
-    hypothesis: Said
-    reading: Said
-    cost: Said
-    models: dict[str, str] = {}
-    stages: dict[str, list[str]]
-    space: Annotated[dict[str, Knob], Field(min_length=1)]
+    question: Text
+    space: Annotated[dict[str, Parameter], Field(min_length=1)]
     objectives: Annotated[dict[str, Direction], Field(min_length=1)]
     constraints: dict[str, Bound] = {}
     sampler: Target
     pruner: Target | None = None
     report: Report | None = None
     budget: Count | None = None
-    seed: Natural = 0
     retries: Annotated[int, Ge(0)] = 3
-    tracking: Tracking
+    tracking: Tracking = Tracking(**TRACKING)
+    _distributions: dict[str, BaseDistribution] | None = None
 
-    @field_validator("models")
+    @field_validator("tracking", mode="before")
     @classmethod
-    def _are_networks(cls, models: dict[str, str]) -> dict[str, str]:
-        for name in models:
-            if name not in pipeline.NETWORKS:
-                raise ValueError(f"{name} is no network; there are {', '.join(pipeline.NETWORKS)}")
-        return models
-
-    # The space
+    def _with_defaults(cls, tracking: Any) -> Any:
+        return TRACKING | tracking if isinstance(tracking, dict) else tracking
 
     @property
     def is_grid(self) -> bool:
@@ -141,8 +58,8 @@ class Sweep(Section):
 
     @property
     def points(self) -> int:
-        """How many a grid has."""
-        return len(list(itertools.product(*(knob.choices or [] for knob in self.space.values()))))
+        """The number of points of a grid."""
+        return math.prod(len(parameter.choices or []) for parameter in self.space.values())
 
     @property
     def trials(self) -> int:
@@ -150,88 +67,79 @@ class Sweep(Section):
         return self.points if self.budget is None else self.budget
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        """As Optuna knows the space; ValueError for a range that does not suit its value."""
+        """Return the space as Optuna's; ValueError for a range that does not suit its value."""
+        if self._distributions is not None:  # composing the stages takes a while
+            return self._distributions
         stages = self.plan({})
         found = {}
-        for name, knob in self.space.items():
+        for name, parameter in self.space.items():
             stage, _, key = name.partition(".")
             value = flattened(stages[stage].config.plain()).get(key)
             try:
-                found[name] = knob.distribution(type(value) is int)
+                found[name] = parameter.distribution(type(value) is int)
             except ValueError as error:
                 raise ValueError(f"space.{name}: {error}") from error
+        self._distributions = found
         return found
 
+    def grid(self) -> list[dict[str, Any]]:
+        """Return the points in the order of Optuna's GridSampler; slot n runs point n."""
+        space: dict[str, Any] = {n: p.choices or [] for n, p in self.space.items()}
+        sampler = build(self.sampler, search_space=space, seed=self.seed)
+        study = optuna.create_study(sampler=sampler)
+        choices: Any = {name: CategoricalDistribution(values) for name, values in space.items()}
+        return [study.ask(choices).params for _ in range(self.points)]
+
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
-        """A point of the space, chosen by the study's sampler."""
-        params: dict[str, Any] = {}
-        for name, d in self.distributions().items():
-            match d:
-                case FloatDistribution():
-                    params[name] = trial.suggest_float(name, d.low, d.high, step=d.step, log=d.log)
-                case IntDistribution():
-                    params[name] = trial.suggest_int(name, d.low, d.high, step=d.step, log=d.log)
-                case CategoricalDistribution():
-                    params[name] = trial.suggest_categorical(name, d.choices)
-        return params
+        """Return the point of the space that the study's sampler chooses for this trial."""
 
-    # A trial
+        def one(name: str, d: Any) -> Any:
+            if isinstance(d, CategoricalDistribution):
+                return trial.suggest_categorical(name, d.choices)
+            whole = isinstance(d, IntDistribution)
+            suggest: Any = trial.suggest_int if whole else trial.suggest_float
+            return suggest(name, d.low, d.high, step=d.step, log=d.log)
 
-    def stages_at(self, params: Mapping[str, Any]) -> dict[str, list[str]]:
-        """The overrides of each stage, with the knobs turned."""
-        turned = {name: list(overrides) for name, overrides in self.stages.items()}
-        for name, value in params.items():
-            stage, _, key = name.partition(".")
-            written = value if isinstance(value, str) else json.dumps(value)
-            turned[stage].append(f"{key}={written}")
-        return turned
+        return {name: one(name, d) for name, d in self.distributions().items()}
 
     def plan(
-        self,
-        params: Mapping[str, Any],
-        home: Path = Path("runs"),
-        identity: str = "trial",
-        **more: Any,
+        self, params: Mapping[str, Any], home: Path = Path("runs"), label: str = "", **more: Any
     ) -> dict[str, pipeline.Stage]:
-        """The stages of a trial, composed and checked (see `pipeline.plan`)."""
-        stages = self.stages_at(params)
+        """Return the stages of a trial by name, composed and checked (see `pipeline.plan`)."""
+        stages = {name: list(overrides) for name, overrides in self.stages.items()}
+        for name, value in params.items():
+            stage, _, key = name.partition(".")
+            stages[stage].append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+        identity = f"{self.name}-{label}"
         planned = pipeline.plan(stages, home, identity, models=self.models, **more)
         return {stage.name: stage for stage in planned}
 
-    # Optuna's parts
+    def trial_seed(self, slot: int) -> int:
+        """Return the seed of a trial: another one for each slot, the same for all its attempts."""
+        text = f"{self.name}/{self.seed}/{slot}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 2**31
 
     def make_sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        node = self.sampler.model_dump(by_alias=True)
-        if self.is_grid:  # one order for all workers: trial n takes point n
-            space = {name: knob.choices for name, knob in self.space.items()}
-            return build(node, search_space=space, seed=self.seed)
-        return build(node, seed=seed)
+        """Return the sampler; of a grid every point is enqueued already (see `grid`)."""
+        return (
+            optuna.samplers.RandomSampler(seed) if self.is_grid else build(self.sampler, seed=seed)
+        )
 
     def make_pruner(self) -> optuna.pruners.BasePruner:
-        if self.pruner is None:
-            return optuna.pruners.NopPruner()
-        return build(self.pruner.model_dump(by_alias=True))
-
-    # Identity
+        return build(self.pruner) if self.pruner else optuna.pruners.NopPruner()
 
     def definition(self) -> dict[str, Any]:
-        """All of it but where it is tracked, as JSON knows it."""
-        return self.model_dump(by_alias=True, exclude_none=True, exclude={"tracking"})
+        """Return all of it except where it is tracked, as JSON values."""
+        return self.model_dump(by_alias=True, exclude_none=True, exclude={"tracking", "small"})
 
     def comparable(self) -> dict[str, Any]:
-        """What may not change under one name, or its trials could not be compared."""
-        keys = ("space", "stages", "models", "objectives", "constraints", "seed")
-        return {key: value for key, value in self.definition().items() if key in keys}
+        """Return the part of the definition that may not change under one name."""
+        return {key: value for key, value in self.definition().items() if key in COMPARED}
 
     def digests(self) -> dict[str, str]:
-        """Of the files of `models`, which may be trained anew in the same place."""
-        from experiments.harness.training.checkpoint import digest  # here: it brings torch
+        """Return a digest of each file of `models`, which may be trained anew in the same place."""
+        from experiments.harness.training.checkpoint import digest  # here: it imports torch
 
         files = {name: Path(path) for name, path in self.models.items()}
         files = {n: f / "model.pt" if f.is_dir() else f for n, f in files.items()}
         return {name: digest(file) for name, file in files.items() if file.is_file()}
-
-    def fingerprint(self) -> str:
-        """Of `comparable`."""
-        text = json.dumps(self.comparable(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -181,7 +181,7 @@ def _results(folders: Sequence[RunFolder], roles: Sequence[str]) -> dict[str, An
             summary = {f"{role}/{k.split('/')[-1]}": v for k, v in summary.items()
                        if k.startswith(reached)}  # fmt: skip
         results = summary | results
-    return {key: value for key, value in results.items() if not key.startswith("knob/")}
+    return {key: value for key, value in results.items() if not key.startswith(("param/", "knob/"))}
 
 
 def _energies(rows: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, np.ndarray]:

@@ -79,7 +79,7 @@ def side_by_side(
     """
     spawn = get_context("spawn")
     links: dict[Any, BaseProcess] = {}
-    with _ended_at_last() as processes:
+    with ended_at_last() as processes:
         for name, task in tasks.items():
             link, theirs = spawn.Pipe()
             arguments = (name, task, theirs, observe is not None)
@@ -103,7 +103,7 @@ def side_by_side(
 
 
 @contextmanager
-def _ended_at_last() -> Iterator[list[BaseProcess]]:
+def ended_at_last() -> Iterator[list[BaseProcess]]:
     """However this process leaves, told by SIGTERM too, those in the list end before it."""
     processes: list[BaseProcess] = []
     with sigterm_exits():

@@ -50,3 +50,25 @@ def metrics_of(stages: Iterable[str], guided: bool = True, compared: bool = True
         found -= {"gen/hit_rate", "gen/frac_below_reference"} | _energies("gen")
         found -= _energies("gen_relaxed") | {name for name in found if name.startswith("rss/")}
     return frozenset(found)
+
+
+ENERGY_UNIT = "eV above the reference minimum"
+_SETS = {"gen": "generated", "gen_relaxed": "relaxed", "gen_predicted": "by the force field"}
+_STATISTICS = {"median": "Median energy", "mean": "Mean energy", "min": "Lowest energy"}
+_TITLES = {
+    "gen/hit_rate": "Hit rate",
+    "gen/frac_finite": "Share of finite structures",
+    "gen/frac_valid": "Share of valid structures",
+    "gen/structures_per_second": "Structures sampled per second",
+    "score/loss": "Validation loss of the score",
+    "forcefield/loss": "Validation loss of the force field",
+    "seconds/all": "Time of the whole trial (s)",
+}
+
+
+def metric_title(metric: str) -> str:
+    """Return what a metric is, with its unit in brackets; its own name if that is all there is."""
+    name, _, statistic = metric.partition("/energy_")
+    if name in _SETS and statistic in _STATISTICS:
+        return f"{_STATISTICS[statistic]}, {_SETS[name]} ({ENERGY_UNIT})"
+    return _TITLES.get(metric, metric)

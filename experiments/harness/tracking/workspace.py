@@ -235,4 +235,4 @@ def _section(name: str, panels: list[Any], columns: int = 3) -> Any:
 
 def _parameter(key: str) -> str:
     """Return the name of a trial's parameter in W&B."""
-    return shown_name(f"knob/{key}")
+    return shown_name(f"param/{key}")

@@ -89,7 +89,7 @@ def test_a_study_is_printed_without_an_account(sweep):
         "key": {"section": "summary", "name": "gen_relaxed/energy_median"},
         "ascending": True,
     }
-    assert "summary:knob/sample_guide_eta_dt" in runs["runFeed"]["columnOrder"]
+    assert "summary:param/sample_guide_eta_dt" in runs["runFeed"]["columnOrder"]
 
 
 def test_every_knob_and_objective_has_its_panels(sweep):
@@ -103,8 +103,8 @@ def test_every_knob_and_objective_has_its_panels(sweep):
         "gen_relaxed/energy_p10", "gen_relaxed/energy_p90",
     ]  # fmt: skip
     for knob, name, log in (
-        ("score.sde.beta_max", "knob/score_sde_beta_max", True),
-        ("sample.guide.eta_dt", "knob/sample_guide_eta_dt", None),
+        ("score.sde.beta_max", "param/score_sde_beta_max", True),
+        ("sample.guide.eta_dt", "param/sample_guide_eta_dt", None),
     ):
         scatter = [config for kind, config in shown[knob] if kind == "Scatter Plot"]
         assert [one["yAxis"] for one in scatter] == ["summary:" + metric for metric in metrics]
@@ -113,8 +113,8 @@ def test_every_knob_and_objective_has_its_panels(sweep):
     (parallel, first, second) = shown["All parameters"]
     assert parallel[0] == "Parallel Coordinates Plot"
     assert [(c["accessor"], c["displayName"]) for c in parallel[1]["columns"]] == [
-        ("summary:knob/score_sde_beta_max", "score.sde.beta_max"),
-        ("summary:knob/sample_guide_eta_dt", "sample.guide.eta_dt"),
+        ("summary:param/score_sde_beta_max", "score.sde.beta_max"),
+        ("summary:param/sample_guide_eta_dt", "sample.guide.eta_dt"),
         ("summary:gen_relaxed/energy_median", "gen_relaxed/energy_median"),
         ("summary:gen/structures_per_second", "gen/structures_per_second"),
     ]
@@ -132,7 +132,7 @@ def test_what_the_panels_ask_for_is_what_a_trial_gives(sweep, tmp_path):
         for name in ("gen", "gen_relaxed"):
             tracker.energies(name, [-0.6, 0.1, 0.7, 9.0])
         tracker.structures("best", [surface], ["best"])
-        tracker.summary({f"knob/{knob}": 1.0 for knob in SWEEP["space"]})
+        tracker.summary({f"param/{knob}": 1.0 for knob in SWEEP["space"]})
         tracker.summary({"gen/structures_per_second": 1.0, "gen_relaxed/energy_median": 0.4})
         tracker.summary({"optuna/state": "complete"})
     (log,) = logs(folder)

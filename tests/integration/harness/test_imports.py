@@ -47,7 +47,7 @@ SPARED = {
         "chgnet",
     },
     "experiments.harness.comparison.compare": {"torch", "pandas", "wandb", "optuna"},
-    "sweeps.execution.run": {"torch", "ase", "scipy", "matplotlib", "pandas", "wandb"},
+    "sweeps.commands": {"torch", "ase", "scipy", "matplotlib", "pandas", "wandb"},
 }
 """What each does without until there is work for it."""
 

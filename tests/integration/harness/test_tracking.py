@@ -110,12 +110,12 @@ def test_a_dot_in_a_name_is_no_nesting(folder):
     folder.save_config(folder.config | params, may_change=["params"])
     with Tracker(folder) as tracker:
         tracker.log({"a.b": 1})
-        tracker.summary({"knob/sample.guide.eta_dt": 0.001})
+        tracker.summary({"param/sample.guide.eta_dt": 0.001})
     (log,) = logs(folder)
     assert history(log)[0]["a_b"] == 1
-    assert updates(log, "summary")["knob/sample_guide_eta_dt"] == 0.001
+    assert updates(log, "summary")["param/sample_guide_eta_dt"] == 0.001
     assert updates(log, "config")["params"] == {"sample.guide.eta_dt": 0.001}
-    assert folder.summary == {"knob/sample.guide.eta_dt": 0.001}
+    assert folder.summary == {"param/sample.guide.eta_dt": 0.001}
 
 
 def test_an_observer_sees_what_is_recorded_and_may_stop_the_run(folder):

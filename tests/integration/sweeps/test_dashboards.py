@@ -9,13 +9,12 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from sweeps.execution.study import open_storage, open_study
-from tests.integration.sweeps.tiny_sweep import sweep_of
+from tests.integration.sweeps.tiny_sweep import make, sweep_of
 
 
 def test_optuna_dashboard_shows_the_study(sqlite):
     sweep = sweep_of(budget=7)
-    open_study(sweep, open_storage(sqlite))
+    make(sweep, sqlite)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

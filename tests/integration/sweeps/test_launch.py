@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.execution import launch
+from sweeps import commands
 from sweeps.execution.study import states
 from tests.integration.sweeps.tiny_sweep import sampled, study_at, summaries, trained, write
 
@@ -17,7 +17,7 @@ LOCAL = ["cluster=local", "jobs=2", "cpus=1", "wait=true"]
 
 def test_jobs_share_the_study(world, tmp_path, postgresql):
     file = write(tmp_path / "jobs.yaml", sampled(world))
-    launch.launch([*LOCAL, str(file), f"storage={postgresql}", f"runs={tmp_path}"])
+    commands.launch([*LOCAL, str(file), f"storage={postgresql}", f"runs={tmp_path}"])
     study = study_at(postgresql, "jobs")
     assert states(study)["complete"] == len(study.trials) == 4
     assert len(summaries(tmp_path / "sweeps/jobs")) == 4
@@ -30,7 +30,7 @@ def test_a_job_at_its_time_limit_goes_on_when_its_turn_comes_again(tmp_path, sql
     content["stages"]["score"] = [*content["stages"]["score"], "train.steps=300"]
     file = write(tmp_path / "limit.yaml", content)
     arguments = [str(file), f"storage={sqlite}", f"runs={tmp_path}"]
-    (job,) = launch.launch(["cluster=local", "jobs=1", "cpus=1", *arguments])
+    (job,) = commands.launch(["cluster=local", "jobs=1", "cpus=1", *arguments])
     training = tmp_path / "sweeps/limit/0000/train/score"
     end = time.monotonic() + 300
     while not (training / "checkpoints/last.pt").is_file():
@@ -57,22 +57,24 @@ def _task_of(job) -> int:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["jobs=0"], "jobs must be a whole number above 0, got '0'"),
-        (["cluster=moon"], "cluster must be slurm or local, got 'moon'"),
-        (["wait=perhaps"], "wait must be true or false, got 'perhaps'"),
-        (["workers=3"], "workers=N is for sweeps.execution.run; here it is jobs=N"),
+        (["jobs=0"], "jobs: Input should be greater than or equal to 1, got 0"),
+        (["cluster=moon"], "cluster: Input should be 'slurm' or 'local', got 'moon'"),
+        (["wait=perhaps"], "wait: Input should be a valid boolean"),
+        (["workers=3"], "workers=N is for `surfdiff sweep run`; here it is jobs=N"),
         (["jobs=2"], "SQLite is for one machine"),
     ],
 )
 def test_bad_input(world, tmp_path, arguments, sentence):
     file = write(tmp_path / "bad.yaml", sampled(world))
     with pytest.raises(ValueError, match=sentence):
-        launch.launch([str(file), *arguments])
+        commands.launch([str(file), *arguments])
     assert not (tmp_path / "sweeps").exists()
 
 
 def test_slurm_s_parameters_are_submitit_s(world):
-    jobs, rest = launch.parse(["slurm.partition=gpu", "slurm.gpus_per_node=1", "x.yaml", "hours=2"])
+    jobs, rest = commands.parse_jobs(
+        ["slurm.partition=gpu", "slurm.gpus_per_node=1", "x.yaml", "hours=2"]
+    )
     assert jobs.more == {"slurm_partition": "gpu", "slurm_gpus_per_node": 1}
     assert jobs.hours == 2
     assert rest == ["x.yaml"]

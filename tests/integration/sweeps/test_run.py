@@ -12,10 +12,9 @@ from optuna.trial import TrialState
 
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import load, save
+from sweeps import commands
 from sweeps.definition.reader import read
-from sweeps.execution import run
-from sweeps.execution.study import FAILURE, slot, states
-from sweeps.execution.trial import seed_of
+from sweeps.execution.study import FAILURE, SLOT, states
 from tests.integration.sweeps.tiny_sweep import (
     LOSS,
     MEDIAN,
@@ -41,7 +40,7 @@ def where(home: Path) -> list[str]:
 
 def here(*arguments: object) -> optuna.Study:
     """The command in this process: importing torch once more takes longer than a trial."""
-    return run.run([*map(str, arguments)])
+    return commands.run([*map(str, arguments)])
 
 
 def study_in(home: Path, name: str):
@@ -75,13 +74,13 @@ def test_a_study_leaves_a_run_folder_for_each_trial(undisturbed):
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 4
     found = summaries(home / "runs/sweeps/tiny")
     assert list(found) == ["0000", "0001", "0002", "0003"]
-    assert sorted(s["knob/sample.sampler.steps"] for s in found.values()) == [2, 3, 4, 5]
+    assert sorted(s["param/sample.sampler.steps"] for s in found.values()) == [2, 3, 4, 5]
     for trial in study.trials:
         label = f"{trial.number:04d}"
         folder, summary = RunFolder(home / "runs/sweeps/tiny" / label), found[label]
         assert trial.user_attrs["folder"] == label
         assert trial.values == [summary[MEDIAN]]
-        assert summary["knob/sample.sampler.steps"] == trial.params["sample.sampler.steps"]
+        assert summary["param/sample.sampler.steps"] == trial.params["sample.sampler.steps"]
         assert summary["optuna/state"] == "complete"
         assert {"gen/n", "gen/frac_finite", "seconds/all"} <= set(trial.user_attrs["metrics"])
         energies = {r["name"]: r["energies"] for r in folder.rows() if r["event"] == "energies"}
@@ -92,7 +91,7 @@ def test_a_study_leaves_a_run_folder_for_each_trial(undisturbed):
         config = folder.config
         assert config["study"] == "tiny"
         assert config["params"] == trial.params
-        assert config["seed"] == seed_of(sweep, trial.number)
+        assert config["seed"] == sweep.trial_seed(trial.number)
         assert config["stages"]["sample"]["seed"] == config["seed"]
         assert identity(folder.path) == f"tiny-{label}"
         sample = RunFolder(folder.path / "sample/Ag2O")
@@ -156,7 +155,7 @@ def test_a_killed_worker_s_training_goes_on_from_its_checkpoint(world, tmp_path)
     assert steps_of(folder) == [*before, *range(391, 401)]
     study = study_in(tmp_path, "tiny")
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
-    assert [slot(t) for t in study.trials] == [0, 0]
+    assert [t.user_attrs[SLOT] for t in study.trials] == [0, 0]
     assert study.trials[1].params == study.trials[0].params
     assert study.trials[1].values == [summaries(tmp_path / "runs/sweeps/tiny")["0000"][LOSS]]
 
@@ -182,7 +181,7 @@ def test_a_trial_that_fails_costs_itself_alone(world, tmp_path, capsys):
     summary = summaries(tmp_path / "runs/sweeps/tiny")[f"{failed.number:04d}"]
     assert summary["optuna/state"] == "failed"
     assert reason in summary["optuna/reason"]
-    assert summary["knob/sample.composition"] == "Au2O"
+    assert summary["param/sample.composition"] == "Au2O"
     folder = tmp_path / f"runs/sweeps/tiny/{failed.number:04d}"
     assert json.loads((folder / "tracking.json").read_text())["exit_code"] == 1
 
@@ -246,13 +245,13 @@ def test_a_pruned_trial_is_no_failure(world, tmp_path):
         (["{file}", "storage=postgresql://nobody:secret@127.0.0.1:1/x"], "nobody:***@127.0.0.1"),
         (["{file}", "storage=nonsense"], "the storage nonsense cannot be used"),
         (["{file}", "storage=sqlite:////dev/null/x.db"], "the storage sqlite:////dev/null/x.db"),
-        (["nowhere.yaml"], "there is no sweep file nowhere.yaml"),
+        (["nowhere.yaml"], "there is no file nowhere.yaml"),
         (["workers=2"], "give one sweep file"),
         (["{file}", "{file}"], "give one sweep file"),
-        (["{file}", "workers=0"], "workers must be a whole number above 0, got '0'"),
-        (["{file}", "heartbeat=soon"], "heartbeat must be a whole number above 0, got 'soon'"),
-        (["{file}", "retry_failed=perhaps"], "retry_failed must be true or false"),
-        (["{file}", "bugdet=3"], "a sweep has no key bugdet"),
+        (["{file}", "workers=0"], "workers: Input should be greater than or equal to 1, got 0"),
+        (["{file}", "heartbeat=soon"], "heartbeat: Input should be a valid integer, got 'soon'"),
+        (["{file}", "retry_failed=perhaps"], "retry_failed: Input should be a valid boolean"),
+        (["{file}", "bugdet=3"], "there is no key bugdet"),
         (["{file}", "--workers"], "unknown option --workers"),
         (["{file}", "objectives.gen/beauty=maximize"], "no stage of this sweep reports gen/beauty"),
     ],
@@ -263,7 +262,7 @@ def test_what_the_command_refuses(arguments, said, tmp_path, capsys):
     arguments = [a.format(file=file) for a in arguments]
     began = time.monotonic()
     with pytest.raises(SystemExit) as ended:
-        run.main([*arguments, f"runs={tmp_path}/runs"])
+        commands.main(arguments)
     assert time.monotonic() - began < 60
     assert ended.value.code == 2
     told = capsys.readouterr().err

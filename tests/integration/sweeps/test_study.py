@@ -13,16 +13,14 @@ from experiments.harness.execution.signals import Stopped
 from sweeps.execution import worker
 from sweeps.execution.study import (
     FAILURE,
-    NoneWaiting,
+    SLOT,
     attempts,
-    open_storage,
     retry,
+    retry_abandoned,
     retry_failed,
-    revive,
-    slot,
     states,
 )
-from sweeps.execution.trial import Place, seed_of
+from sweeps.execution.trial import Place
 from sweeps.execution.worker import work
 from tests.integration.sweeps.tiny_sweep import (
     GRID,
@@ -86,9 +84,10 @@ def test_four_workers_share_a_budget_exactly(storage, crew):
     assert workers.finish() == [0, 0, 0, 0]
     assert sorted(trial for _, trial in workers.ran) == list(range(40))
     assert len({member for member, _ in workers.ran}) > 1
-    assert [t.state for t in study.trials] == [COMPLETE] * 40
-    assert len({t.params[RATE] for t in study.trials}) == 40
-    for trial in study.trials:
+    done = attempts(study).values()
+    assert [t.state for t in done] == [COMPLETE] * 40
+    assert len({t.params[RATE] for t in done}) == 40
+    for trial in done:
         assert trial.values == [trial.params[RATE]]
         assert trial.user_attrs["folder"] == f"{trial.number:04d}"
 
@@ -101,16 +100,28 @@ def test_a_grid_s_points_are_tried_once_each(storage, crew):
     workers = crew(sweep, storage)
     workers.start(4)
     assert workers.finish() == [0, 0, 0, 0]
-    points = Counter((t.params[STEPS], t.params[BATCH]) for t in study.trials)
+    done = [t for t in study.trials if t.state == COMPLETE]
+    points = Counter((t.params[STEPS], t.params[BATCH]) for t in done)
     assert points == {(steps, batch): 1 for steps in range(1, 7) for batch in (1, 2, 3)}
 
 
-def test_a_study_that_many_make_and_enlarge_at_once_has_its_budget(storage):
+def test_a_study_that_many_create_and_enlarge_at_once_has_its_budget(storage, crew):
+    """Enlarging may queue a slot twice; the second trial is dropped, and counts nowhere."""
     assert make_at_once(sweep_of(budget=6), storage, 4) == [0, 0, 0, 0]
     assert len(study_at(storage).trials) == 6
-    assert make_at_once(sweep_of(budget=10), storage, 4) == [0, 0, 0, 0]
+    sweep = sweep_of(budget=10)
+    assert make_at_once(sweep, storage, 4) == [0, 0, 0, 0]
     study = study_at(storage)
-    assert (len(study.trials), study.user_attrs["budget"]) == (10, 10)
+    assert (states(study)["waiting"], study.user_attrs["budget"]) == (10, 10)
+    study.enqueue_trial({}, user_attrs={SLOT: 3})  # at least once, whatever the race gave
+    workers = crew(sweep, storage)
+    workers.start(3)
+    assert workers.finish() == [0, 0, 0]
+    assert sorted(trial for _, trial in workers.ran) == list(range(10))
+    assert states(study) == {"complete": 10, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
+    extra = [t.state for t in study.trials if attempts(study)[t.user_attrs[SLOT]] != t]
+    assert extra == [FAIL] * (len(study.trials) - 10)
+    assert extra
 
 
 def test_a_study_grows_with_its_budget_and_never_shrinks(sqlite, tmp_path, play):
@@ -145,18 +156,16 @@ def test_a_finished_study_hands_out_nothing(sqlite, tmp_path, play):
     work(sweep, sqlite, place(tmp_path))
     play(lambda *_: pytest.fail("nothing was left to do"))
     work(sweep, sqlite, place(tmp_path))
-    with pytest.raises(NoneWaiting):
-        study.ask()
-    with pytest.raises(NoneWaiting):
-        study.optimize(lambda trial: 0.0, n_trials=1)
     assert len(study.trials) == 2
+    study.optimize(worker.Objective(sweep, place(tmp_path)), n_trials=1, catch=(Exception,))
+    assert [t.state for t in study.trials] == [COMPLETE, COMPLETE, FAIL]  # Optuna created one
+    assert states(study) == {"complete": 2, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
 
 
 def test_a_study_says_what_it_is(sqlite):
     sweep = sweep_of(budget=2, constraints={"gen/frac_finite": {"at_least": 0.5}})
     attributes = make(sweep, sqlite).user_attrs
     assert attributes["budget"] == 2
-    assert attributes["fingerprint"] == sweep.fingerprint()
     assert attributes["definition"] == sweep.definition()
     assert attributes["definition"]["question"] == "Does it?"
 
@@ -221,7 +230,7 @@ os.kill(os.getpid(), signal.SIGKILL)"""
     assert states(study)["complete"] == 3
     assert [t.state for t in study.trials] == [FAIL, COMPLETE, COMPLETE, COMPLETE]
     again = study.trials[3]
-    assert slot(again) == 0
+    assert again.user_attrs[SLOT] == 0
     assert again.user_attrs["folder"] == "0000"
     if when == "in its trial":
         assert again.params == left.params
@@ -254,7 +263,7 @@ def test_a_worker_that_is_told_to_end_gives_its_trial_back_at_once(kind, sqlite,
     with pytest.raises(kind):
         work(sweep, sqlite, place(tmp_path))
     assert [t.state.name for t in study.trials] == ["FAIL", "WAITING", "WAITING"]
-    assert slot(study.trials[2]) == 0
+    assert study.trials[2].user_attrs[SLOT] == 0
     work(sweep, sqlite, place(tmp_path))
     assert states(study)["complete"] == 2
     assert study.trials[2].params == study.trials[0].params
@@ -274,15 +283,15 @@ def _stopped_once(kind=SystemExit):
 
 
 def test_retries_have_an_end(sqlite, tmp_path, play):
-    """A trial that takes its worker's life is not tried for ever; `revive` keeps to that, too."""
+    """A trial that takes its worker's life is not tried for ever."""
     sweep = sweep_of(budget=1, retries=2)
     study = make(sweep, sqlite)
     for n in range(3):
         assert len(study.trials) == n + 1
-        kill_trial(study, sqlite)
-        revive(study, sweep.retries)
+        kill_trial(study)
+        retry_abandoned(study, sweep.retries)
     assert [t.state for t in study.trials] == [FAIL] * 3
-    assert [slot(t) for t in study.trials] == [0] * 3
+    assert [t.user_attrs[SLOT] for t in study.trials] == [0] * 3
     assert states(study)["failed"] == 1
 
 
@@ -296,8 +305,8 @@ def test_an_interruption_is_no_death(sqlite, tmp_path, play):
             work(sweep, sqlite, place(tmp_path))
     assert states(study)["waiting"] == 1
     for left in ("waiting", "failed"):  # one death is forgiven
-        kill_trial(study, sqlite)
-        revive(study, sweep.retries)
+        kill_trial(study)
+        retry_abandoned(study, sweep.retries)
         assert states(study)[left] == 1
 
 
@@ -313,34 +322,38 @@ def test_networks_that_were_trained_anew_are_other_networks(sqlite, tmp_path):
         make(sweep, sqlite)
 
 
-def test_a_retry_is_made_once_however_many_ask_for_it(sqlite):
-    study = make(sweep_of(budget=2), sqlite)
-    kill_trial(study, sqlite)
+def test_a_retry_runs_once_however_many_queue_it(sqlite, tmp_path, play):
+    sweep, ran = sweep_of(budget=2), []
+    play(lambda _, label, *rest: ran.append(int(label)) or quick(sweep, int(label), rest[1]))
+    study = make(sweep, sqlite)
+    kill_trial(study)
     left = study.trials[0]
     for _ in range(3):
         retry(study, left)
-    assert [t.state.name for t in study.trials] == ["FAIL", "WAITING", "WAITING"]
-    kill_trial(study, sqlite)  # trial 1
-    kill_trial(study, sqlite)  # the retry
-    for trial in study.trials[1:]:
+    assert states(study) == {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 2}
+    assert attempts(study)[0].number == 2  # the first of the three
+    kill_trial(study)  # trial 1
+    kill_trial(study)  # the retry
+    for trial in study.trials[1:3]:
         retry(study, trial)
-    assert [slot(t) for t in study.trials] == [0, 1, 0, 1, 0]
+    work(sweep, sqlite, place(tmp_path))
+    assert sorted(ran) == [0, 1]
+    assert states(study)["complete"] == 2
 
 
-def kill_trial(study, url):
+def kill_trial(study):
     """What is left if a worker dies, and so does the one that has just noticed."""
-    trial = study.ask()
-    open_storage(url).set_trial_state_values(trial._trial_id, FAIL)
+    study.tell(study.ask(), state=FAIL)
 
 
-def test_who_opens_a_study_revives_what_two_deaths_left(sqlite, tmp_path, play):
+def test_who_opens_a_study_retries_what_two_deaths_left(sqlite, tmp_path, play):
     sweep = sweep_of(budget=2)
     study = make(sweep, sqlite)
-    kill_trial(study, sqlite)
+    kill_trial(study)
     work(sweep, sqlite, place(tmp_path))
     assert states(study) == {"complete": 1, "pruned": 0, "failed": 1, "running": 0, "waiting": 0}
     for _ in range(2):  # the second finds nothing to do
-        revive(study, sweep.retries)
+        retry_abandoned(study, sweep.retries)
         assert [t.state.name for t in study.trials] == ["FAIL", "COMPLETE", "WAITING"]
     work(sweep, sqlite, place(tmp_path))
     assert states(study)["complete"] == 2
@@ -367,7 +380,7 @@ def test_a_failing_trial_costs_itself_alone(sqlite, tmp_path, play):
     work(sweep, sqlite, place(tmp_path))
     assert [t.state for t in study.trials] == [COMPLETE, FAIL, COMPLETE, COMPLETE]
     assert study.trials[1].user_attrs[FAILURE] == "no luck with 1"
-    revive(study, sweep.retries)  # it has a reason: nobody died
+    retry_abandoned(study, sweep.retries)  # it has a reason: nobody died
     assert len(study.trials) == 4
     play(failing())
     assert retry_failed(study) == 1
@@ -435,7 +448,7 @@ def test_the_points_of_a_random_search_follow_from_the_trials_numbers(tmp_path, 
     workers = crew(sweep, shared)
     workers.start(3)
     assert workers.finish() == [0, 0, 0]
-    ours, theirs = ([t.params for t in study.trials] for study in studies)
+    ours, theirs = ([t.params for t in attempts(study).values()] for study in studies)
     assert ours == theirs
 
 
@@ -452,12 +465,13 @@ def test_a_study_of_one_worker_can_be_repeated(tmp_path, play):
 
 def test_seeds_follow_from_study_and_number():
     sweep = sweep_of()
-    seeds = [seed_of(sweep, n) for n in range(1000)]
-    assert seeds == [seed_of(sweep_of(question="Why?", budget=9), n) for n in range(1000)]
+    seeds = [sweep.trial_seed(n) for n in range(1000)]
+    assert seeds == [sweep_of(question="Why?", budget=9).trial_seed(n) for n in range(1000)]
+    assert seeds[:2] == [sweep_of().trial_seed(0), sweep_of().trial_seed(1)]
     assert len(set(seeds)) == 1000
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert seed_of(sweep_of(name="other"), 0) != seeds[0]
-    assert seed_of(sweep_of(seed=1), 0) != seeds[0]
+    assert sweep_of(name="other").trial_seed(0) != seeds[0]
+    assert sweep_of(seed=1).trial_seed(0) != seeds[0]
 
 
 def test_constraints_tell_the_sampler_what_is_infeasible(sqlite, tmp_path, play):

@@ -15,15 +15,15 @@ from typing import Any
 import optuna
 from omegaconf import OmegaConf
 
-from sweeps.definition.reader import TRACKING
-from sweeps.definition.sweep import Sweep
+from sweeps.definition.sweep import TRACKING, Sweep
 from sweeps.execution import worker
-from sweeps.execution.study import open_storage, open_study
+from sweeps.execution.storage import open_storage
+from sweeps.execution.study import open_study, storage_of
 from sweeps.execution.trial import Place, Result
 from tests.tiny import ROOT, SAMPLE, SEARCH, TRAIN, World
 
 TEXTS = {
-    "question": "Does it?", "hypothesis": "It does.", "reading": "Look.", "cost": "a second",
+    "question": "Does it?", "claim": "It does.", "reading": "Look.", "cost": "a second",
 }  # fmt: skip
 TRAINING = [*TRAIN, "train.steps=12"]
 UNGUIDED = [*SAMPLE, "guide=none", "composition=Ag2O"]
@@ -193,8 +193,8 @@ PLAYS["nap and fail"] = nap_and_fail
 
 
 def make(sweep: Sweep, url: str) -> optuna.Study:
-    """Its study, as `surfdiff sweep run` opens it."""
-    return open_study(sweep, open_storage(url))
+    """Its study, as `surfdiff sweep` opens it."""
+    return open_study(sweep, storage_of(sweep, url))
 
 
 def make_at_once(sweep: Sweep, url: str, n: int) -> list[int | None]:

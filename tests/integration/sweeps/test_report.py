@@ -1,0 +1,106 @@
+"""What a finished study leaves: a page, W&B's run of it, a published record."""
+
+import json
+
+import pytest
+
+from experiments.harness.config.settings import Tracking
+from experiments.harness.runs.run_folder import RunFolder
+from sweeps import commands
+from sweeps.analysis import report, results
+from sweeps.analysis.table import load
+from sweeps.definition.sweep import TRACKING
+from sweeps.execution.trial import run_point
+from tests.integration.harness.mirror import history, log_of, updates
+from tests.integration.sweeps.studies import ETA, grid, study
+from tests.integration.sweeps.tiny_sweep import MEDIAN, make, sampled, sweep_of, write
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory):
+    """A study of four trials, run by the command, tracked offline."""
+    home = tmp_path_factory.mktemp("finished")
+    file = write(home / "tiny.yaml", sampled(world, tracking={"mode": "offline"}))
+    made = commands.run([str(file), f"runs={home}"])
+    return home, file, made
+
+
+def test_the_study_s_run_holds_the_table_and_the_result(finished):
+    home, _, made = finished
+    trials, folder = load(made), RunFolder(home / "sweeps/tiny/study")
+    (table,) = [row for row in folder.rows() if row.get("event") == "table"]
+    assert table["columns"] == list(trials.shown().columns)
+    assert table["rows"] == json.loads(json.dumps(trials.shown().to_numpy().tolist()))
+    assert folder.summary[f"study/best/{MEDIAN}"] == made.best_value
+    assert folder.summary[f"study/best/{MEDIAN}/trial"] == made.best_trial.number
+    assert folder.summary["study/answer"] == " ".join(report.statements(trials))
+    page = (folder.path / "report.html").read_text()
+    assert trials.definition["question"] in page
+    text = report.as_text(trials).splitlines()
+    assert all(f"{trial.value:.4g}" in text[trial.number] for trial in made.trials)
+
+
+def test_w_and_b_has_a_run_of_the_study_and_one_of_each_trial(finished):
+    home, _, made = finished
+    about = json.loads((home / "sweeps/tiny/study/tracking.json").read_text())
+    assert (about["id"], about["group"], about["job_type"]) == ("tiny-study", "tiny", "study")
+    for trial in made.trials:
+        folder = RunFolder(home / f"sweeps/tiny/{trial.number:04d}")
+        about = json.loads((folder.path / "tracking.json").read_text())
+        assert about["id"] == f"tiny-{trial.number:04d}"
+        kinds = {json.loads(p.read_text())["job_type"] for p in folder.path.rglob("tracking.json")}
+        assert kinds == {"trial", "sample", "evaluate"}
+    log = log_of(RunFolder(home / "sweeps/tiny/0000"), "tiny-0000")
+    summary = updates(log, "summary")
+    assert summary["optuna/state"] == "complete"
+    assert summary[MEDIAN] == made.trials[0].value
+    bins = {k: v for row in history(log) for k, v in row.items() if "gen_relaxed/energy_bins" in k}
+    assert sum(bins.values()) == len(made.trials[0].user_attrs["energies"]["gen_relaxed"])
+
+
+def test_what_was_published_is_not_published_again(finished):
+    home, file, made = finished
+    before = {p: p.stat().st_mtime_ns for p in (home / "sweeps/tiny").rglob("*") if p.is_file()}
+    report.publish(load(made), home / "sweeps/tiny/study", Tracking(**TRACKING))
+    commands.run([str(file), f"runs={home}"])
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_record_holds_what_its_statements_rest_on(tmp_path):
+    """Read back, the published trials give the same text and the README is filled from it."""
+    trials = grid()
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
+    results.publish(trials, tmp_path, tmp_path)
+    again = results.load_record(tmp_path / f"{trials.name}.json")
+    assert again.counts == trials.counts
+    assert again.definition["question"] == trials.definition["question"]
+    values = [t.feasible[MEDIAN].astype(float).tolist() for t in (again, trials)]
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
+    assert (tmp_path / f"{trials.name}.png").stat().st_size > 10_000
+    results.refill(readme, tmp_path)
+    text = readme.read_text()
+    assert text.startswith(f"before\n<!-- results -->\n### {trials.name}: How strongly")
+    assert "old" not in text
+    assert all(statement in text for statement in report.statements(again))
+
+
+def test_an_unfinished_study_is_not_published(sqlite, tmp_path):
+    space = {"score.train.steps": {"choices": [2, 3, 4, 5]}}
+    trials = load(make(sweep_of(space=space, sampler={"_target_": "optuna.samplers.GridSampler"},
+                                budget=None), sqlite))  # fmt: skip
+    with pytest.raises(ValueError, match="study tiny is not finished: 4 waiting"):
+        results.publish(trials, tmp_path, tmp_path)
+    assert report.as_text(trials) == "No trial is complete: 4 waiting."
+    assert load(study({ETA: {"choices": [0.0]}})).trials.empty
+
+
+def test_a_point_by_hand_is_repeatable(world, tmp_path):
+    file = write(tmp_path / "hand.yaml", sampled(world))
+    found = [commands.trial([str(file), "sample.sampler.steps=3", f"runs={tmp_path}/{home}"])
+             for home in ("a", "b")]  # fmt: skip
+    assert found[0].energies == found[1].energies
+    assert (tmp_path / "a/sweeps/hand/by_hand-steps_3/summary.json").is_file()
+    for values in ({}, {"sample.sampler.step": "3"}, {"sample.sampler.steps": "-3"}):
+        with pytest.raises(ValueError, match="sampler.step"):
+            run_point(commands.read(file), values, commands.Settings(runs=str(tmp_path)).place)
