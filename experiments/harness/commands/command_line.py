@@ -8,9 +8,10 @@ import argparse
 import errno
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,6 +40,7 @@ def run_from_config(
     examples: Sequence[str],
     arguments: Sequence[str],
     again: str = "continues where it stopped",
+    inputs: Mapping[str, str] | None = None,
 ) -> None:
     """Compose the config of an entry point and call the `run` of a module with its settings.
 
@@ -49,6 +51,8 @@ def run_from_config(
         examples: overrides, for `--help`.
         arguments: the command line after the command's name.
         again: what the same command does after an interruption.
+        inputs: keys of files or folders that must exist, and what they are; checked before
+            anything that takes long is imported.
     """
     with refusing(entry, TRACEBACK in arguments, again):
         given = _parser(entry).parse_intermixed_args(_with_cfg(arguments))
@@ -64,11 +68,22 @@ def run_from_config(
             shown = [one.plain() for one in every]
             print(yaml.safe_dump_all(shown, sort_keys=False, allow_unicode=True), end="")
             return
+        for settings in every:
+            _require(settings, inputs or {})
         run = import_module(module).run
         for number, settings in enumerate(every, start=1):
             if len(every) > 1:
                 log.info(f"run {number} of {len(every)}: {settings.name}")
             run(settings)
+
+
+def _require(settings: Any, inputs: Mapping[str, str]) -> None:
+    """ValueError for an input that is no name of something shipped, and no file or folder."""
+    for key, kind in inputs.items():
+        path = attrgetter(key)(settings)
+        is_path = path is not None and (kind != "data set" or Path(path).suffix)
+        if is_path and not Path(path).exists():
+            raise ValueError(f"there is no {kind.replace('data set', 'file')} {path}")
 
 
 def _settings(entry: str, given: argparse.Namespace) -> list[Any]:

@@ -21,4 +21,5 @@ def main(arguments: Sequence[str]) -> None:
         __doc__,
         EXAMPLES,
         arguments,
+        inputs={"score": "checkpoint", "forcefield": "checkpoint"},
     )

@@ -23,4 +23,5 @@ def main(arguments: Sequence[str]) -> None:
         __doc__,
         EXAMPLES,
         arguments,
+        inputs={"data.path": "data set"},
     )

@@ -63,7 +63,7 @@ Share = Annotated[float, Ge(0), Lt(1)]
 
 
 def _readable(composition: str) -> str:
-    from sdedata import parse_formula  # here: it brings torch, which few checks need
+    from sdedata.composition import parse_formula  # brings numpy and ASE's tables
 
     parse_formula(composition)
     return composition

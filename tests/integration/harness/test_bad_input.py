@@ -392,7 +392,7 @@ def test_inspect_and_predict(refused, world, tmp_path):
     ("entry", "arguments", "told"),
     [
         ("train", ["train.steps=-5"], "train: config key train.steps: Input should be greater"),
-        ("sample", ["score=gone"], "sample: guidance needs a force field"),
+        ("sample", ["score=gone"], "sample: there is no checkpoint gone"),
     ],
 )
 def test_from_the_shell(entry, arguments, told, tmp_path):

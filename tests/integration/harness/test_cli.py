@@ -110,20 +110,21 @@ def test_a_grid_runs_all_and_continues(monkeypatch, tmp_path):
     assert names == [f"score-seed_{k}" for k in (1, 2, 1, 2, 3)]
 
 
+def generated(output):
+    """Name of each sampling run and the file of its structures."""
+    files = output.rglob("generated.extxyz")
+    return {file.relative_to(output).parts[1]: file.read_bytes() for file in files}
+
+
 def test_a_grid_on_the_real_thing(world, tmp_path):
     common = [*SAMPLE, *world.networks, "composition=Ag2O", "n=2", f"output={tmp_path}"]
     surfdiff(["sample", "-m", *common, "seed=1,2"])
-    made = {
-        p.relative_to(tmp_path).parts[1]: p.read_bytes() for p in tmp_path.rglob("generated.extxyz")
-    }
+    made = generated(tmp_path)
     assert set(made) == {"Ag2O-seed_1", "Ag2O-seed_2"}
     kept = yaml.safe_load((tmp_path / "sample/Ag2O-seed_2/overrides.yaml").read_text())
     assert kept == [*common, "seed=2", "name='Ag2O-seed_2'"]
     surfdiff(["sample", "-m", *common, "seed=1,2"])
-    again = {
-        p.relative_to(tmp_path).parts[1]: p.read_bytes() for p in tmp_path.rglob("generated.extxyz")
-    }
-    assert again == made
+    assert generated(tmp_path) == made
 
 
 def test_a_folder_of_one_s_own_configs(tmp_path, capsys):

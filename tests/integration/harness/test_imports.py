@@ -11,45 +11,28 @@ import pytest
 from tests.tiny import ROOT
 
 ROUNDS = 3
+HEAVY = {"torch", "ase", "scipy", "numba", "matplotlib", "pandas", "wandb", "optuna", "chgnet"}
+LATER = {"scipy", "numba", "matplotlib", "pandas", "wandb", "optuna", "chgnet", "torch._dynamo"}
+COMPOSING = {"hydra", "omegaconf", "pydantic", "numpy"}
 SPARED = {
-    "experiments.harness.pipeline.runner": {
-        "torch",
-        "ase",
-        "scipy",
-        "matplotlib",
-        "pandas",
-        "wandb",
-        "optuna",
-    },
-    "experiments.harness.training.train": {
-        "torch",
-        "ase",
-        "scipy",
-        "matplotlib",
-        "pandas",
-        "wandb",
-        "optuna",
-    },
-    "experiments.harness.generation.sample": {
-        "matplotlib",
-        "pandas",
-        "wandb",
-        "optuna",
-        "torch._dynamo",
-        "chgnet",
-    },
-    "experiments.harness.generation.evaluate": {
-        "matplotlib",
-        "pandas",
-        "wandb",
-        "optuna",
-        "torch._dynamo",
-        "chgnet",
-    },
+    "experiments.harness.commands.main": HEAVY | COMPOSING,
+    "experiments.harness.training.train": HEAVY | {"hydra", "omegaconf"},
+    "experiments.harness.generation.sample": LATER | {"hydra", "omegaconf", "ase.io"},
+    "experiments.harness.generation.evaluate": LATER - {"scipy"},
     "experiments.harness.comparison.compare": {"torch", "pandas", "wandb", "optuna"},
     "sweeps.commands": {"torch", "ase", "scipy", "matplotlib", "pandas", "wandb"},
 }
 """What each does without until there is work for it."""
+COMMANDS = {
+    "--help": HEAVY | COMPOSING,
+    "train --help": HEAVY | COMPOSING,
+    "predict --help": HEAVY | COMPOSING,
+    "sweep": HEAVY | COMPOSING,
+    "train --cfg job": HEAVY,
+    "train data.path=gone.traj": HEAVY,
+    "sample score=gone": HEAVY - {"ase"},
+}
+"""What a command line is answered without."""
 
 
 def seconds_of(module: str, compiled: Path) -> float:
@@ -77,14 +60,22 @@ def test_a_command_imports_only_what_it_begins_with(module):
     assert not SPARED[module] & imported
 
 
-def test_importing_the_experiments_takes_little_beside_torch(tmp_path):
-    """Rounds of each in turn, so that a busy minute befalls all alike."""
-    names = (
-        "torch",
-        "experiments.harness.pipeline.runner",
-        "experiments.harness.generation.sample",
+@pytest.mark.parametrize("line", COMMANDS)
+def test_what_needs_no_computation_is_answered_without(line):
+    program = (
+        "import sys; from experiments.harness.commands.main import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "print(*sys.modules, file=sys.stderr)"
     )
+    command = [sys.executable, "-c", program, *line.split()]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not COMMANDS[line] & set(run.stderr.splitlines()[-1].split())
+
+
+def test_importing_what_a_command_begins_with_takes_little_beside_torch(tmp_path):
+    """Rounds of each in turn, so that a busy minute befalls all alike."""
+    names = ("torch", "experiments.harness.commands.main", "experiments.harness.generation.sample")
     rounds = [[seconds_of(name, tmp_path) for name in names] for _ in range(1 + ROUNDS)]
-    torch, quickstart, sample = map(median, zip(*rounds[1:], strict=True))  # the first compiles
-    assert quickstart < 0.8 * torch  # 0.4 here
-    assert sample < 4 * torch  # 2 here
+    torch, dispatcher, sample = map(median, zip(*rounds[1:], strict=True))  # the first compiles
+    assert dispatcher < 0.2 * torch  # 0.02 here
+    assert sample < 2 * torch  # 1.1 here
