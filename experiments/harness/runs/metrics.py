@@ -1,74 +1,145 @@
-"""Which numbers a stage reports, by name: what a sweep may ask for before anything has run."""
+"""The registry of metrics: name, title, unit, direction and stage of every number that runs report.
+
+Names are those of summary.json, metrics.jsonl and W&B.
+"""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
-_TRAINING = {
+Direction = Literal["minimize", "maximize"]
+ENERGY_UNIT = "eV above the reference minimum"
+SETS = {"gen": "generated", "gen_relaxed": "relaxed", "gen_predicted": "by the force field"}
+STATISTICS = {
+    "mean": "Mean energy",
+    "min": "Lowest energy",
+    "p10": "10 % quantile of energy",
+    "median": "Median energy",
+    "p90": "90 % quantile of energy",
+    "std": "Standard deviation of energy",
+}
+STAGES = {
+    "forcefield": "training the force field",
+    "score": "training the score",
+    "sample": "sampling",
+    "evaluate": "evaluation",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a stage reports."""
+
+    name: str
+    title: str
+    unit: str
+    """Empty for a share or a number without one."""
+    direction: Direction | None
+    """Which values are better; None where neither is."""
+    stage: str
+    """Kind of the stage whose summary holds it; "all" for a pipeline's own."""
+    compared: bool = False
+    """Whether it needs a reference to compare with."""
+
+    @property
+    def label(self) -> str:
+        """Title with the unit in brackets."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+
+def _energies(name: str, stage: str, absolute: bool) -> list[Metric]:
+    """Statistics of the energies of a set, and absolute energies where they are reported."""
+    compared = stage == "evaluate"
+    found = [
+        Metric(
+            f"{name}/energy_{key}", f"{title}, {SETS[name]}", "eV" if key == "std" else ENERGY_UNIT,
+            None if key == "std" else "minimize", stage, compared,
+        )
+        for key, title in STATISTICS.items()
+    ]  # fmt: skip
+    if absolute:
+        found += [
+            Metric(
+                f"{name}/energy_{key}_abs", f"{STATISTICS[key]}, {SETS[name]}, total", "eV",
+                "minimize", stage,
+            )
+            for key in ("mean", "min", "p10", "median")
+        ]  # fmt: skip
+    return found
+
+
+_RESULTS = [
+    Metric("score/loss", "Validation loss of the score", "", "minimize", "score"),
+    Metric("forcefield/loss", "Validation loss of the force field", "", "minimize", "forcefield"),
+    Metric("forcefield/energy_mae", "Energy MAE", "meV/atom", "minimize", "forcefield"),
+    Metric("forcefield/force_mae", "Force MAE", "meV/Å", "minimize", "forcefield"),
+    Metric("gen/n", "Number of structures", "", None, "sample"),
+    Metric("gen/frac_finite", "Share of finite structures", "", "maximize", "sample"),
+    Metric("gen/structures_per_second", "Structures sampled per second", "", "maximize", "sample"),
+    *_energies("gen_predicted", "sample", absolute=False),
+    Metric("gen/frac_valid", "Share of valid structures", "", "maximize", "evaluate"),
+    Metric("gen/frac_unique", "Share of different structures", "", "maximize", "evaluate"),
+    Metric("gen/failed", "Number of failed relaxations", "", "minimize", "evaluate"),
+    Metric("gen/relax_steps_mean", "Relaxation steps per structure", "", "minimize", "evaluate"),
+    Metric("gen/hit_rate", "Hit rate", "", "maximize", "evaluate", True),
+    Metric(
+        "gen/frac_below_reference", "Share below random search's lowest", "", "maximize",
+        "evaluate", True,
+    ),
+    Metric(
+        "gen_relaxed/frac_converged", "Share of converged relaxations", "", "maximize", "evaluate"
+    ),
+    *_energies("gen", "evaluate", absolute=True),
+    *_energies("gen_relaxed", "evaluate", absolute=True),
+    Metric("rss/hit_rate", "Hit rate of random search", "", None, "evaluate", True),
+    Metric("rss/n", "Number of minima of random search", "", None, "evaluate", True),
+    Metric("rss/relax_steps_mean", "Relaxation steps of random search", "", None, "evaluate", True),
+    Metric("rss/energy_mean", "Mean energy, random search", ENERGY_UNIT, None, "evaluate", True),
+    Metric(
+        "rss/energy_median", "Median energy, random search", ENERGY_UNIT, None, "evaluate", True
+    ),
+    *(Metric(f"seconds/{s}", f"Time of {t}", "s", "minimize", s) for s, t in STAGES.items()),
+    Metric("seconds/all", "Time of the whole run", "s", "minimize", "all"),
+]  # fmt: skip
+METRICS = {metric.name: metric for metric in _RESULTS}
+
+_TRAINING = frozenset({
     "train/step", "train/loss", "train/learning_rate", "train/grad_norm",
     "train/structures_per_second", "val/loss",
-}  # fmt: skip
+})  # fmt: skip
 REPORTED: dict[str, frozenset[str]] = {
-    "forcefield": frozenset(_TRAINING | {"forcefield/energy_mae", "forcefield/force_mae"}),
-    "score": frozenset(_TRAINING),
+    "forcefield": _TRAINING | {"forcefield/energy_mae", "forcefield/force_mae"},
+    "score": _TRAINING,
     "sample": frozenset(),
     "evaluate": frozenset(),
 }
-"""In the rows that a stage logs while it is at work."""
+"""In the rows that a stage logs while it runs."""
 
 
-def _energies(name: str, more: tuple[str, ...] = ()) -> set[str]:
-    return {f"{name}/energy_{key}" for key in ("mean", "min", "p10", "median", "p90", "std", *more)}
-
-
-_ABSOLUTE = ("mean_abs", "min_abs", "p10_abs", "median_abs")
-_RESULTS: dict[str, set[str]] = {
-    "forcefield": {"forcefield/loss", "forcefield/energy_mae", "forcefield/force_mae"},
-    "score": {"score/loss"},
-    "sample": {"gen/n", "gen/frac_finite", "gen/structures_per_second"}
-    | _energies("gen_predicted"),
-    "evaluate": {
-        "gen/n", "gen/frac_finite", "gen/frac_valid", "gen/frac_unique", "gen/failed",
-        "gen/relax_steps_mean", "gen/hit_rate", "gen/frac_below_reference",
-        "gen_relaxed/frac_converged", "rss/hit_rate", "rss/n", "rss/relax_steps_mean",
-        "rss/energy_mean", "rss/energy_median",
-    } | _energies("gen", _ABSOLUTE) | _energies("gen_relaxed", _ABSOLUTE),
-}  # fmt: skip
+def metric_title(name: str) -> str:
+    """Return a metric's title with its unit; its own name if it is not in the registry."""
+    return METRICS[name].label if name in METRICS else name
 
 
 def metrics_of(stages: Iterable[str], guided: bool = True, compared: bool = True) -> frozenset[str]:
-    """What the summary of a pipeline of these stages holds, and runs can be compared by.
+    """Return the names in the summary of a pipeline of these kinds of stages.
 
-    guided    a force field is there to predict the energies of samples
-    compared  there is random search to compare with; energies are above its minimum. Without it
-              they are above the run's own, and only the absolute ones compare
+    Args:
+        stages: kinds.
+        guided: whether a force field predicts the energies of samples.
+        compared: whether there is a reference. Without it energies are above the run's own lowest,
+            and only the absolute ones compare between runs.
     """
-    found = {"seconds/all"}
-    for stage in stages:
-        found |= _RESULTS[stage] | {f"seconds/{stage}"}
+    # an evaluation counts what was sampled again
+    again = {"gen/n", "gen/frac_finite"}
+    wanted = {*stages, "all"}
+    found = {
+        m.name
+        for m in METRICS.values()
+        if m.stage in wanted or ("evaluate" in wanted and m.name in again)
+    }
     if not guided:
-        found -= _energies("gen_predicted")
+        found = {name for name in found if not name.startswith("gen_predicted/")}
     if not compared:
-        found -= {"gen/hit_rate", "gen/frac_below_reference"} | _energies("gen")
-        found -= _energies("gen_relaxed") | {name for name in found if name.startswith("rss/")}
+        found = {name for name in found if not METRICS[name].compared}
     return frozenset(found)
-
-
-ENERGY_UNIT = "eV above the reference minimum"
-_SETS = {"gen": "generated", "gen_relaxed": "relaxed", "gen_predicted": "by the force field"}
-_STATISTICS = {"median": "Median energy", "mean": "Mean energy", "min": "Lowest energy"}
-_TITLES = {
-    "gen/hit_rate": "Hit rate",
-    "gen/frac_finite": "Share of finite structures",
-    "gen/frac_valid": "Share of valid structures",
-    "gen/structures_per_second": "Structures sampled per second",
-    "score/loss": "Validation loss of the score",
-    "forcefield/loss": "Validation loss of the force field",
-    "seconds/all": "Time of the whole trial (s)",
-}
-
-
-def metric_title(metric: str) -> str:
-    """Return what a metric is, with its unit in brackets; its own name if that is all there is."""
-    name, _, statistic = metric.partition("/energy_")
-    if name in _SETS and statistic in _STATISTICS:
-        return f"{_STATISTICS[statistic]}, {_SETS[name]} ({ENERGY_UNIT})"
-    return _TITLES.get(metric, metric)

@@ -144,7 +144,8 @@ def test_one_distribution_holds_everything():
     """`pip install .` must work where no index knows the packages, and need what they need."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    assert included == [*(f"packages/{p}/src/{p}" for p in PACKAGES), "experiments", "sweeps"]
+    ours = ["experiments", "sweeps", "surfdiff"]
+    assert included == [*(f"packages/{p}/src/{p}" for p in PACKAGES), *ours]
     names = {re.split(r"[^\w-]", line)[0] for line in project["project"]["dependencies"]}
     for package in PACKAGES:
         own = tomllib.loads((ROOT / f"packages/{package}/pyproject.toml").read_text())["project"]
