@@ -12,7 +12,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist load
 SLOW = processes or server or browser or compile or notebook or slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-all lint cluster doctor clean
+.PHONY: help setup quickstart test test-all lint docs cluster doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -40,6 +40,9 @@ lint: $(STAMP)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP)  ## build the documentation into site/, without network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 cluster: $(STAMP)  ## build torch-cluster, the optional neighbour backend (needs a C++ compiler)
 	$(UV) ninja setuptools wheel
 	PATH="$(abspath $(BIN)):$$PATH" $(UV) --no-build-isolation 'torch-cluster==1.6.3'
@@ -48,4 +51,4 @@ doctor: $(STAMP)  ## versions, device, neighbour backend, W&B key
 	$(BIN)/surfdiff doctor
 
 clean:  ## remove the environment and caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .mypy_cache .hypothesis

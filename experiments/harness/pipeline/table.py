@@ -7,24 +7,25 @@ from experiments.harness.pipeline.experiment import Experiment
 from experiments.harness.pipeline.kinds import NETWORKS, stage_name
 from experiments.harness.runs.markdown import table
 
+SHARE = "share"
 ROWS = (
-    # label, how it is written, of generated structures, of random search
+    # label, format (a share is written as a count), of generated structures, of random search
     ("structures", "{:.0f}", "gen/n", "rss/n"),
     ("median energy as generated (eV)", "{:.2f}", "gen/energy_median", None),
     ("median energy, relaxed (eV)", "{:.2f}", "gen_relaxed/energy_median", "rss/energy_median"),
     ("lowest energy, relaxed (eV)", "{:.2f}", "gen_relaxed/energy_min", None),
-    ("valid as generated", "{:.0%}", "gen/frac_valid", None),
-    ("different surfaces, relaxed", "{:.0%}", "gen/frac_unique", None),
-    ("ends in the lowest of random search", "{:.0%}", "gen/hit_rate", "rss/hit_rate"),
-    ("ends lower than that by over 0.05 eV", "{:.0%}", "gen/frac_below_reference", None),
+    ("valid as generated", SHARE, "gen/frac_valid", None),
+    ("different surfaces, relaxed", SHARE, "gen/frac_unique", None),
+    ("relaxed to the lowest minimum of random search", SHARE, "gen/hit_rate", "rss/hit_rate"),
+    ("lower than that minimum by over 0.05 eV", SHARE, "gen/frac_below_reference", None),
     ("relaxation steps, mean", "{:.0f}", "gen/relax_steps_mean", "rss/relax_steps_mean"),
     (
-        "force field, held-out frames under 5 eV/Å: energy (meV/atom)",
+        "force field, energy error (meV/atom), held-out frames under 5 eV/Å",
         "{:.0f}",
         "forcefield/energy_mae",
         None,
     ),
-    ("the same: forces on all atoms (meV/Å)", "{:.0f}", "forcefield/force_mae", None),
+    ("force field, force error (meV/Å), all atoms", "{:.0f}", "forcefield/force_mae", None),
     ("seconds", "{:.0f}", "seconds/all", None),
 )
 
@@ -58,13 +59,27 @@ def results(columns: Mapping[str, Mapping[str, Any]]) -> str:
     lines = []
     for label, form, key, rss in ROWS:
         cells = [
-            _cell(form, first.get(rss or "")),
-            *(_cell(form, c.get(key)) for c in columns.values()),
+            _cell(form, first, rss),
+            *(_cell(form, column, key) for column in columns.values()),
         ]
         if any(cell != "–" for cell in cells):
             lines.append([label, *cells])
     return table(header, lines)
 
 
-def _cell(form: str, value: float | None) -> str:
-    return "–" if value is None else form.format(value)
+def count(summary: Mapping[str, Any], key: str) -> int:
+    """How many structures a share is."""
+    return round(summary[key] * _total(summary, key))
+
+
+def _total(summary: Mapping[str, Any], key: str) -> int:
+    """Of how many structures a share is; the lowest of random search is no hit of its own."""
+    return summary["gen/n"] if key.startswith("gen") else summary["rss/n"] - 1
+
+
+def _cell(form: str, summary: Mapping[str, Any], key: str | None) -> str:
+    if key is None or summary.get(key) is None:
+        return "–"
+    if form == SHARE:
+        return f"{count(summary, key)} of {_total(summary, key)}"
+    return form.format(summary[key])

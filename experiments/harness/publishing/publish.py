@@ -1,4 +1,4 @@
-"""Publish a finished run: the results.json of its experiment, pictures, and tables in the README.
+"""Publish a finished run: the results.json of its experiment, and pictures.
 
 A run is added to experiments/NAME/results.json under the name of its folder; of the
 first quickstart docs/overview.png is drawn, too. Of a benchmark and of a search_cost the record
@@ -10,84 +10,12 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.harness.pipeline.table import results as results_of
-from experiments.harness.runs.markdown import fill
-from experiments.harness.runs.markdown import table as markdown
-
-QUICKSTART, SPEED, SEARCH = "quickstart_ag6o3", "speed", "relaxation_cost"
-"""The experiments whose results are tables of the README."""
-SPEED_FORMS: dict[str, Callable[[float], str]] = {
-    "ratio": "{:.1f}×".format,
-    "share": "{:.0%}".format,
-    "bytes": lambda value: f"{value / 1e9:.2f} GB",
-}
-
-
-def results_table(results: dict[str, Any]) -> str:
-    """Markdown: one column per published run and one for random search; the commands."""
-    commands = [
-        f"- `{name}`: `{run['command']}` (seed {run['seed']}; {run['machine']})"
-        for name, run in results.items()
-    ]
-    table = results_of({name: run["summary"] for name, run in results.items()})
-    return "\n".join([table, "", *commands])
-
-
-def speed_table(speed: dict[str, Any]) -> str:
-    """Markdown: what docs/speed.json compares, and where and how it was measured."""
-    record = speed["record"]
-    header = ["task", "per second", "beside", "reached", "lowest to highest", "goal"]
-    lines = []
-    for one in record["reached"]:
-        form, goal = SPEED_FORMS[one["kind"]], one["goal"]
-        rate = record["times"].get(one["task"], {}).get("per_second")
-        limit = "" if goal is None else form(goal["at_least"])
-        low, high = form(one["low"]), form(one["high"])
-        lines.append([
-            one["task"].replace("_", " "),
-            "–" if rate is None else f"{rate['median']:.3g}",
-            one["beside"],
-            form(one["median"]),
-            "–" if low == high else f"{low} to {high}",
-            "–" if goal is None else f"{'under' if goal['below'] else 'at least'} {limit}",
-        ])  # fmt: skip
-    machine = {key: np.median([m[key] for m in record["machine"]]) for key in record["machine"][0]}
-    peers = "".join(
-        f", {name} {versions[name.lower()]}" for name, versions in record["peers"].items()
-    )
-    told = (
-        f"- `{speed['command']}`; {record['processor']}, threads: {record['threads']}, "
-        f"{machine['matrix_rate'] / 1e9:.0f} GFLOP/s in matrix products, "
-        f"{machine['bandwidth'] / 1e9:.0f} GB/s; torch {speed['environment']['torch']}{peers}; "
-        f"{_commit(speed['environment'])}"
-    )
-    return "\n".join([markdown(header, lines), "", told])
-
-
-def search_table(search: dict[str, Any]) -> str:
-    """Markdown: what docs/search.json compares, and how it was measured."""
-    from experiments.harness.structure_search.search_cost import table
-
-    environment, record = search["environment"], search["record"]
-    told = (
-        f"- `{search['command']}`: {record['candidates']} starts, from candidate {record['first']} "
-        f"on; torch {environment['torch']}, chgnet {environment['chgnet']}; "
-        f"{_commit(environment)}; the force field of {search['training']['train']['steps']} steps"
-    )
-    return f"{table(search['record'])}\n\n{told}"
-
-
-def _commit(environment: dict[str, Any]) -> str:
-    commit = environment["commit"]
-    if commit is None:
-        return "outside git"
-    return f"commit {commit[:7]}{' with changes' if '+' in commit else ''}"
+from experiments.harness.publishing.pages import RESULTS, SEARCH, SPEED
 
 
 def overview(home: Path) -> np.ndarray:
@@ -127,13 +55,13 @@ def command_of(config: dict[str, Any]) -> str:
     name = config["experiment"]
     usual: Experiment = read(name, small=config["small"])
     changed = ["small=true"] if config["small"] else []
-    own = "ag6o3" if name == QUICKSTART else usual.name
+    own = "ag6o3" if name == RESULTS else usual.name
     changed += [f"name={config['name']}"] if config["name"] != own else []
     changed += [f"seed={config['seed']}"] if config["seed"] != usual.seed else []
     for stage, overrides in config["stages"].items():
         more = overrides[len(usual.stages[stage]) :]
         changed += [f"{stage}.{override}" for override in more]
-    if name == QUICKSTART:
+    if name == RESULTS:
         return (
             " ".join(["surfdiff quickstart", *map(shlex.quote, changed)])
             if changed
@@ -142,7 +70,7 @@ def command_of(config: dict[str, Any]) -> str:
     return " ".join([f"surfdiff run {name}", *map(shlex.quote, changed)])
 
 
-def publish(home: Path, root: Path) -> list[str]:
+def publish(home: Path, root: Path) -> Path:
     """Write all that belongs to the run of an experiment.
 
     Args:
@@ -150,7 +78,7 @@ def publish(home: Path, root: Path) -> list[str]:
         root: where README.md, docs/ and experiments/ are.
 
     Returns:
-        The documents that were rewritten.
+        The results.json that the run is in.
 
     Raises:
         ValueError: for a folder of no such or no finished run.
@@ -169,13 +97,7 @@ def publish(home: Path, root: Path) -> list[str]:
     make = {SPEED: _speed, SEARCH: _search}.get(name, _results)
     content = make(run, root, json.loads(file.read_text("utf-8")) if file.is_file() else {})
     _write_json(file, content)
-    block = {QUICKSTART: results_table, SPEED: speed_table, SEARCH: search_table}.get(name)
-    if block is None:
-        return []
-    readme = root / "README.md"
-    marker = {QUICKSTART: "results", SPEED: "speed", SEARCH: "search"}[name]
-    readme.write_text(fill(readme.read_text("utf-8"), marker, block(content)), encoding="utf-8")
-    return ["README.md"]
+    return file
 
 
 def _speed(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
@@ -227,7 +149,7 @@ def _results(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
             "summary": run.summary,
         }
     }
-    if run.config["experiment"] == QUICKSTART and next(iter(results)) == run.name:
+    if run.config["experiment"] == RESULTS and next(iter(results)) == run.name:
         from matplotlib.image import imsave
 
         imsave(root / "docs/overview.png", overview(run.path), pil_kwargs={"optimize": True})

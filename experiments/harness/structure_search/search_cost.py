@@ -47,9 +47,9 @@ from sdedata.similarity import same, unique
 log = logging.getLogger(__name__)
 
 WAYS = {
-    "planned": "planned, on the force field first",
-    "leaps": "planned, in leaps of {leap:g} Å",
-    "alone": "the same optimiser, calculator alone",
+    "planned": "surrogate pre-relaxation",
+    "leaps": "surrogate, trust radius {leap:g} Å",
+    "alone": "our optimiser, calculator alone",
     "ase": "ASE's BFGS, calculator alone",
 }
 PLAIN = "ase"
@@ -280,7 +280,7 @@ def _interval(compared: np.ufunc, theirs: np.ndarray, ours: np.ndarray) -> list[
 def table(report: dict[str, Any]) -> str:
     """Markdown."""
     header = (
-        "fmax (eV/Å)", "way", "converged", "calls per minimum", "fewer calls",
+        "fmax (eV/Å)", "method", "converged", "calls per minimum", "fewer calls",
         "minima per CPU-hour", "median energy (eV)", "lower by (eV)", "p (KS, MW, paired)", "new",
         "same surface",
     )  # fmt: skip

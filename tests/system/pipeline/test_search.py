@@ -12,6 +12,7 @@ from ase.io import write as write_frames
 
 from experiments.harness.config import compose
 from experiments.harness.pipeline.experiment import read as read_experiment
+from experiments.harness.publishing.pages import documents
 from experiments.harness.publishing.publish import publish
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.structure_search import search_cost
@@ -26,6 +27,7 @@ from experiments.harness.structure_search.search import (
 from sdedata import Graph, StructureSet, Template, collate
 from sdedata.dataset import distinct
 from sdedata.similarity import same
+from tests.docs.documents import empty_site
 from tests.tiny import NETWORK, NoOxygen, run, start, wait_for
 
 TRAINING = [*NETWORK, "train.steps=150", "train.batch_size=8", "threads=1", "train.warmup=5"]
@@ -277,16 +279,12 @@ def test_starts_can_be_left_out_of_the_cost(searched, tmp_path, capsys):
         {"experiment": "relaxation_cost", "small": False} | experiment.model_dump(exclude={"small"})
     )
     run.update_summary({"seconds/all": 1.0})
-    root = tmp_path / "root"
-    (root / "experiments/relaxation_cost").mkdir(parents=True)
-    (root / "experiments/relaxation_cost/experiment.yaml").touch()
-    readme = root / "README.md"
-    readme.write_text("<!-- search -->\nold\n<!-- /search -->\n")
-    publish(tmp_path, root)
-    assert search_cost.table(report) in readme.read_text()
-    published = json.loads((root / "experiments/relaxation_cost/results.json").read_text())
+    root = empty_site(tmp_path / "root")
+    published = json.loads(publish(tmp_path, root).read_text())
+    page = documents(root)[root / "docs/searching.md"]
+    assert search_cost.table(report) in page
     assert published["command"] == "surfdiff run relaxation_cost search_cost.skip=4"
-    assert published["command"] in readme.read_text()
+    assert published["command"] in page
     assert published["record"] == report
     assert published["training"]["train"]["steps"] == 150
     assert not {"output", "tracking"} & set(published["training"])  # of this machine

@@ -1,4 +1,4 @@
-"""A quickstart run becomes a picture, a JSON file and a table that agree."""
+"""A quickstart run becomes a picture, a record and text that agree."""
 
 import json
 import shlex
@@ -11,29 +11,44 @@ import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from matplotlib.image import imread
 
-from experiments.harness.config import compose
-from experiments.harness.publishing import publish as report
+from experiments.harness.pipeline import runner
+from experiments.harness.publishing import pages
+from experiments.harness.publishing import publish as publishing
+from experiments.harness.runs import markdown
 from experiments.harness.runs.run_folder import RunFolder
 from sdedata import shipped
+from tests.docs.documents import ROOT, empty_site
 
-README = "# Title\n<!-- results -->\nold\n<!-- /results -->\nend\n"
 SUMMARY = {
     "gen/n": 4, "gen/energy_median": 1.234, "gen_relaxed/energy_median": 0.5, "rss/n": 70,
-    "rss/energy_median": 0.907, "gen/frac_valid": 0.75, "seconds/all": 321.4, "gen/hit_rate": None,
+    "rss/energy_median": 0.907, "gen/frac_valid": 0.75, "seconds/all": 321.4, "gen/hit_rate": 0.25,
+    "gen/frac_below_reference": 0.0, "gen/composition": "Ag6O3",
 }  # fmt: skip
 
 
 @pytest.fixture
 def site(tmp_path):
-    (tmp_path / "README.md").write_text(README)
-    return tmp_path
+    """A root where no quickstart has been published yet."""
+    site = empty_site(tmp_path)
+    (site / RECORD).unlink()
+    return site
+
+
+RECORD = f"experiments/{pages.RESULTS}/results.json"
+
+
+def config_of(overrides: tuple[str, ...]) -> dict:
+    """What `surfdiff quickstart` stores of its experiment."""
+    prepared = runner.prepare(pages.RESULTS, ["name=ag6o3", *overrides], "quickstart")
+    described = prepared.experiment.model_dump(exclude={"small"}) | prepared.options.model_dump()
+    return {"experiment": prepared.source, **described}
 
 
 def finished(home: Path, *overrides: str) -> Path:
     """A quickstart folder whose structures are minima of the shipped random search."""
     rss = shipped.load("rss_ag6o3_p3x3")
     run = RunFolder(home)
-    run.save_config(compose.load("quickstart", overrides).plain())
+    run.save_config(config_of(overrides))
     run.save_environment()
     run.update_summary(SUMMARY)
     relaxed = [rss.atoms(i) for i in (5, int(np.argmin(rss.energy)), 7)]
@@ -55,8 +70,10 @@ def finished(home: Path, *overrides: str) -> Path:
 
 
 def publish(site: Path, home: Path) -> dict:
-    report.publish(home, site / "docs", site / "README.md")
-    return json.loads((site / "docs/results.json").read_text())
+    file = publishing.publish(home, site)
+    for document, text in pages.documents(site).items():
+        document.write_text(text)
+    return json.loads(file.read_text())
 
 
 def test_table_json_and_picture_come_from_the_run(site):
@@ -64,14 +81,18 @@ def test_table_json_and_picture_come_from_the_run(site):
     assert results["ag6o3"]["summary"] == SUMMARY
     assert results["ag6o3"]["command"] == "make quickstart"
     assert results["ag6o3"]["seed"] == 0
-    text = (site / "README.md").read_text()
-    assert text.startswith("# Title\n<!-- results -->\n|")
-    assert text.endswith("<!-- /results -->\nend\n")
+    readme = (site / "README.md").read_text()
+    assert readme.startswith("# Title\n<!-- headline -->\nIn 5 minutes")
+    assert readme.endswith("<!-- /claims -->\nend\n")
+    plain = " ".join(readme.split())
+    assert "generates 4 structures of Ag6O3 in p(3x3), 3 of them valid" in plain
+    assert "0.50 eV, against 0.91 eV of 70 minima" in plain
+    text = (site / "docs/results.md").read_text()
     rows = dict(line.strip("| ").split(" | ", 1) for line in text.splitlines() if "|" in line)
     assert rows["structures"] == "70 | 4"
     assert rows["median energy, relaxed (eV)"] == "0.91 | 0.50"
-    assert rows["valid as generated"] == "– | 75%"
-    assert rows["ends in the lowest of random search"] == "– | –"
+    assert rows["valid as generated"] == "– | 3 of 4"
+    assert rows["relaxed to the lowest minimum of random search"] == "– | 1 of 4"
     picture = imread(site / "docs/overview.png")
     assert picture.shape[1] > 1000
     # red oxygen in the upper half, the histograms' first colour in the lower
@@ -84,19 +105,17 @@ def test_table_json_and_picture_come_from_the_run(site):
 def test_a_second_run_is_a_second_column_and_the_picture_stays(site):
     publish(site, finished(site / "runs/quickstart/ag6o3"))
     picture = (site / "docs/overview.png").read_bytes()
-    change = 'score=["train.steps=4000","sde=vp"]'
-    results = publish(site, finished(site / "runs/quickstart/vp", "name=vp", "seed=3", change))
+    changes = ("name=vp", "seed=3", "score.train.steps=4000", "score.sde=vp")
+    results = publish(site, finished(site / "runs/quickstart/vp", *changes))
     assert list(results) == ["ag6o3", "vp"]
     assert (site / "docs/overview.png").read_bytes() == picture
-    assert "| structures | 70 | 4 | 4 |" in (site / "README.md").read_text()
+    assert "| structures | 70 | 4 | 4 |" in (site / "docs/results.md").read_text()
     # the command that it names makes the same config again
     words = shlex.split(results["vp"]["command"])
-    assert words[:3] == ["python", "-m", "experiments.harness.pipeline.quickstart"]
-    assert compose.load("quickstart", words[3:]) == compose.load(
-        "quickstart", ["name=vp", "seed=3", change]
-    )
-    text = (site / "README.md").read_text()
-    assert report.fill(text, "results", report.results_table(results)) == text
+    assert words[:2] == ["surfdiff", "quickstart"]
+    assert config_of(tuple(words[2:])) == config_of(changes)
+    for document, text in pages.documents(site).items():
+        assert document.read_text() == text
 
 
 def test_what_is_no_finished_run_is_refused(site):
@@ -104,20 +123,23 @@ def test_what_is_no_finished_run_is_refused(site):
     with pytest.raises(ValueError, match="is not a run folder"):
         publish(site, home)
     RunFolder(home).save_config({"seed": 0})
-    with pytest.raises(ValueError, match="not a finished quickstart run"):
+    with pytest.raises(ValueError, match="not the run of an experiment"):
         publish(site, home)
+    RunFolder(site / "unfinished").save_config({"experiment": pages.RESULTS})
+    with pytest.raises(ValueError, match="not a finished run"):
+        publish(site, site / "unfinished")
     finished(site / "second")
     (site / "second/sample/Ag6O3/structures/path.extxyz").unlink()
     with pytest.raises(ValueError, match="no finished evaluation"):
         publish(site, site / "second")
-    assert (site / "README.md").read_text() == README
-    assert not (site / "docs/results.json").exists()
+    assert "old" in (site / "README.md").read_text()
+    assert not (site / RECORD).exists()
     with pytest.raises(ValueError, match="<!-- results -->"):
-        report.fill("no markers", "results", "a table")
+        markdown.fill("no markers", "results", "a table")
     ended = subprocess.run(
-        [sys.executable, "-m", "experiments.harness.publishing.publish", str(site / "nowhere")],
-        cwd=report.ROOT, capture_output=True, text=True,
+        [sys.executable, "-m", "experiments", "publish", str(site / "nowhere")],
+        cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert ended.returncode == 2
-    assert ended.stderr.startswith("report: ")
+    assert ended.stderr.startswith("publish: ")
     assert "Traceback" not in ended.stderr

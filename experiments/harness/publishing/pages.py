@@ -1,0 +1,42 @@
+"""Generated blocks of the README and the documentation, made of the results of experiments."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.publishing import tables
+from experiments.harness.runs.markdown import fill
+
+RESULTS, SPEED, SEARCH = "quickstart_ag6o3", "speed", "relaxation_cost"
+"""The experiments whose results are written there."""
+BLOCKS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
+    ("README.md", "headline", lambda of: tables.headline(of[RESULTS])),
+    ("README.md", "claims", lambda of: tables.claims(of[RESULTS], of[SPEED], of[SEARCH])),
+    ("docs/results.md", "quickstart", lambda of: tables.results_table(of[RESULTS])),
+    ("docs/speed.md", "speed", lambda of: tables.speed_table(of[SPEED])),
+    ("docs/searching.md", "search", lambda of: tables.search_table(of[SEARCH])),
+)
+"""Each generated block: its file, the name between its markers, and how the records make it."""
+
+
+def records(root: Path) -> dict[str, Any]:
+    """Read the results that the blocks are made of, by experiment."""
+    return {
+        name: json.loads((root / f"experiments/{name}/results.json").read_text(encoding="utf-8"))
+        for name in (RESULTS, SPEED, SEARCH)
+    }
+
+
+def documents(root: Path) -> dict[Path, str]:
+    """Return the text of each file of `BLOCKS`, its blocks made anew of the records.
+
+    Raises:
+        ValueError: for a file without the markers.
+    """
+    of = records(root)
+    texts: dict[Path, str] = {}
+    for file, name, make in BLOCKS:
+        path = root / file
+        texts[path] = fill(texts.get(path) or path.read_text(encoding="utf-8"), name, make(of))
+    return texts
