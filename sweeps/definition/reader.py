@@ -91,7 +91,7 @@ def _check_metrics(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
 
 def _is_compared(stages: Mapping[str, Stage]) -> bool:
     """Return whether random search of the sampled surface is there to compare with."""
-    from experiments.harness.generation.evaluate import reference_set  # here: it imports torch
+    from experiments.harness.generation.evaluation import reference_set  # here: it imports torch
     from sdedata import Template, parse_formula
 
     config, evaluation = stages["sample"].config, stages["evaluate"].config

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.harness.figures.evaluation_page import Evaluated, calculator_name, write_evaluation
-from experiments.harness.generation.evaluate import relative_energies
+from experiments.harness.generation.evaluation import relative_energies
 from experiments.harness.runs.energies import energy_statistics
 from tests.integration.harness.browser import CHROMIUM, Browser
 from tests.integration.harness.test_page import NASTY, READY, Reader, surface
