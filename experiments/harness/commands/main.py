@@ -16,7 +16,7 @@ COMMANDS, SWEEPS, MAINTENANCE = "commands", "sweeps", "tools of the maintainers"
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its name, of two words for one of several alike, and the module with its main."""
+    """A command: its section in the list, its name, the module with its main, a line about it."""
 
     section: str
     name: str
@@ -62,25 +62,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the command line after `surfdiff`; None: that of this process.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    found = [c for c in LIST if given[: c.name.count(" ") + 1] == c.name.split()]
-    if found:
-        (command,) = found
-        log_to_stderr()
-        import_module(command.module).main(given[command.name.count(" ") + 1 :])
-        return
-    alike = [c for c in LIST if c.name.split()[0] in given[:1]]
     if not given or given[0] in ("-h", "--help"):
         print(listing(LIST))
-    elif alike and given[1:] in ([], ["-h"], ["--help"]):
-        print(listing(alike, f"{given[0]} COMMAND"))
-    else:
-        name, text = (given[0], given[1]) if alike else ("surfdiff", given[0])
-        refuse(name, ValueError(f"there is no command {text}; --help lists them"))
+        return
+    modules = {command.name: command.module for command in LIST}
+    if given[0] not in modules:
+        refuse("surfdiff", ValueError(f"there is no command {given[0]}; --help lists them"))
+    log_to_stderr()
+    import_module(modules[given[0]]).main(given[1:])
 
 
-def listing(commands: Sequence[Command], usage: str = "COMMAND") -> str:
+def listing(commands: Sequence[Command]) -> str:
     """List commands, a line each, under the titles of their sections."""
-    lines = [f"usage: surfdiff {usage} ...", ""]
+    lines = ["usage: surfdiff COMMAND ...", ""]
     for section, some in groupby(commands, lambda command: command.section):
         lines.append(f"{section}:")
         lines += [f"  {command.name:<14} {command.about}" for command in some]

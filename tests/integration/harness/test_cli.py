@@ -46,14 +46,14 @@ def test_the_list_of_commands(arguments, capsys):
     lines = capsys.readouterr().out.splitlines()
     names = [re.split(r" {2,}", line.strip())[0] for line in lines if line.startswith("  ")]
     assert names == [command.name for command in LIST]
-    day = ["generate_data", "train", "sample", "evaluate", "compare", "sweep run", "benchmark"]
+    day = ["generate_data", "train", "sample", "evaluate", "compare", "sweep", "benchmark"]
     assert [names.index(name) for name in day] == sorted(names.index(name) for name in day)
 
 
 @pytest.mark.parametrize("command", LIST, ids=lambda command: command.name)
 def test_every_command_explains_itself(command, capsys):
     with suppress(SystemExit):  # argparse ends with it
-        surfdiff([*command.name.split(), "--help"])
+        surfdiff([command.name, "--help"])
     assert f"surfdiff {command.name}" in capsys.readouterr().out
 
 

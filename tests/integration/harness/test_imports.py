@@ -27,7 +27,6 @@ COMMANDS = {
     "--help": HEAVY | COMPOSING,
     "train --help": HEAVY | COMPOSING,
     "predict --help": HEAVY | COMPOSING,
-    "sweep": HEAVY | COMPOSING,
     "train --cfg job": HEAVY,
     "train data.path=gone.traj": HEAVY,
     "sample score=gone": HEAVY - {"ase"},
