@@ -131,8 +131,8 @@ def parse_jobs(arguments: Sequence[str]) -> tuple[Jobs, list[str]]:
     """Return the jobs, and what is left for the sweep."""
     pairs = [a.removeprefix("slurm.").split("=", 1) for a in arguments if a.startswith("slurm.")]
     jobs, rest = _split(Jobs, [a for a in arguments if not a.startswith("slurm.")])
-    jobs.more = {f"slurm_{k}": int(v) if v.isdigit() else v for k, v in pairs}
-    return jobs, rest
+    more = {f"slurm_{k}": int(v) if v.isdigit() else v for k, v in pairs}
+    return jobs.model_copy(update={"more": more}), rest
 
 
 def _split(form: type[S], arguments: Sequence[str]) -> tuple[S, list[str]]:

@@ -73,7 +73,7 @@ def _by_noise(trials: Trials, parameter: str, name: str) -> pd.DataFrame:
     counts, rows = energies.groupby("slot").size(), trials.feasible
     rows = rows.loc[[s for s in rows.index if counts.get(s) == rows.loc[s].get("gen/n", None)]]
     others = [p for p in trials.parameters if p != parameter]
-    noise = rows[others].astype(str).agg("|".join, axis=1) if others else ""
+    noise = ["|".join(map(str, values)) for values in rows[others].to_numpy().tolist()]
     about = pd.DataFrame({"value": rows[parameter], "noise": noise}, index=rows.index)
     joined = energies.merge(about, left_on="slot", right_index=True)
     table = joined.pivot_table(index=["noise", "index"], columns="value", values="energy")

@@ -71,7 +71,7 @@ def test_a_conclusion_separates_the_optimum_from_what_is_worse():
     assert "0.01" not in found.values
     assert found.correlation[0] < 0
     text = sentences(found)
-    assert text.startswith("Median energy, relaxed: lowest at guide.eta_dt = 0.001, 0.35 eV")
+    assert text.startswith("Median energy, relaxed: lowest at guide.eta_dt = 0.001, 0.353 eV")
     assert "Significantly higher (Tukey HSD): 0 (+0.42 eV, p = " in text
     highest = conclude(grid(objectives={MEDIAN: "maximize"}), ETA, MEDIAN)
     assert highest.best == "0"
