@@ -95,6 +95,11 @@ def sentence(error: Exception) -> str:
         from experiments.harness.config.settings import new_name
 
         key = lines[0].split()[3].rstrip(".")
+        if key == "'experiment'":
+            return (
+                "there is no group experiment here: give --config-dir DIR with DIR/experiment, or "
+                "run an experiment of this project by surfdiff run NAME"
+            )
         advice = new_name(key.strip("'")) or "; --help lists them"
         return f"there is no config key or group {key}{advice}"
     return " ".join(lines)

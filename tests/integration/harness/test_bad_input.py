@@ -61,7 +61,7 @@ VALUES = [
     ("train", "data.oxygen=some", "data.oxygen: Input should be 'all', 'poor' or 'rich', got 's"),
     ("train", "device=abacus", "device=abacus is not available"),
     ("train", "steps", "cannot read 'steps' as KEY=VALUE"),
-    ("train", "experiment=nothing", "Could not find 'experiment/nothing'"),
+    ("train", "experiment=nothing", "there is no group experiment here: give --config-dir"),
     ("train", "--fast", "unrecognized arguments: --fast"),
     ("train", "--cfg=hydra", "invalid choice: 'hydra'"),
     ("train", "--config-dir=nowhere", "there is no folder nowhere"),
