@@ -6,32 +6,59 @@ they set up `logging` themselves.
 
 import logging
 import sys
+from dataclasses import dataclass
 
 ROOTS = ("experiments", "sweeps")
-_prefix = ""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where this process writes, beside others: a name before its lines, a row for its bar."""
+
+    name: str = ""
+    row: int | None = None
+
+
+_place = _Place()
 
 
 class _StandardError(logging.Handler):
-    """Writes to the `sys.stderr` of the moment, each record in one go, after the prefix."""
+    """Write to the `sys.stderr` of the moment: each record in one go, above the bars, if any."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        line = f"{prefix()}{self.format(record)}\n"
         try:
-            sys.stderr.write(f"{_prefix}{self.format(record)}\n")
+            if sys.stderr.isatty():
+                from tqdm import tqdm  # here: only terminals have bars
+
+                tqdm.write(line, sys.stderr, end="")
+                return
+            sys.stderr.write(line)
             sys.stderr.flush()
         except Exception:
             self.handleError(record)
 
 
-def log_to_stderr(name: str = "") -> None:
-    """Show records from INFO on; with a name, for one of several processes, after "[name] "."""
-    global _prefix
-    _prefix = f"[{name}] " if name else ""
+def log_to_stderr(name: str = "", row: int | None = None) -> None:
+    """Show records from INFO on.
+
+    Args:
+        name: of a process beside which others log to the same place: "[name] " before its lines.
+        row: of its bar on a terminal, from 0, where each process draws one; None: the only bar.
+    """
+    global _place
+    _place = _Place(name, row)
     for root in map(logging.getLogger, ROOTS):
         root.setLevel(logging.INFO)
         root.handlers = [_StandardError()]
         root.propagate = False
 
 
-def has_prefix() -> bool:
-    """Whether this process is one of several that log to the same place."""
-    return bool(_prefix)
+def prefix() -> str:
+    """What stands before the lines and the bar of this process."""
+    return f"[{_place.name}] " if _place.name else ""
+
+
+def row() -> int | None:
+    """The row of this process's bar; None where it draws the only one."""
+    return _place.row

@@ -14,6 +14,8 @@ from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from tqdm import tqdm
+
 from experiments.harness.config.instantiate import build
 from experiments.harness.execution.logs import log_to_stderr
 from experiments.harness.execution.signals import sigterm_exits
@@ -79,10 +81,11 @@ def side_by_side(
     """
     spawn = get_context("spawn")
     links: dict[Any, BaseProcess] = {}
+    terminal = spawn.RLock()
     with ended_at_last() as processes:
-        for name, task in tasks.items():
+        for row, (name, task) in enumerate(tasks.items()):
             link, theirs = spawn.Pipe()
-            arguments = (name, task, theirs, observe is not None)
+            arguments = (name, row, terminal, task, theirs, observe is not None)
             process = spawn.Process(target=_work, args=arguments, name=name)
             process.start()
             processes.append(process)
@@ -116,10 +119,14 @@ def ended_at_last() -> Iterator[list[BaseProcess]]:
                 process.join()
 
 
-def _work(name: str, task: Task, link: Any, observed: bool) -> None:
-    """The process of a task: it sends its rows, waits for a word on each, and sends its outcome."""
+def _work(name: str, row: int, terminal: Any, task: Task, link: Any, observed: bool) -> None:
+    """Run a task in its process: send its rows, wait for the answer to each, send its outcome.
+
+    Bars of all processes are drawn under one lock, `terminal`, each in its own row.
+    """
     follow_parent()
-    log_to_stderr(name)
+    tqdm.set_lock(terminal)
+    log_to_stderr(name, row)
 
     def observe(row: Mapping[str, Any]) -> None:
         link.send(("row", dict(row)))

@@ -1,7 +1,12 @@
 """The command line: help, config, exit codes, and what it says."""
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
+import termios
 import time
 from contextlib import suppress
 
@@ -16,7 +21,7 @@ from experiments.harness.config.instantiate import prepare_torch
 from experiments.harness.config.settings import SCHEMAS
 from experiments.harness.execution.progress import progress
 from experiments.harness.training import inspect, train
-from tests.tiny import SAMPLE, start
+from tests.tiny import ROOT, SAMPLE, start
 
 GROUPS = {
     "train": {"task", "sde", "tracking"},
@@ -203,13 +208,35 @@ def test_a_traceback_for_who_asks():
         surfdiff(["train", "train.steps=0", "--traceback"])
 
 
-def test_progress_tells_the_time_left_in_plain_lines(monkeypatch, capsys):
-    clock = iter(range(0, 1000, 3))  # three seconds an item
+def test_progress_estimates_the_time_left_once_it_is_known(monkeypatch, capsys):
+    """Three seconds an item but the first, which waits for workers for a minute more."""
+    clock = iter([0, *range(63, 1000, 3)])
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     assert list(progress(range(10), "work", 20, done=10)) == list(range(10))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "work: 12/20, 0:24 left"
-    assert 1 < len(lines) < 5
+    assert lines == ["work: 11 of 20", "work: 14 of 20, 0:18 left", "work: 18 of 20, 0:06 left"]
+
+
+def test_processes_side_by_side_draw_a_bar_each_on_a_terminal():
+    """Two tasks log and count on one pseudo-terminal: neither line nor bar of one is lost."""
+    code = (
+        "from tests.integration.harness.bars import draw_side_by_side\n"
+        "if __name__ == '__main__':\n    draw_side_by_side()\n"
+    )
+    outside, inside = pty.openpty()
+    termios.tcsetwinsize(inside, (24, 100))
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=inside)
+    os.close(inside)
+    seen = b""
+    with suppress(OSError):  # the other end was closed
+        while part := os.read(outside, 4096):
+            seen += part
+    assert process.wait() == 0
+    text = seen.decode()
+    for name in ("forcefield", "score"):
+        assert f"[{name}] train: 100%" in text
+        assert f"[{name}] half of the steps are done\r\n" in text.replace("\x1b[A", "")
+    assert "\x1b[A" in text  # the cursor moves between the two rows
 
 
 def test_progress_counts_what_has_a_length(capsys):
