@@ -23,6 +23,7 @@ LAYERS = (
     "experiments.harness.commands",
     "surfdiff",
     "experiments.harness.commands.command_line",
+    "experiments.harness.commands.usage",
     "sweeps.analysis",
     "sweeps.execution",
     "sweeps.definition",

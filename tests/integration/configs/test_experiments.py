@@ -58,6 +58,7 @@ def undrawn(monkeypatch):
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", shipped())
 def test_experiments_are_carried_out(name, world, tmp_path, undrawn):
     experiment = read(name)
