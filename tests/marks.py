@@ -30,7 +30,7 @@ PARAMETERS = {"postgresql": "server", "inductor": "compile", "speed": "processes
 def marks(item: pytest.Function) -> set[str]:
     """Return the names of the marks of a test."""
     found = {mark for place, mark in PLACES.items() if item.nodeid.startswith(place)}
-    for used in _reached(_functions(item)):
+    for used in _reached([*_functions(item), *_parameters(item)]):
         if used is subprocess or used is multiprocessing or isinstance(used, BaseContext):
             found.add("processes")
         elif getattr(used, "__name__", "") == "Browser":
@@ -39,13 +39,12 @@ def marks(item: pytest.Function) -> set[str]:
             found.add("compile")
         elif getattr(used, "__name__", "") in ("HTTPServer", "ThreadingHTTPServer", "psycopg"):
             found.add("server")
-    given = {*item.fixturenames, *_parameters(item)}
+    given = {*item.fixturenames, *(value for value in _parameters(item) if isinstance(value, str))}
     return found | {mark for name, mark in PARAMETERS.items() if name in given}
 
 
 def _parameters(item: pytest.Function) -> Iterable[Any]:
-    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return [value for value in parameters if isinstance(value, str)]
+    return item.callspec.params.values() if hasattr(item, "callspec") else ()
 
 
 def _functions(item: pytest.Function) -> Iterator[Callable[..., Any]]:
@@ -55,7 +54,7 @@ def _functions(item: pytest.Function) -> Iterator[Callable[..., Any]]:
         yield definitions[-1].func
 
 
-def _reached(functions: Iterable[Callable[..., Any]]) -> list[Any]:
+def _reached(functions: Iterable[Any]) -> list[Any]:
     """Return what their code names, followed through the tests' own functions and classes."""
     stack, seen = list(functions), {}
     while stack:

@@ -282,7 +282,7 @@ def test_an_inconsistent_graph_is_refused() -> None:
     for name, bad, error, message in (
         ("senders", lambda x: x.index_fill(0, torch.tensor([3]), 99), IndexError, "does not join"),
         ("receivers", lambda x: x.index_fill(0, torch.tensor([3]), -1), IndexError, "not join"),
-        ("batch", lambda x: x.flip(0), ValueError, "structure by structure"),
+        ("batch", lambda x: x.flip(0), ValueError, "ordered by structure"),
         ("batch", lambda x: x + (torch.arange(len(x)) > 3), IndexError, "two atoms of one"),
         ("receivers", lambda x: x[:-1], ValueError, "differ in length"),
         ("mobile", lambda x: x[:-1], ValueError, "differ in length"),
