@@ -39,11 +39,11 @@ def chgnet(model: str = "0.3.0", device: str = "cpu") -> Calculator:
             """Energy and forces of each, in passes of several structures."""
             structures = [AseAtomsAdaptor.get_structure(atoms) for atoms in images]
             graphs = [self.model.graph_converter(structure) for structure in structures]
-            told: Any = self.model.predict_graph(graphs, task="ef", batch_size=BATCH)
+            predictions: Any = self.model.predict_graph(graphs, task="ef", batch_size=BATCH)
             atoms = [len(s) if self.model.is_intensive else 1 for s in structures]
             return [
                 (float(one["e"]) * n, np.asarray(one["f"], dtype=float))
-                for one, n in zip(told, atoms, strict=True)
+                for one, n in zip(predictions, atoms, strict=True)
             ]
 
     warnings.filterwarnings("ignore", category=UserWarning, module="chgnet")

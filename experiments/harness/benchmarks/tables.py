@@ -127,9 +127,9 @@ class Results:
 
     def tables(self) -> str:
         """Markdown that can be read in a terminal too."""
-        told = [self._moves(), *self.contest.notes]
-        notes = "\n".join(f"- {note}." for note in told)
-        return "\n\n".join([self._speeds(), self._machine(), self._comparisons(), notes])
+        notes = [self._moves(), *self.contest.notes]
+        text = "\n".join(f"- {note}." for note in notes)
+        return "\n\n".join([self._speeds(), self._machine(), self._comparisons(), text])
 
     def _speeds(self) -> str:
         header = ("task", "unit", "per second", f"lowest{DASH}highest", "MFLOP each", "MB each",
@@ -142,8 +142,8 @@ class Results:
             if cost is None:
                 line += [DASH] * 4
             else:
-                told = [FORMATS["share"](share.median) for share in self.shares(name)]
-                line += [short(cost.operations / 1e6), short(cost.bytes / 1e6), *told]
+                shares = [FORMATS["share"](share.median) for share in self.shares(name)]
+                line += [short(cost.operations / 1e6), short(cost.bytes / 1e6), *shares]
             lines.append(line)
         return table(header, lines)
 
@@ -157,19 +157,19 @@ class Results:
         )
 
     def _moves(self) -> str:
-        told = [f"{median(moves):.0f} ({how})" for how, moves in self.contest.moves.items()]
-        return f"moves of a relaxation, median: {', '.join(told)}"
+        moves_of = [f"{median(moves):.0f} ({how})" for how, moves in self.contest.moves.items()]
+        return f"moves of a relaxation, median: {', '.join(moves_of)}"
 
     def _comparisons(self) -> str:
         header = ("task", "beside", "reached", f"lowest{DASH}highest", "at least", "aim", "")
         lines = []
         for one in self.reached():
-            told, goal = FORMATS[one.kind], one.goal
+            form, goal = FORMATS[one.kind], one.goal
             limits = (goal.at_least, goal.aim) if goal else (None, None)
-            wanted = [DASH if limit is None else told(limit) for limit in limits]
+            wanted = [DASH if limit is None else form(limit) for limit in limits]
             if goal is not None and goal.below:
                 wanted[0] = f"under {wanted[0]}"
-            values = [told(one.value.median), extent(one.value, told)]
+            values = [form(one.value.median), extent(one.value, form)]
             lines.append([one.task, one.beside, *values, *wanted, verdict(one) or DASH])
         return table(header, lines)
 
@@ -178,10 +178,10 @@ def verdict(one: Reached) -> str | None:
     return one.goal.verdict(one.value.median) if one.goal else None
 
 
-def extent(spread: Spread, told: Callable[[float], str] | None = None) -> str:
+def extent(spread: Spread, form: Callable[[float], str] | None = None) -> str:
     """From the lowest to the highest; nothing for a single number."""
-    told = told or short
-    return DASH if spread.low == spread.high else f"{told(spread.low)}{DASH}{told(spread.high)}"
+    form = form or short
+    return DASH if spread.low == spread.high else f"{form(spread.low)}{DASH}{form(spread.high)}"
 
 
 def short(value: float, digits: int = 3) -> str:

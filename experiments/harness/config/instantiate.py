@@ -64,7 +64,7 @@ def _keep_memory() -> None:
     """Let the C library (glibc; others do as they like) keep for later what is freed.
 
     To give it back and fetch it anew, page by page, was a quarter of a training step. torch asks
-    for large pages, where told so before its first large tensor; that is another 4 %.
+    for large pages, if asked to before its first large tensor; that is another 4 %.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

@@ -40,12 +40,12 @@ def _exit_yet(
     otherwise: Callable[[Any], Any], again: list[threading.Timer]
 ) -> Callable[[Any], None]:
     """Python swallows what is raised in a finaliser or a weak reference's callback, where a signal
-    may well find it: then the run is told once more, by a timer that joins ``again``."""
+    may well find it: then the signal is sent once more, by a timer that joins ``again``."""
 
     def hook(unraisable: Any) -> None:
-        told = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+        ending = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
         here = threading.current_thread() is threading.main_thread()
-        if not (told and here and isinstance(unraisable.exc_value, SystemExit)):
+        if not (ending and here and isinstance(unraisable.exc_value, SystemExit)):
             otherwise(unraisable)
             return
         signal.signal(signal.SIGTERM, _exit)
@@ -57,7 +57,7 @@ def _exit_yet(
 
 
 class Stopped(Exception):
-    """A run that was told to stop early, as by a sweep's pruner; not a failure."""
+    """A run that was stopped early, as by a sweep's pruner; not a failure."""
 
 
 def exit_code(error: BaseException | None) -> int:

@@ -107,7 +107,7 @@ def side_by_side(
 
 @contextmanager
 def ended_at_last() -> Iterator[list[BaseProcess]]:
-    """However this process leaves, told by SIGTERM too, those in the list end before it."""
+    """End the processes in the list before this one, however it ends, by SIGTERM too."""
     processes: list[BaseProcess] = []
     with sigterm_exits():
         try:

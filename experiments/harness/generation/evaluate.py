@@ -62,7 +62,7 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
         log.info(
             f"the networks learned from {trained_on}; energies here are of {plain['calculator']}"
         )
-    build(config.calculator)  # a calculator that cannot be built is told before any worker starts
+    build(config.calculator)  # refuse a bad calculator before any worker starts
     name = config.name or source.name
     folder = RunFolder(Path(config.output) / "evaluate" / name)
     made_by = {k: v for k, v in source.config.items() if k not in SAMPLE_MAY_CHANGE}

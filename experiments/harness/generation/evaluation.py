@@ -209,7 +209,7 @@ def reference_set(
         if path and differing:
             raise ValueError(f"{path} was made with another {' and '.join(differing)}")
         if path and match.any() and not data.meta:
-            log.info(f"{path} does not say how it was made: taken to be made as here")
+            log.info(f"{path} does not record how it was made: assumed to be made as here")
         if match.any() and not differing:
             return data.select(match)
     if path:

@@ -3,7 +3,7 @@
     surfdiff package_data rss_c2x8=runs/generate_data/c2x8
 
 Without arguments only the datasheet is rewritten: its numbers between the markers, its picture, and
-the relaxed Ag6 model, which is made if it is missing. The text says what the files say.
+the relaxed Ag6 model, which is made if it is missing. The text is generated from the files.
 """
 
 import shutil

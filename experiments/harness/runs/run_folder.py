@@ -35,7 +35,7 @@ from experiments.harness.runs.atomic_io import (
 )
 
 Observe = Callable[[Mapping[str, Any]], None]
-"""Is told of every row of a run as it is written; what it raises ends the run."""
+"""Called with every row of a run as it is written; what it raises ends the run."""
 PACKAGES = (
     "torch", "numpy", "numba", "ase", "sdedata", "painnx", "vpsde", "guidance", "chgnet", "wandb"
 )  # fmt: skip
@@ -259,16 +259,16 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str]]:
     """Each differing key with one phrase that says how."""
     missing = object()
-    told = []
+    found = []
     for key in sorted(old.keys() | new.keys()):
         there, now = old.get(key, missing), new.get(key, missing)
         if there is missing:
-            told.append((key, f"{key} is new"))
+            found.append((key, f"{key} is new"))
         elif now is missing:
-            told.append((key, f"{key} is gone"))
+            found.append((key, f"{key} is gone"))
         elif there != now:
-            told.append((key, f"{key} was {there}, is now {now}"))
-    return told
+            found.append((key, f"{key} was {there}, is now {now}"))
+    return found
 
 
 # Provenance

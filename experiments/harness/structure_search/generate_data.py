@@ -46,10 +46,10 @@ def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
     from experiments.harness.tracking.tracker import Tracker
 
     template = template_of(config)
-    for composition in config.compositions:  # what cannot be drawn is told before any worker starts
+    for composition in config.compositions:  # refuse what cannot be drawn first
         random_surface(template, composition, np.random.default_rng(0), config.min_distances)
     build(config.calculator)  # likewise a calculator that cannot be built
-    planner = given(config, template)
+    given_model = given(config, template)
     base = extended(config)
     done = 0 if base is None else 1 + int(base.frames.info["index"].max())
     total = config.n_per_composition * len(config.compositions)
@@ -72,9 +72,9 @@ def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
             tasks += new
         found = pack(base, tasks, config.frames_per_minimum)
         require_success(len(found.failed), total - done, (found.failed or [""])[-1], last=True)
-        meta = _meta(config, planner)
-        told = _with_surfaces(found.minima, found.frames)
-        minima, frames = (replace(s, meta=meta) for s in told)
+        meta = _meta(config, given_model)
+        labelled = _with_surfaces(found.minima, found.frames)
+        minima, frames = (replace(s, meta=meta) for s in labelled)
         minima.write(folder / "minima.npz")
         minima.write(folder / "minima.extxyz")
         frames.write(folder / "frames.npz")
@@ -269,16 +269,16 @@ def _search_all(
     require_success(failed, n, reason, last=True)
 
 
-def _meta(config: GenerateData, planner: Model | None) -> dict[str, Any]:
+def _meta(config: GenerateData, given_model: Model | None) -> dict[str, Any]:
     """Provenance: what somebody needs to judge these numbers, or to make more of them."""
     from experiments.harness.runs.run_folder import versions
 
     plain = config.plain()
     surrogate = plain["surrogate"]
-    if planner is not None:  # a path would say nothing elsewhere
+    if given_model is not None:  # a path means nothing elsewhere
         surrogate = {
-            "model": planner.digest,
-            "trained_on": planner.card["data"],
+            "model": given_model.digest,
+            "trained_on": given_model.card["data"],
             "trust_radius": surrogate["trust_radius"],
         }
     return {

@@ -38,7 +38,7 @@ class Surrogate:
 
     model: str
     """Its file or run folder."""
-    leap: float | None = None
+    trust_radius: float | None = None
     """Å, how far an atom may go for one call of the reference, which is asked from the random
     start on; None: it is asked first where a relaxation on the surrogate has ended.
     """
@@ -183,11 +183,11 @@ def _relaxed(images: Sequence[Atoms], task: Task) -> "_Paths":
     if surrogate is None:
         paths.last = relax_batch(graph, reference, max_step=settings["max_step"], **common)
     else:
-        paths.last = _planned(graph, reference, surrogate, **common)
+        paths.last = _with_surrogate(graph, reference, surrogate, **common)
     return paths
 
 
-def _planned(
+def _with_surrogate(
     graph: Graph, reference: Reference, surrogate: Surrogate, **common: Any
 ) -> Relaxation[Graph]:
     network = surrogate_of(surrogate.model)
@@ -196,8 +196,8 @@ def _planned(
         energy, forces = network(graph.to(dtype=torch.float32))
         return energy.double(), forces.double()
 
-    if surrogate.leap is not None:
-        return refine(graph, reference, guess, trust_radius=surrogate.leap, **common)
+    if surrogate.trust_radius is not None:
+        return refine(graph, reference, guess, trust_radius=surrogate.trust_radius, **common)
     ride = relax_batch(graph, guess, select=Graph.select, **RIDE)
     sound = ride.finite[graph.batch, None]
     begin = graph.at(torch.where(sound, ride.graph.positions, graph.positions))

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 WAYS = {
     "planned": "surrogate pre-relaxation",
-    "leaps": "surrogate, trust radius {leap:g} Å",
+    "leaps": "surrogate, trust radius {trust_radius:g} Å",
     "alone": "our optimiser, calculator alone",
     "ase": "ASE's BFGS, calculator alone",
 }
@@ -83,8 +83,8 @@ def run(config: SearchCost, observe: Observe | None = None) -> dict[str, Any]:
         )
     first = 1 + int(base.frames.info["index"].max()) + config.skip
     indices = range(first, first + config.candidates)
-    model, leap = config.surrogate.model, config.surrogate.trust_radius
-    planners = {"planned": Surrogate(model), "leaps": Surrogate(model, leap)}
+    model, trust_radius = config.surrogate.model, config.surrogate.trust_radius
+    planners = {"planned": Surrogate(model), "leaps": Surrogate(model, trust_radius)}
     folder = RunFolder(Path(config.output) / "search_cost" / config.name)
     asked = config.plain()
     facts = {
@@ -118,7 +118,7 @@ def run(config: SearchCost, observe: Observe | None = None) -> dict[str, Any]:
                     for key, value in result[way].items()
                     if not isinstance(value, list)
                 })  # fmt: skip
-            results.append({"fmax": fmax, "leap": leap, **result})
+            results.append({"fmax": fmax, "trust_radius": trust_radius, **result})
     report = {"first": first, "candidates": config.candidates, "results": results}
     folder.write_json(REPORT, report)
     print(table(report))
@@ -132,8 +132,8 @@ def continued(config: SearchCost) -> GenerateData:
     unsaid = [key for key in SAME if key not in meta]
     if unsaid:
         raise ValueError(
-            f"extend={config.extend} does not say with which {unsaid[0]} it was made: give a set "
-            "of surfdiff generate_data"
+            f"extend={config.extend} does not record with which {unsaid[0]} it was made: give a "
+            "set of surfdiff generate_data"
         )
     settings: GenerateData = compose.load("generate_data")
     return settings.changed({

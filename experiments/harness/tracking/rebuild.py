@@ -46,7 +46,7 @@ def _below(path: Path) -> Iterable[Path]:
 
 
 def sync(path: Path, mode: str | None = None) -> str:
-    """Mirror the run at ``path`` as a Tracker would, and say in a few words what was done.
+    """Mirror the run at ``path`` as a Tracker would, and return in a few words what was done.
 
     ValueError if a process works on it or its files cannot be read; NotSynced if W&B failed.
     """
@@ -68,11 +68,11 @@ def sync(path: Path, mode: str | None = None) -> str:
         raise NotSynced(f"not synced, W&B failed ({tracker.mode})")
     files = {row[key] for row in rows for key in ("file", "picture") if row.get(key)}
     missing = sum(not (folder.path / name).is_file() for name in files)
-    told = f"{len(rows)} rows"
-    told += f" ({new} of them new to W&B)" if new < len(rows) else ""
-    told += f", {len(files) - missing} files"
-    told += f" ({missing} more are gone)" if missing else ""
-    return f"{told}, {tracker.mode} as {tracker.about['id']}"
+    text = f"{len(rows)} rows"
+    text += f" ({new} of them new to W&B)" if new < len(rows) else ""
+    text += f", {len(files) - missing} files"
+    text += f" ({missing} more are gone)" if missing else ""
+    return f"{text}, {tracker.mode} as {tracker.about['id']}"
 
 
 def _from_config(folder: RunFolder) -> dict[str, Any]:
@@ -86,10 +86,10 @@ def is_mirrored(folder: RunFolder, run_id: str) -> bool:
     """Whether one of the folder's logs ends with its last row, its summary and its end."""
     summary = {shown_name(key): value for key, value in folder.summary.items() if value is not None}
     for log in (folder.path / "wandb").glob(f"*run-*/run-{run_id}.wandb"):
-        told = inspect(log)
-        held = told["summary"]
+        logged = inspect(log)
+        held = logged["summary"]
         if (
-            told["exit_code"] is not None
+            logged["exit_code"] is not None
             and held.get("row", -1) + 1 == len(folder.rows())
             and all(held.get(key) == value for key, value in summary.items())
         ):

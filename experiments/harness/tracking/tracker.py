@@ -1,6 +1,6 @@
 """Weights & Biases as a mirror of the run folder; the only module that imports it.
 
-Whatever a ``Tracker`` is told goes to the folder first, as one row of metrics.jsonl (histograms,
+Whatever a ``Tracker`` receives goes to the folder first, as one row of metrics.jsonl (histograms,
 figures and structures too), and is then shown to W&B. So the mirror can be rebuilt at any time:
 
     with Tracker(RunFolder("runs/train/first")):
@@ -46,7 +46,7 @@ class Tracker:
     id        of the W&B run; None: as in tracking.json, or made of the folder's place
     group     what this run is compared with (a sweep, an experiment); job_type: the entry point
     axes      which row entry is the x axis of which other entries
-    observe   is told each new row once it is recorded, and may raise to end the run
+    observe   is called with each new row once it is recorded, and may raise to end the run
 
     Only one at a time works on a folder: entering raises ValueError if another process does.
     """
@@ -183,7 +183,7 @@ class Tracker:
         self.folder.write_json("tracking.json", self.about | {"exit_code": exit_code})
 
     def _try(self, action: Callable[[], None], always: bool = False) -> None:
-        """Do something with W&B; if it fails, say so in one line and go on without."""
+        """Do something with W&B; if it fails, log one line and continue without."""
         if self.run is None and not always:
             return
         try:

@@ -28,7 +28,7 @@ def facts(path: Path) -> dict[str, Any]:
 
 
 def _of_training(folder: RunFolder) -> dict[str, Any]:
-    """How far it is; the last loss of each kind; what its data say."""
+    """How far it is; the last loss of each kind; facts of its data."""
     rows = [row for row in folder.rows() if "train/step" in row]
     step = rows[-1]["train/step"] if rows else 0
     found = {"progress": f"step {step} of {folder.config['train']['steps']}"}

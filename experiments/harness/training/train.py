@@ -36,7 +36,7 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
 
     device = device_of(config.device)
     prepare_torch(config.threads)
-    build(config.sde)  # also for a force field: what is wrong in a config is told
+    build(config.sde)  # also for a force field: a wrong config is refused
     data = training_data(config, config.task.kind)
     seeded(config.seed)
     task = make_task(config, data.facts["elements"], data.train)
@@ -77,8 +77,8 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
         save_model(folder / "model.pt", config.task.kind, trainer.best, card)
         tracker.figure("learning_curves", learning_curves(folder.rows()))
         tracker.summary(last)
-    told = ", ".join(f"{k} {v:.4g}" for k, v in card["losses"].items())
-    log.info(f"{folder.path}/model.pt after {trainer.step} steps: {told}")
+    losses = ", ".join(f"{k} {v:.4g}" for k, v in card["losses"].items())
+    log.info(f"{folder.path}/model.pt after {trainer.step} steps: {losses}")
     return folder.summary
 
 

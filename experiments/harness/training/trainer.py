@@ -53,7 +53,7 @@ class Trainer:
             fused=True,
         )
         self.step = 0
-        self.losses: list[float] = []  # since the last row that told of them
+        self.losses: list[float] = []  # since the last row with their mean
         self._whole = True  # False from the change of weights to the row that tells of it
 
     @property
@@ -65,7 +65,7 @@ class Trainer:
         """Train to the last step; yields rows for the log, and keeps `checkpoint` up to date."""
         try:
             yield from self._steps(checkpoint)
-        finally:  # also when the run is told to stop
+        finally:  # also when the run is stopped
             if self._whole:  # a checkpoint neither holds half a step nor lacks its row in the log
                 self.save(checkpoint)
 

@@ -321,7 +321,7 @@ def test_a_cost_that_cannot_be_counted_is_refused(searched, tmp_path):
         cost(searched[0], "fmax=[0.1,0]")
     other = tmp_path / "other.extxyz"
     write_frames(other, StructureSet.read(searched[0] / "minima.npz").to_atoms())
-    with pytest.raises(ValueError, match="does not say with which seed it was made"):
+    with pytest.raises(ValueError, match="does not record with which seed it was made"):
         cost(searched[0], f"extend={other}", f"output={tmp_path}")
     assert not (tmp_path / "search_cost").exists()
     with pytest.raises(ValueError, match="structures failed, the last with not converged"):
