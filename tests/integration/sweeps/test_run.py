@@ -266,7 +266,7 @@ def test_what_the_command_refuses(arguments, said, tmp_path, capsys):
     assert time.monotonic() - began < 60
     assert ended.value.code == 2
     told = capsys.readouterr().err
-    assert told.startswith("sweep run: ")
+    assert told.startswith("sweep: ")
     assert told.count("\n") == 1
     assert said in told
     assert "secret" not in told
