@@ -5,6 +5,7 @@ the system's limit on the size of files.
 """
 
 import os
+import re
 import resource
 import subprocess
 from functools import partial
@@ -54,7 +55,7 @@ def refused(process: subprocess.Popen, entry: str) -> str:
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2, err
     *progress, sentence = err.strip().splitlines()
-    assert all(": " in line and "left" in line or " structures of " in line for line in progress)
+    assert all(re.match(r"\w+: \d+ of \d+|.* structures of ", line) for line in progress), err
     assert sentence.startswith(f"{entry}: ")
     return sentence
 

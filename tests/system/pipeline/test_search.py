@@ -49,15 +49,17 @@ def searched(tmp_path_factory):
 
 
 def test_rounds():
-    surrogate = compose.load("generate_data").surrogate
-    surrogate.first, surrogate.growth = 10, 3.0
-    assert list(rounds(0, 100, surrogate)) == [(0, 10), (10, 30), (30, 90), (90, 100)]
-    assert list(rounds(0, 7, surrogate)) == [(0, 7)]
-    assert list(rounds(40, 50, surrogate)) == [(40, 50)]
+    def surrogate(*more):
+        given = ["surrogate.first=10", "surrogate.growth=3", *more]
+        return compose.load("generate_data", given).surrogate
+
+    assert list(rounds(0, 100, surrogate())) == [(0, 10), (10, 30), (30, 90), (90, 100)]
+    assert list(rounds(0, 7, surrogate())) == [(0, 7)]
+    assert list(rounds(40, 50, surrogate())) == [(40, 50)]
     assert list(rounds(0, 100, None)) == [(0, 100)]
-    assert list(rounds(5, 5, surrogate)) == []
-    surrogate.model = "runs/train/forcefield"  # nothing is trained on the way
-    assert list(rounds(0, 100, surrogate)) == [(0, 100)]
+    assert list(rounds(5, 5, surrogate())) == []
+    trained_before = surrogate("surrogate.model=runs/train/forcefield")
+    assert list(rounds(0, 100, trained_before)) == [(0, 100)]
 
 
 def test_minima_are_those_of_the_calculator_whoever_planned(searched):
