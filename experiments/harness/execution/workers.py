@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -81,7 +82,8 @@ def side_by_side(
     """
     spawn = get_context("spawn")
     links: dict[Any, BaseProcess] = {}
-    terminal = spawn.RLock()
+    # Nothing but bars needs it, and a killed process would leave it behind with a warning.
+    terminal = spawn.RLock() if sys.stderr.isatty() else None
     with ended_at_last() as processes:
         for row, (name, task) in enumerate(tasks.items()):
             link, theirs = spawn.Pipe()
@@ -125,7 +127,8 @@ def _work(name: str, row: int, terminal: Any, task: Task, link: Any, observed: b
     Bars of all processes are drawn under one lock, `terminal`, each in its own row.
     """
     follow_parent()
-    tqdm.set_lock(terminal)
+    if terminal is not None:
+        tqdm.set_lock(terminal)
     log_to_stderr(name, row)
 
     def observe(row: Mapping[str, Any]) -> None:
