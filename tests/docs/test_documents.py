@@ -18,9 +18,8 @@ from experiments.harness.publishing import pages
 from sdedata import shipped
 from sdedata.__main__ import _parser as sdedata_parser
 from sdedata.dataset import distinct, inside_window, low_energy, oxygen_poor, oxygen_rich
+from sweeps import commands as sweeps
 from sweeps.definition import reader
-from sweeps.execution import launch
-from sweeps.execution import run as sweep_run
 from tests.docs.documents import DOCUMENTS, ROOT, blocks, every_command, name_of, text, words
 
 NAMED_CODE = re.compile(r"\[`([\w.]+)`\]\((?:\.\./)*((?:packages|experiments|tests)/[^)]+\.py)\)")
@@ -48,11 +47,15 @@ def test_commands_compose(line):
         experiment, *more = arguments if command == "run" else [pages.RESULTS, *arguments]
         if experiment != "my_folder":  # stands for one of the user's
             runner.prepare(experiment, more)
-    elif command in ("sweep run", "sweep show", "sweep launch") and arguments:
-        if command == "sweep launch":
-            arguments = launch.parse(arguments)[1]
-        file, _, overrides = sweep_run.parse(arguments)
-        assert reader.load(ROOT / file, overrides).question
+    elif command == "sweep" and any(a.endswith(".yaml") for a in arguments):
+        kind, *given = arguments if arguments[0] in sweeps.COMMANDS else ["run", *arguments]
+        file, _, overrides = sweeps.parse(
+            sweeps.parse_jobs(given)[1] if kind == "launch" else given
+        )
+        sweep = reader.load(ROOT / file, [] if kind == "trial" else overrides)
+        assert sweep.question
+        if kind == "trial":
+            assert {a.partition("=")[0] for a in overrides} == set(sweep.space)
 
 
 @pytest.mark.parametrize("line", every_command("python -m sdedata"))
