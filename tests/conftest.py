@@ -5,6 +5,7 @@ import shutil
 import socket
 import sys
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import jaxtyping
@@ -30,8 +31,19 @@ def _stay_on_this_machine(event, arguments):
     """Refuse connections to other machines."""
     if event == "socket.connect" and arguments[0].type == socket.SOCK_STREAM:
         address = arguments[1]
-        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        if isinstance(address, tuple) and not _is_of_this_machine(address[0]):
             raise ConnectionRefusedError(f"a test connects to another machine: {address}")
+
+
+@cache
+def _is_of_this_machine(host):
+    """Only an own address can be bound to: schedulers listen at the one that the host name has."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as own:
+        try:
+            own.bind((host, 0))
+        except OSError:
+            return False
+    return True
 
 
 sys.addaudithook(_stay_on_this_machine)
