@@ -12,7 +12,7 @@ def test_a_shipped_label_is_chgnet_s():
     pytest.importorskip("chgnet", reason="the reference calculator is not installed")
     data = shipped.load("rss_c2x8")
     node = compose.load("generate_data").calculator
-    assert data.meta["calculator"] == dict(node)
+    assert data.meta["calculator"] == node.plain()
     atoms = data.atoms(0)
     energy, forces = data.energy[0], atoms.get_forces(apply_constraint=False)
     atoms.calc = build(node)
