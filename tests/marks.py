@@ -20,6 +20,7 @@ PLACES = {
     "tests/system/pipeline/test_compiled.py": "compile",
     "tests/unit/painnx/test_compiled_function.py": "compile",
     "tests/integration/sweeps/test_launch.py": "processes",
+    "tests/integration/harness/test_benchmark.py": "processes",
 }
 """Marks of whole files and folders."""
 

@@ -55,7 +55,7 @@ def test_a_score_network_serves_the_diffusion():
     *_, last = vpsde.sample(model, data, sde, vpsde.times(5), vpsde.generators(1, range(3)))
     assert last.finite.all()
     z = last.graph.positions[data.mobile, 2]
-    low, high = data.z_range[0]
+    low, high = data.window[0]
     assert ((z >= low) & (z <= high)).all()
     assert torch.equal(last.graph.positions[~data.mobile], data.positions[~data.mobile])
 
