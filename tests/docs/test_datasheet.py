@@ -60,9 +60,9 @@ def test_every_minimum_is_relaxed_and_every_force_is_told():
 
 def test_the_place_of_the_ag6_model_is_counted_by_energy_and_by_structure():
     model, search = shipped.load(ship.AG6), shipped.load(ship.AG6_SEARCH)
-    told = ship.place_of_ag6(model, search)
-    assert told in SHEET
-    below = int(re.search(r"random search (\d+) lie below", told)[1])
+    reported = ship.place_of_ag6(model, search)
+    assert reported in SHEET
+    below = int(re.search(r"random search (\d+) lie below", reported)[1])
     assert below == sum(energy < model.energy[0] for energy in search.energy)
     assert model.energy[0] == pytest.approx(-152.61, abs=0.02)  # CHGNet 0.3.0
     mixed = StructureSet.from_atoms([*search.to_atoms()[:3], model.atoms(0)])
@@ -86,15 +86,15 @@ def test_a_search_is_shipped_and_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "reported"),
     [
         ("new=runs/none", "the name of a search begins with rss_, not new"),
         ("rss_new=runs/none", "there is no file runs/none/minima.npz"),
         ("rss_new", "give the set that a search becomes: NAME=RUN"),
     ],
 )
-def test_what_cannot_be_shipped_is_one_sentence(argument, told, tmp_path, capsys):
+def test_what_cannot_be_shipped_is_one_sentence(argument, reported, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         surfdiff(["package_data", argument, f"--folder={tmp_path}"])
     assert ended.value.code == 2
-    assert capsys.readouterr().err == f"package_data: {told}\n"
+    assert capsys.readouterr().err == f"package_data: {reported}\n"

@@ -116,12 +116,12 @@ class Browser:
         )
 
     def value(self, expression: str) -> Any:
-        told = self.send(
+        reported = self.send(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
-        if "exceptionDetails" in told:
-            raise RuntimeError(told["exceptionDetails"])
-        return told["result"].get("value")
+        if "exceptionDetails" in reported:
+            raise RuntimeError(reported["exceptionDetails"])
+        return reported["result"].get("value")
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)

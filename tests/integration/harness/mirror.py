@@ -34,8 +34,8 @@ def records(log: Path) -> list[dict]:
 @lru_cache
 def _records(log: Path, *_: int) -> list[dict]:
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [json.loads(line) for line in told.splitlines()]
+    reported = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in reported.splitlines()]
 
 
 def history(log: Path) -> list[dict]:

@@ -99,19 +99,19 @@ VALUES = [
 
 
 @pytest.mark.parametrize(
-    ("entry", "argument", "told"), VALUES, ids=[f"{v[0]}-{v[1]}" for v in VALUES]
+    ("entry", "argument", "reported"), VALUES, ids=[f"{v[0]}-{v[1]}" for v in VALUES]
 )
-def test_values(refused, entry, argument, told):
+def test_values(refused, entry, argument, reported):
     quick = ["calculator=emt", "executor=threads"] if entry == "generate_data" else []
     mode = [] if entry == "quickstart" or argument == "~tracking" else ["tracking.mode=disabled"]
     sentence = refused(entry, *quick, *mode, argument)
-    assert re.search(told, sentence), sentence
+    assert re.search(reported, sentence), sentence
 
 
 @pytest.mark.parametrize("task", ["score", "forcefield"])
 def test_a_schedule_that_falls(refused, task):
-    told = refused("train", f"task={task}", "sde=vp", "sde.beta_min=5", "sde.beta_max=1")
-    assert "beta_min=5.0 and beta_max=1.0" in told
+    reported = refused("train", f"task={task}", "sde=vp", "sde.beta_min=5", "sde.beta_max=1")
+    assert "beta_min=5.0 and beta_max=1.0" in reported
 
 
 # Data
@@ -175,9 +175,9 @@ FAULTS = {
 def test_a_bad_frame(refused, tmp_path, fault):
     path = tmp_path / "mine.traj"
     write(path, [*platinum(2), changed(fault)])
-    told = refused("train", *TRAIN, f"data.path={path}")
-    assert told.startswith(f"{path}, frame 2")
-    assert re.search(FAULTS[fault], told), told
+    reported = refused("train", *TRAIN, f"data.path={path}")
+    assert reported.startswith(f"{path}, frame 2")
+    assert re.search(FAULTS[fault], reported), reported
 
 
 def test_data_files_that_are_none(refused, tmp_path):
@@ -221,9 +221,9 @@ def test_files_of_somebody_else(refused, world, tmp_path, entry, key):
     path.write_bytes(world.minima.read_bytes())
     path.chmod(0)
     more = TRAIN if entry == "train" else ["calculator=emt", "tracking.mode=disabled"]
-    told = refused(entry, *more, f"{key}={path}")
-    assert str(path) in told
-    assert "ermission denied" in told
+    reported = refused(entry, *more, f"{key}={path}")
+    assert str(path) in reported
+    assert "ermission denied" in reported
 
 
 def test_slabs_that_are_none(refused, world, tmp_path):
@@ -231,7 +231,7 @@ def test_slabs_that_are_none(refused, world, tmp_path):
     write(thin, fcc111("Ag", (3, 3, 2), a=4.15, vacuum=1.5, periodic=True))
     write(flat, Atoms("Ag4", np.eye(4, 3) * 3))
     empty.touch()
-    for path, told in (
+    for path, reported in (
         (thin, "the cell is too thin in z"),
         (flat, "no cell in the plane"),
         (empty, "is empty"),
@@ -241,7 +241,7 @@ def test_slabs_that_are_none(refused, world, tmp_path):
             ("sample", [*SAMPLE, *world.networks]),
         ):
             sentence = refused(entry, *more, f"template.slab={path}")
-            assert told in sentence
+            assert reported in sentence
             assert path.stem in sentence
 
 
@@ -256,7 +256,7 @@ def test_checkpoints_that_do_not_fit(refused, world, tmp_path):
     low = field.card | {"window": [1.0, 3.0]}
     save_model(tmp_path / "low.pt", "forcefield", field.network, low)
     oxide = ["composition=Ag2O"]
-    for arguments, told in (
+    for arguments, reported in (
         (
             [f"score={world.forcefield}", "guide=none"],
             "holds a forcefield network; a score network",
@@ -280,7 +280,7 @@ def test_checkpoints_that_do_not_fit(refused, world, tmp_path):
         ([f"score={broken}", "guide=none"], f"{broken} cannot be read as a checkpoint"),
         ([f"score={world.score}/checkpoints/last.pt", "guide=none"], "is not a model file"),
     ):
-        assert told in refused("sample", *SAMPLE, *oxide, *arguments)
+        assert reported in refused("sample", *SAMPLE, *oxide, *arguments)
 
 
 def test_cutoffs_that_differ(refused, world, tmp_path):
@@ -289,8 +289,8 @@ def test_cutoffs_that_differ(refused, world, tmp_path):
     field = load_model(world.forcefield)
     other = ForceField(field.elements, features=4, blocks=1, n_radial=4, cutoff=5.0)
     save_model(tmp_path / "other.pt", "forcefield", other, field.card)
-    told = refused("sample", *SAMPLE, f"score={world.score}", f"forcefield={tmp_path}/other.pt")
-    assert "cutoff is 5 Å, the score's 4 Å" in told
+    reported = refused("sample", *SAMPLE, f"score={world.score}", f"forcefield={tmp_path}/other.pt")
+    assert "cutoff is 5 Å, the score's 4 Å" in reported
 
 
 class Malice:
@@ -304,8 +304,8 @@ class Malice:
 def test_a_checkpoint_executes_nothing(refused, world, tmp_path):
     done = tmp_path / "done"
     torch.save({"kind": "score", "state": Malice(done)}, tmp_path / "pickle.pt")
-    told = refused("sample", *SAMPLE, f"score={tmp_path}/pickle.pt", "guide=none")
-    assert "cannot be read as a checkpoint" in told
+    reported = refused("sample", *SAMPLE, f"score={tmp_path}/pickle.pt", "guide=none")
+    assert "cannot be read as a checkpoint" in reported
     model = load_model(world.score)
     mkdir = {"_target_": "os.mkdir", "path": str(done)}
     for node in (
@@ -317,8 +317,8 @@ def test_a_checkpoint_executes_nothing(refused, world, tmp_path):
         {"_target_": "vpsde.LinearBeta", "beta_min": "${oc.env:HOME}", "beta_max": 1},
     ):
         save_model(tmp_path / "sde.pt", "score", model.network, model.card | {"sde": node})
-        told = refused("sample", *SAMPLE, f"score={tmp_path}/sde.pt", "guide=none")
-        assert "sde.pt holds no whole model" in told
+        reported = refused("sample", *SAMPLE, f"score={tmp_path}/sde.pt", "guide=none")
+        assert "sde.pt holds no whole model" in reported
     assert not done.exists()
 
 
@@ -327,8 +327,8 @@ def test_a_model_file_with_something_wrong_inside(refused, world, tmp_path, key)
     content = torch.load(world.score / "model.pt", weights_only=True)
     content[key] = {"state": {}, "kind": "other"}.get(key, json.dumps({"features": 8}))
     torch.save(content, tmp_path / "odd.pt")
-    told = refused("sample", *SAMPLE, f"score={tmp_path}/odd.pt", "guide=none")
-    assert told.startswith(f"{tmp_path}/odd.pt holds ")
+    reported = refused("sample", *SAMPLE, f"score={tmp_path}/odd.pt", "guide=none")
+    assert reported.startswith(f"{tmp_path}/odd.pt holds ")
 
 
 # Folders of other runs
@@ -369,7 +369,7 @@ def test_inspect_and_predict(refused, world, tmp_path):
     assert "is not a run folder" in refused("inspect", tmp_path)
     assert "no checkpoint" in refused("inspect", tmp_path / "gone")
     field = world.forcefield
-    for arguments, told in (
+    for arguments, reported in (
         ((world.score, tmp_path / "pt.traj"), "a forcefield network is needed"),
         ((field, tmp_path / "pt.traj"), "pt.traj, frame 0: the model does not know Pt"),
         ((field, tmp_path / "gone.traj"), "there is no file"),
@@ -377,11 +377,11 @@ def test_inspect_and_predict(refused, world, tmp_path):
         ((field, tmp_path / "nan.extxyz"), "frame 0: positions or cell are not finite"),
         ((field, tmp_path / "cell.extxyz"), "frame 1: periodic along a direction without a cell"),
     ):
-        assert told in refused("predict", *arguments)
+        assert reported in refused("predict", *arguments)
     good = tmp_path / "good.extxyz"
     write(good, Atoms("Ag2", [[0, 0, 0], [0, 0, 2.5]]))
-    told = refused("predict", field, good, "--output", tmp_path / "out.nonsense")
-    assert "out.nonsense: ASE writes no format" in told
+    reported = refused("predict", field, good, "--output", tmp_path / "out.nonsense")
+    assert "out.nonsense: ASE writes no format" in reported
     assert not list(tmp_path.glob("*_predicted*"))
 
 
@@ -389,17 +389,17 @@ def test_inspect_and_predict(refused, world, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("entry", "arguments", "told"),
+    ("entry", "arguments", "reported"),
     [
         ("train", ["train.steps=-5"], "train: config key train.steps: Input should be greater"),
         ("sample", ["score=gone"], "sample: there is no checkpoint gone"),
     ],
 )
-def test_from_the_shell(entry, arguments, told, tmp_path):
+def test_from_the_shell(entry, arguments, reported, tmp_path):
     process = start(entry, *arguments, f"output={tmp_path}")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert out == ""
-    assert err.startswith(told)
+    assert err.startswith(reported)
     assert len(err.splitlines()) == 1
     assert not list(tmp_path.iterdir())

@@ -34,7 +34,7 @@ print(json.dumps({{"name": "peer", "omp": os.environ["OMP_NUM_THREADS"]}}), flus
 for line in sys.stdin:
     request = json.loads(line)
     if request["task"] == "die":
-        sys.exit("a reason\\nit was told to die")
+        sys.exit("a reason\\nit had to stop")
     print(json.dumps({{"seconds": {SECONDS}, "amount": {AMOUNT}}}), flush=True)
 """
 SMALL = [
@@ -82,7 +82,7 @@ def test_kernels_are_counted_as_what_they_are_defined_to_do():
     """What the kernels sum escapes the counters: the network is counted with the eager backend."""
     graph = Graph.from_atoms(bulk("Ag") * (2, 2, 1), 6.0)
     assert len(graph.vectors)  # found now, once, and not counted
-    told = []
+    reported = []
     for backend in ("auto", "eager"):
         field = ForceField((8, 47), features=8, blocks=2, backend=backend).eval()
 
@@ -90,9 +90,9 @@ def test_kernels_are_counted_as_what_they_are_defined_to_do():
             field(graph)
             return 1
 
-        told.append(cost(forces))
-    assert told[0] == told[1]
-    assert told[0].operations > 2 * len(graph.senders) * 21 * 24 * 2  # two blocks' filters
+        reported.append(cost(forces))
+    assert reported[0] == reported[1]
+    assert reported[0].operations > 2 * len(graph.senders) * 21 * 24 * 2  # two blocks' filters
 
 
 def test_the_limits_are_operations_and_bytes_over_the_shortest_time(monkeypatch):
@@ -133,7 +133,7 @@ def test_a_peer_ends_with_an_error_of_ours(server):
 def test_a_peer_that_dies(server, capsys):
     with (
         Peer("agedi", sys.executable, server, {"threads": 1}) as peer,
-        pytest.raises(ValueError, match=r"peers\.agedi=.* stopped: it was told to die"),
+        pytest.raises(ValueError, match=r"peers\.agedi=.* stopped: it had to stop"),
     ):
         peer.timed("die")
     assert "agedi: a reason" in capsys.readouterr().err
@@ -358,14 +358,14 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), BAD, ids=[b[0][0].split("/")[0] for b in BAD])
-def test_bad_input_is_one_sentence(arguments, told, tmp_path, capsys):
+@pytest.mark.parametrize(("arguments", "reported"), BAD, ids=[b[0][0].split("/")[0] for b in BAD])
+def test_bad_input_is_one_sentence(arguments, reported, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         surfdiff(["benchmark", *SMALL, f"output={tmp_path}", *arguments])
     assert end.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert re.search(told, err.splitlines()[-1]), err
+    assert re.search(reported, err.splitlines()[-1]), err
     assert not list(tmp_path.rglob("config.yaml"))
 
 

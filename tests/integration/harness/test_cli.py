@@ -164,7 +164,7 @@ def test_names_follow_from_what_is_made():
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "reported"),
     [
         (ValueError("two\n  lines"), 2, "train: two lines\n"),
         (
@@ -183,7 +183,7 @@ def test_names_follow_from_what_is_made():
         (KeyboardInterrupt(), 130, "train: interrupted; the same command continues"),
     ],
 )
-def test_exit_codes(error, code, told, monkeypatch, capsys):
+def test_exit_codes(error, code, reported, monkeypatch, capsys):
     def fail(config):
         raise error
 
@@ -191,7 +191,7 @@ def test_exit_codes(error, code, told, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         surfdiff(["train"])
     assert end.value.code == code
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch):
@@ -246,9 +246,9 @@ def test_progress_counts_what_has_a_length(capsys):
 
 def test_doctor(capsys):
     surfdiff(["doctor"])
-    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert told["torch"].startswith("2.")
-    assert {"python", "device", "neighbours", "chgnet", "sdedata"} <= set(told)
+    reported = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert reported["torch"].startswith("2.")
+    assert {"python", "device", "neighbours", "chgnet", "sdedata"} <= set(reported)
     with pytest.raises(SystemExit) as end:
         surfdiff(["doctor", "--nonsense"])
     assert end.value.code == 2
@@ -257,11 +257,11 @@ def test_doctor(capsys):
 def test_inspect_tells_what_a_model_is_for(world, capsys):
     surfdiff(["inspect", str(world.score)])
     out = capsys.readouterr().out
-    for told in (
+    for reported in (
         "train score", "step 12 of 12", "val/loss", "1 to 5 Å above the slab", "O, Ag", "4 Å",
         "Ag2O, Ag3", "ase.calculators.emt.EMT", "vpsde.brownian", "sha256:",
     ):  # fmt: skip
-        assert told in out
+        assert reported in out
     surfdiff(["inspect", str(world.score / "model.pt")])
     assert "O, Ag" in capsys.readouterr().out
     surfdiff(["inspect", str(world.output / "generate_data/c2x8")])

@@ -144,8 +144,8 @@ def test_a_trial_has_what_its_stages_hold(runs):
     assert run.curves["score", "val/loss"] == {4: 0.5, 8: 0.25}
     assert ("forcefield", "forcefield/force_mae") in run.curves
     lowest = sorted(gen(11)["gen_relaxed"])[:4]
-    told = [facts["E - E_ref (eV)"] for _, facts in run.structures]
-    np.testing.assert_allclose(told, lowest, atol=6e-4)
+    reported = [facts["E - E_ref (eV)"] for _, facts in run.structures]
+    np.testing.assert_allclose(reported, lowest, atol=6e-4)
 
 
 def test_random_search_of_the_same_surface_is_the_reference(tmp_path):
@@ -203,11 +203,11 @@ def test_only_what_differs_is_a_column(runs):
     valid = by_key["gen/frac_valid"]
     assert (valid["unit"], [c["text"] for c in valid["cells"]]) == ("%", ["52", "51", "53"])
     assert by_key["gen/energy_median"]["unit"] == "eV"
-    told = {one["key"]: one["text"] for one in same}
-    assert told["sample.sampler.steps"] == "200"
-    assert told["rss/n"] == "70"
-    assert told["evaluate.tolerance"] == "0.6 Å"
-    assert "name" not in told | by_key
+    reported = {one["key"]: one["text"] for one in same}
+    assert reported["sample.sampler.steps"] == "200"
+    assert reported["rss/n"] == "70"
+    assert reported["evaluate.tolerance"] == "0.6 Å"
+    assert "name" not in reported | by_key
 
 
 def test_stages_that_are_told_the_same_share_a_column(runs):
@@ -234,12 +234,12 @@ def test_the_bins_are_the_common_ones_in_halves():
 
 
 def command(*arguments):
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-m", "experiments", "compare", *map(str, arguments)],
         capture_output=True,
         text=True,
     )
-    return told.returncode, told.stdout, told.stderr
+    return reported.returncode, reported.stdout, reported.stderr
 
 
 def test_the_command_says_where_the_page_is(runs):
@@ -270,9 +270,9 @@ def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, paths, more, m
     with pytest.raises(SystemExit) as ended:
         surfdiff(["compare", *paths, *more])
     assert ended.value.code == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    reported = capsys.readouterr().err
+    assert message in reported
+    assert reported.count("\n") == 1
 
 
 # The page
@@ -465,12 +465,12 @@ def test_the_table_sorts(opened):
     cells = "[...document.querySelectorAll('.drawn tbody tr')].map(r => r.children[n].textContent)"
     key = json.dumps("gen_relaxed/energy_median")
     opened.value(COLUMN % ("heads[n].querySelector('button').click()", key))
-    told = opened.value(COLUMN % (cells, key))
+    reported = opened.value(COLUMN % (cells, key))
     medians = sorted(float(np.median(gen(seed)["gen_relaxed"])) for seed in (1, 2, 3, 10, 11))
-    assert told == [f"{m:.4g}" for m in medians] + ["–", "–"], "runs without it come last"
+    assert reported == [f"{m:.4g}" for m in medians] + ["–", "–"], "runs without it come last"
     opened.value(COLUMN % ("heads[n].querySelector('button').click()", key))
-    told = opened.value(COLUMN % (cells, key))
-    assert told == [f"{m:.4g}" for m in medians[::-1]] + ["–", "–"]
+    reported = opened.value(COLUMN % (cells, key))
+    assert reported == [f"{m:.4g}" for m in medians[::-1]] + ["–", "–"]
     assert opened.value(COLUMN % ("heads[n].ariaSort", key)) == "descending"
     first = opened.value("document.querySelector('.drawn tbody tr th').textContent")
     seeds = {"high": 2, "low": 1, "none": 3, "0000": 10, "0001": 11}

@@ -75,9 +75,9 @@ def filters(workspace: dict) -> dict[str, str]:
 
 
 def test_a_study_is_printed_without_an_account(sweep):
-    code, told, errors = command(sweep)
+    code, reported, errors = command(sweep)
     assert (code, errors) == (0, "")
-    trials, trainings = json.loads(told)
+    trials, trainings = json.loads(reported)
     assert [w["name"] for w in (trials, trainings)] == ["pull: trials", "pull: trainings"]
     assert {w["project"] for w in (trials, trainings)} == {"silver"}
     assert filters(trials) == {"group": "pull", "jobType": "trial"}
@@ -123,7 +123,7 @@ def test_every_knob_and_objective_has_its_panels(sweep):
 
 
 def test_what_the_panels_ask_for_is_what_a_trial_gives(sweep, tmp_path):
-    """A dashboard that asks for other names would be empty, and nobody would be told."""
+    """A dashboard that asks for other names would be empty, and nobody would notice."""
     folder = RunFolder(tmp_path / "runs" / "sweeps" / "pull" / "0000")
     folder.save_config({"seed": 0})
     surface = fcc111("Ag", (1, 1, 2), a=4.15, vacuum=6)
@@ -204,12 +204,12 @@ class Server(BaseHTTPRequestHandler):
             if "upsertView" in asked["query"]:
                 self.views.append(asked["variables"])
                 answer["upsertView"] = {"view": {"id": "1", "name": "nw-abc-v"}, "inserted": True}
-        told = json.dumps({"data": answer}).encode()
+        reported = json.dumps({"data": answer}).encode()
         self.send_response(200 if self.known else 401)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(told)))
+        self.send_header("Content-Length", str(len(reported)))
         self.end_headers()
-        self.wfile.write(told)
+        self.wfile.write(reported)
 
     def log_message(self, *_):
         pass
@@ -225,10 +225,10 @@ def server():
 
 
 def test_saving_sends_what_is_printed(sweep, server):
-    code, told, _ = command(sweep, "--save", "--entity", "me", "--project", "gold", **server)
+    code, reported, _ = command(sweep, "--save", "--entity", "me", "--project", "gold", **server)
     assert code == 0
     address = server["WANDB_BASE_URL"] + "/me/gold?nw=abc"
-    assert told.splitlines() == [address] * 2
+    assert reported.splitlines() == [address] * 2
     printed = list(map(as_json, workspaces(read(sweep), "gold", "me")))
     for sent, shown in zip(Server.views, printed, strict=True):
         assert (sent["entityName"], sent["projectName"]) == ("me", "gold")
@@ -238,8 +238,8 @@ def test_saving_sends_what_is_printed(sweep, server):
 
 def test_a_refused_key_is_one_sentence(sweep, server):
     Server.known = False
-    code, told, errors = command(sweep, "--save", "--entity", "me", **server)
-    assert (code, told) == (2, "")
+    code, reported, errors = command(sweep, "--save", "--entity", "me", **server)
+    assert (code, reported) == (2, "")
     assert "dashboard: W&B did not take the workspace: " in errors
     assert "Traceback" not in errors
 
@@ -263,8 +263,8 @@ def test_nonsense_is_refused(tmp_path, content, arguments, sentence):
     path = tmp_path / "sweep.yaml"
     if content is not None:
         path.write_text(content)
-    code, told, errors = command(path, *arguments)
-    assert (code, told) == (2, "")
+    code, reported, errors = command(path, *arguments)
+    assert (code, reported) == (2, "")
     assert errors.startswith("dashboard: " + sentence.format(path=path))
     assert errors.count("\n") == 1
 
@@ -282,6 +282,6 @@ def test_without_the_package_it_says_how_to_get_it(sweep):
         "import sys; sys.modules['wandb_workspaces'] = None\n"
         "from experiments.harness.commands.dashboard import main; main(sys.argv[1:])"
     )
-    status, told, errors = command(sweep, code=code)
-    assert (status, told) == (2, "")
+    status, reported, errors = command(sweep, code=code)
+    assert (status, reported) == (2, "")
     assert errors.startswith("dashboard: the dashboard needs another package: pip install ")

@@ -40,8 +40,8 @@ def seconds_of(module: str, compiled: Path) -> float:
     Python finds what it has compiled in a folder of our own: where some packages are compiled and
     others are not, their times would not compare.
     """
-    told = "import time; print(time.process_time())"
-    command = [sys.executable, "-c", f"import {module}; {told}"]
+    reported = "import time; print(time.process_time())"
+    command = [sys.executable, "-c", f"import {module}; {reported}"]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPYCACHEPREFIX": str(compiled)}
     run = subprocess.run(

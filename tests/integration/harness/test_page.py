@@ -289,8 +289,8 @@ def test_repeat_view_and_sort(opened):
     assert colours(opened)[0] > red_before / 2
     captions = "[...document.querySelectorAll('figcaption')].map(c => c.textContent).slice(1)"
     choose(opened, "sort", "energy")
-    told = [re.search(r"energy (\S+),", c).group(1) for c in opened.value(captions)]
-    assert told == ["0.100", "0.200", "0.300", "0.500"]
+    reported = [re.search(r"energy (\S+),", c).group(1) for c in opened.value(captions)]
+    assert reported == ["0.100", "0.200", "0.300", "0.500"]
     choose(opened, "sort", "")
     assert "energy 0.500" in opened.value(captions)[0]
 

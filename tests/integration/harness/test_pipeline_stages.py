@@ -166,7 +166,7 @@ def test_a_repeated_pipeline_has_nothing_to_do_but_to_add_its_seconds(finished):
 
 @pytest.mark.parametrize("times", [0, 1, 3])
 def test_a_signal_that_meets_a_finaliser_ends_the_run_all_the_same(times):
-    """Python swallows exceptions there; of this one, nobody is told."""
+    """Python swallows exceptions there; nothing reports this one."""
 
     class Finalised:
         def __del__(self):
@@ -209,8 +209,8 @@ def test_an_observer_may_end_a_stage_and_what_it_took_is_kept(world, tmp_path):
     assert "score/loss" not in folder.summary
     rows = RunFolder(stages[0].folder).rows()
     assert [row["train/step"] for row in rows if "train/step" in row] == [1, 2, 3, 4, 5]
-    told = json.loads((stages[0].folder / "tracking.json").read_text())
-    assert told["exit_code"] == 0
+    reported = json.loads((stages[0].folder / "tracking.json").read_text())
+    assert reported["exit_code"] == 0
     assert not stages[1].folder.exists()
 
 
@@ -327,7 +327,7 @@ def at_work(group):
 
 
 def test_two_trainings_survive_being_ended(world, small_quickstart, tmp_path):
-    """Killed, interrupted and told to end in turn, the command goes on to the networks that it
+    """Killed, interrupted and stopped in turn, the command goes on to the networks that it
     trains undisturbed and one after the other; and what W&B is shown is whole."""
     command = [*small_quickstart, f"output={tmp_path}/ended", "threads=2"]
     home, steps = tmp_path / "ended/quickstart/ag6o3", [0, 0]
@@ -346,16 +346,18 @@ def test_two_trainings_survive_being_ended(world, small_quickstart, tmp_path):
             os.killpg(process.pid, number)  # as a terminal does
         else:
             process.send_signal(number)
-        told = process.communicate(timeout=60)[1]
+        reported = process.communicate(timeout=60)[1]
         assert process.returncode == code
-        assert said in told
-        assert "Traceback" not in told
+        assert said in reported
+        assert "Traceback" not in reported
         for _ in range(500):
             if not at_work(process.pid):
                 break
             time.sleep(0.02)
         assert not at_work(process.pid)
-        names = {line.split("] ")[0] for line in told.splitlines() if not line.startswith("quick")}
+        names = {
+            line.split("] ")[0] for line in reported.splitlines() if not line.startswith("quick")
+        }
         assert names == {"[1/4", "[2/4", "[forcefield", "[score"}
         steps = steps_of(home)
         assert all(0 < step < 600 for step in steps)

@@ -81,9 +81,9 @@ def command(*arguments: object) -> tuple[int, list[str], str]:
 
 def test_a_killed_run_is_rebuilt_and_a_living_one_left_alone(folder):
     process = working_on(folder)
-    code, told, errors = command(folder.path)
+    code, reported, errors = command(folder.path)
     assert (code, errors) == (1, "")
-    assert told == [f"{folder.path}: another process works in {folder.path}"]
+    assert reported == [f"{folder.path}: another process works in {folder.path}"]
     assert process.poll() is None
     kill(process)
     (cut,) = logs(folder, "eta-0003")
@@ -93,9 +93,9 @@ def test_a_killed_run_is_rebuilt_and_a_living_one_left_alone(folder):
         file.write('{"train/step": 99')  # as a kill cuts a row
     rows = folder.rows()
     assert len(rows) > 200
-    code, told, errors = command(folder.path)
+    code, reported, errors = command(folder.path)
     assert (code, errors) == (0, "")
-    assert told == [f"{folder.path}: {len(rows)} rows, 1 files, offline as eta-0003"]
+    assert reported == [f"{folder.path}: {len(rows)} rows, 1 files, offline as eta-0003"]
     assert not cut.exists()
     log = log_of(folder, "eta-0003")
     shown = history(log)
@@ -151,8 +151,8 @@ def test_a_folder_that_no_tracker_saw_is_known_by_its_config(tmp_path):
     folder.log({"train/step": 1, "train/loss": 0.5})
     folder.log({"event": "figure", "name": "curves", "file": "figures/removed.png"})
     folder.update_summary({"val/loss": 0.5})
-    told = sync(folder.path)
-    assert told == "2 rows, 0 files (1 more are gone), offline as quickstart-mine-train-score"
+    reported = sync(folder.path)
+    assert reported == "2 rows, 0 files (1 more are gone), offline as quickstart-mine-train-score"
     every = records(log_of(folder, "quickstart-mine-train-score"))
     run = next(r["run"] for r in every if r["type"] == "run")
     assert (run["project"], run["run_group"], run["job_type"]) == ("silver", "mine", "train")
@@ -171,9 +171,9 @@ def test_every_run_below_a_folder_is_found_once(folder, tmp_path):
     assert run_folders([runs, stage.path]) == [runs / "empty", folder.path, stage.path]
     shutil.rmtree(stage.path / "wandb")
     (folder.path / "metrics.jsonl").write_text("broken\n" + json.dumps({"a": 1}) + "\n")
-    code, told, errors = command(runs)
+    code, reported, errors = command(runs)
     assert code == 1, "one of them could not be read"
-    assert told == [
+    assert reported == [
         f"{runs}/empty: nothing to show yet",
         f"{folder.path}: {folder.path}/metrics.jsonl, line 1, is not JSON: remove that line",
         f"{stage.path}: 1 rows, 0 files, offline as eta-0003-train-score",
@@ -195,8 +195,8 @@ def test_nonsense_is_refused(tmp_path, arguments, sentence):
     if "{tmp}/r" in arguments:
         RunFolder(tmp_path / "r").save_config({"seed": 0})
     before = sorted(tmp_path.rglob("*"))
-    code, told, errors = command(*(text.format(tmp=tmp_path) for text in arguments))
-    assert (code, told) == (2, [])
+    code, reported, errors = command(*(text.format(tmp=tmp_path) for text in arguments))
+    assert (code, reported) == (2, [])
     assert sentence.format(tmp=tmp_path) in errors
     assert "Traceback" not in errors
     assert sorted(tmp_path.rglob("*")) == before

@@ -75,10 +75,10 @@ def test_config_rows_summary_and_axes_arrive(folder):
 def test_energies_arrive_three_ways(folder):
     energies = [0.0, 0.1, 0.12, 0.4, 1.3, 7.0, math.nan]
     with Tracker(folder) as tracker:
-        told = tracker.energies("gen", energies)
+        reported = tracker.energies("gen", energies)
     (log,) = logs(folder)
     (item,) = history(log)
-    assert told["gen/energy_median"] == item["gen/energy_median"] == np.median(energies[:-1])
+    assert reported["gen/energy_median"] == item["gen/energy_median"] == np.median(energies[:-1])
     assert item["gen/energy_histogram._type"] == "histogram"
     assert sum(item["gen/energy_histogram.values"]) == 5, "7 eV lies outside the fixed bins"
     assert item["gen/energy_bins/+0000meV"] == 3
@@ -315,9 +315,9 @@ def test_wandb_failing_is_one_line_and_the_folder_goes_on(folder, capsys):
         tracker.log({"a": 2})
         tracker.log({"a": 3})
         tracker.summary({"gen/n": 1})
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert told.startswith("W&B (offline) failed, the run goes on")
+    reported = capsys.readouterr().err
+    assert reported.count("\n") == 1
+    assert reported.startswith("W&B (offline) failed, the run goes on")
     assert [row["a"] for row in folder.rows()] == [1, 2, 3]
     assert folder.summary == {"gen/n": 1}
 
@@ -409,8 +409,8 @@ def test_a_folder_keeps_its_run_for_good(folder, tmp_path):
     """Moved, renamed or given another id, and with the group it was last given."""
     with Tracker(folder, id="eta-0003", group="eta", job_type="trial", tags=["quick"]) as tracker:
         tracker.log({"a": 1})
-    told = json.loads((folder.path / "tracking.json").read_text())
-    assert told == {
+    reported = json.loads((folder.path / "tracking.json").read_text())
+    assert reported == {
         "id": "eta-0003", "project": "surfaces", "entity": None, "group": "eta",
         "job_type": "trial", "name": "first", "tags": ["quick"], "exit_code": 0,
     }  # fmt: skip
@@ -425,8 +425,8 @@ def test_a_folder_keeps_its_run_for_good(folder, tmp_path):
 
 def test_statistics_and_bins_against_numpy():
     energies = np.random.default_rng(0).gamma(2.0, 0.6, size=200)
-    told = energy_statistics("gen", [*energies, math.nan, None])
-    assert told == {
+    reported = energy_statistics("gen", [*energies, math.nan, None])
+    assert reported == {
         "gen/energy_mean": energies.mean(),
         "gen/energy_min": energies.min(),
         "gen/energy_p10": np.percentile(energies, 10),

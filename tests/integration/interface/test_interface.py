@@ -48,8 +48,10 @@ def trained(tmp_path_factory):
 
 
 def test_importing_the_package_takes_nothing_that_is_not_used():
-    told = "import sys, surfdiff; print('torch' in sys.modules, *dir(surfdiff))"
-    run = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    reported = "import sys, surfdiff; print('torch' in sys.modules, *dir(surfdiff))"
+    run = subprocess.run(
+        [sys.executable, "-c", reported], capture_output=True, text=True, check=True
+    )
     assert run.stdout.split() == ["False", *sorted(surfdiff.__all__)]
     with pytest.raises(AttributeError, match="no attribute 'Sampler'"):
         _ = surfdiff.Sampler
@@ -112,7 +114,7 @@ def thin(slab):
 
 
 @pytest.mark.parametrize(
-    ("slab_of", "composition", "more", "told"),
+    ("slab_of", "composition", "more", "reported"),
     [
         (lambda slab: fcc111("Au", (2, 2, 2), vacuum=9.0), "Ag2O", {}, "knows O, Ag, not Au"),
         (lambda slab: slab, "Ag2Pt", {}, "knows O, Ag, not Pt"),
@@ -122,8 +124,10 @@ def thin(slab):
         (lambda slab: "nowhere.cif", "Ag2O", {}, "no slab 'nowhere.cif'"),
     ],
 )
-def test_what_cannot_be_generated_is_a_sentence(generator, slab, slab_of, composition, more, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_cannot_be_generated_is_a_sentence(
+    generator, slab, slab_of, composition, more, reported
+):
+    with pytest.raises(ValueError, match=reported):
         generator.sample(slab_of(slab), composition, **more)
 
 

@@ -52,8 +52,8 @@ def test_four_workers_one_killed(world, postgresql, tmp_path):
     logs = [tmp_path / f"{n}.log" for n in range(4)]
     workers = []
     for log in logs:
-        with open(log, "w") as told:
-            workers.append(start(*command, stdout=told, stderr=told))
+        with open(log, "w") as reported:
+            workers.append(start(*command, stdout=reported, stderr=reported))
 
     wait_for(lambda: any(map(begun, logs)), workers[0], 600)
     victim = next(n for n in range(4) if begun(logs[n]))

@@ -169,10 +169,10 @@ def test_bad_input_is_told_in_one_sentence(change, said, tmp_path):
     path = write(tmp_path / "mine.yaml", content)
     with pytest.raises(ValueError, match=said) as error:
         read(path)
-    told = str(error.value)
-    assert "Traceback" not in told
-    assert "pydantic" not in told
-    assert len(" ".join(told.split())) < 400
+    reported = str(error.value)
+    assert "Traceback" not in reported
+    assert "pydantic" not in reported
+    assert len(" ".join(reported.split())) < 400
 
 
 @pytest.mark.parametrize(

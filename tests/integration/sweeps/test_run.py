@@ -192,9 +192,9 @@ def test_five_failures_stop_the_study_with_their_reasons(world, tmp_path):
     content = sampled(world, space=space, stages=stages, objectives={"gen/frac_finite": "maximize"})
     with pytest.raises(ValueError, match="5 trials in a row failed") as error:
         here(write(tmp_path / "tiny.yaml", content), *where(tmp_path))
-    told = str(error.value)
-    assert "trial 0, 1, 2, 3, 4: the score network in " in told  # one reason, once
-    assert told.count("knows O, Ag, not Au") == 1
+    reported = str(error.value)
+    assert "trial 0, 1, 2, 3, 4: the score network in " in reported  # one reason, once
+    assert reported.count("knows O, Ag, not Au") == 1
     counts = states(study_in(tmp_path, "tiny"))
     assert (counts["failed"], counts["waiting"]) == (5, 3)
 
@@ -265,11 +265,11 @@ def test_what_the_command_refuses(arguments, said, tmp_path, capsys):
         commands.main(arguments)
     assert time.monotonic() - began < 60
     assert ended.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith("sweep: ")
-    assert told.count("\n") == 1
-    assert said in told
-    assert "secret" not in told
+    reported = capsys.readouterr().err
+    assert reported.startswith("sweep: ")
+    assert reported.count("\n") == 1
+    assert said in reported
+    assert "secret" not in reported
     assert not (tmp_path / "runs").exists()
 
 

@@ -270,12 +270,12 @@ def test_a_worker_that_is_told_to_end_gives_its_trial_back_at_once(kind, sqlite,
 
 
 def _stopped_once(kind=SystemExit):
-    """A trial, but the first one is told to end."""
-    told = []
+    """A trial, but the first one is stopped."""
+    reported = []
 
     def run_trial(sweep, label, seed, params, *_):
-        if not told:
-            told.append(label)
+        if not reported:
+            reported.append(label)
             raise kind
         return quick(sweep, int(label), params)
 

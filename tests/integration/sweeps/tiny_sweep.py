@@ -86,10 +86,10 @@ def start(*arguments: Any, **more: Any) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen, code: int = 0, seconds: float = 600) -> str:
-    """What it told, when it has ended with this code."""
-    told = process.communicate(timeout=seconds)[1]
-    assert process.returncode == code, told
-    return told
+    """Standard error, when it has ended with this code."""
+    reported = process.communicate(timeout=seconds)[1]
+    assert process.returncode == code, reported
+    return reported
 
 
 def kill(process: subprocess.Popen) -> None:

@@ -25,11 +25,11 @@ def test_compiled_sampling_generates_the_same_structures_with_one_program(world,
         "sample", *arguments(world, tmp_path), "name=compiled", "compile=true", "n=5",
         env_more={"TORCH_LOGS": "recompiles", "TORCHINDUCTOR_CACHE_DIR": str(programs)},
     )  # fmt: skip
-    _, told = process.communicate()
-    assert process.returncode == 0, told
+    _, reported = process.communicate()
+    assert process.returncode == 0, reported
     assert list(programs.rglob("*.so")), "nothing was compiled"
-    assert "recompil" not in told.lower(), told
-    assert "generated again" not in told
+    assert "recompil" not in reported.lower(), reported
+    assert "generated again" not in reported
     plain, compiled = (positions(tmp_path / "sample" / name) for name in ("plain", "compiled"))
     assert len(plain) == 5
     np.testing.assert_allclose(compiled, plain, atol=1e-3)  # float32, and forces of up to 10 eV/Å

@@ -54,8 +54,8 @@ def test_a_killed_dask_worker_loses_nothing_and_repeats_nothing(dask, tmp_path):
     wait_for(lambda: len(list(folder.glob("candidates/[0-9]*.npz"))) >= 3, process)
     os.kill(workers[0].pid, signal.SIGKILL)
     at_death = len(list(folder.glob("candidates/[0-9]*.npz")))
-    _, told = process.communicate(timeout=300)
-    assert process.returncode == 0, told
+    _, reported = process.communicate(timeout=300)
+    assert process.returncode == 0, reported
     assert at_death < 20
     rows = [row for row in RunFolder(folder).rows() if row.get("event") == "candidate"]
     assert sorted(row["index"] for row in rows) == list(range(20))
@@ -77,13 +77,13 @@ def test_an_address_where_nobody_answers_is_told(tmp_path):
 
 
 def test_slurms_dry_run_tells_the_script_and_submits_nothing(tmp_path):
-    with pytest.raises(ValueError, match="dry run, nothing was submitted; 3 jobs") as told:
+    with pytest.raises(ValueError, match="dry run, nothing was submitted; 3 jobs") as reported:
         run(
             "generate_data", *SEARCH, f"output={tmp_path}", "executor=slurm",
             "executor.dry_run=true", "executor.jobs=3", "executor.cores=8",
             "executor.queue=short", "executor.walltime=01:30:00",
         )  # fmt: skip
-    script = str(told.value)
+    script = str(reported.value)
     for line in ("#SBATCH -p short", "#SBATCH --cpus-per-task=8", "#SBATCH -t 01:30:00"):
         assert line in script
     assert "distributed.cli.dask_worker tcp://" in script

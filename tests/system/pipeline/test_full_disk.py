@@ -87,9 +87,13 @@ def test_a_search_on_a_full_disk(unhindered, disk):
     stages = []
     for size in (40_000, 80_000):
         disk.resize(size)
-        told = refused(start("generate_data", *SEARCHED, f"output={disk.path}"), "generate_data")
-        assert f" {folder}/" in told
-        assert "no space left on device; free some, then repeat the command, it continues" in told
+        reported = refused(
+            start("generate_data", *SEARCHED, f"output={disk.path}"), "generate_data"
+        )
+        assert f" {folder}/" in reported
+        assert (
+            "no space left on device; free some, then repeat the command, it continues" in reported
+        )
         whole(folder)
         stages.append(len(list(folder.glob("candidates/*.npz"))))
         assert not (folder / "frames.npz").exists()
@@ -112,8 +116,8 @@ def test_a_training_on_a_full_disk(unhindered, disk):
     theirs = unhindered / "train/forcefield"
     data = f"data.path={unhindered}/generate_data/ag3/frames.npz"
     disk.resize(used(theirs) // 2)
-    told = refused(start("train", *TRAINED, data, f"output={disk.path}"), "train")
-    assert "no space left on device" in told
+    reported = refused(start("train", *TRAINED, data, f"output={disk.path}"), "train")
+    assert "no space left on device" in reported
     disk.resize(10_000_000)
     whole(disk.path / "train/forcefield")
     run("train", *TRAINED, data, f"output={disk.path}")
@@ -136,8 +140,8 @@ def test_files_that_may_not_grow(unhindered, tmp_path):
         assert size < (theirs / "frames.npz").stat().st_size
         command = [*SEARCHED, f"output={tmp_path}"]
         process = start("generate_data", *command, preexec_fn=partial(limit_files, size))
-        told = refused(process, "generate_data")
-        assert "file too large; raise the limit (ulimit -f), then repeat the command" in told
+        reported = refused(process, "generate_data")
+        assert "file too large; raise the limit (ulimit -f), then repeat the command" in reported
         whole(folder)
     assert len(list(folder.glob("candidates/*"))) == 4
     run("generate_data", *SEARCHED, f"output={tmp_path}")
@@ -145,11 +149,11 @@ def test_files_that_may_not_grow(unhindered, tmp_path):
         assert StructureSet.read(folder / name).digest == StructureSet.read(theirs / name).digest
 
 
-# Places where nobody may write: told before any compute, so that no process of its own is needed
+# Places where nobody may write: refused before any compute, in this process
 
 
 @pytest.fixture
-def told(capsys):
+def reported(capsys):
     """The one sentence with which a search to this place ends."""
 
     def call(output) -> str:
@@ -162,21 +166,21 @@ def told(capsys):
     return call
 
 
-def test_a_file_in_the_way(told, tmp_path):
+def test_a_file_in_the_way(reported, tmp_path):
     (tmp_path / "file").touch()
-    sentence = told(tmp_path / "file")
+    sentence = reported(tmp_path / "file")
     assert f"{tmp_path}/file" in sentence
     assert "a file is in the way: give another output=FOLDER" in sentence
 
 
-def test_a_disk_for_reading_only(told, disk):
+def test_a_disk_for_reading_only(reported, disk):
     subprocess.run(["mount", "-o", "remount,ro", disk.path], check=True)
-    assert "read-only file system; give another output=FOLDER" in told(disk.path)
+    assert "read-only file system; give another output=FOLDER" in reported(disk.path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_of_somebody_else(told, tmp_path):
+def test_a_folder_of_somebody_else(reported, tmp_path):
     tmp_path.chmod(0o500)
-    sentence = told(tmp_path / "runs")
+    sentence = reported(tmp_path / "runs")
     tmp_path.chmod(0o700)
     assert "permission denied; change its rights" in sentence

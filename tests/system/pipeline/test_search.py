@@ -99,12 +99,12 @@ def test_a_set_is_gone_on_from_and_never_mixed(searched, tmp_path):
     )
     assert before.digest == after.select(np.arange(24)).digest
     assert after.meta["extend"] == str(folder / "minima.npz")
-    for changed, told in (
+    for changed, reported in (
         ("seed=8", "seed=7, this search has seed=8"),
         ("template.slab=ag111_p3x3", "template="),
         ("calculator._target_=tests.tiny.NoOxygen", "calculator="),
     ):
-        with pytest.raises(ValueError, match=f"was made with {told}.* are not put together"):
+        with pytest.raises(ValueError, match=f"was made with {reported}.* are not put together"):
             run("generate_data", *SAME, *more, "n_per_composition=14", "name=other", changed)
 
 
