@@ -22,9 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.harness.config.instantiate import device_of, prepare_torch
 from experiments.harness.config.settings import Benchmark
 from experiments.harness.execution.progress import progress
+from experiments.harness.execution.torch_setup import device_of, prepare_torch
 from experiments.harness.runs.run_folder import Observe, RunFolder
 
 log = logging.getLogger(__name__)

@@ -48,7 +48,7 @@ def largest_so_far() -> int:
 
 def main() -> None:
     from experiments.harness.benchmarks.workloads import training
-    from experiments.harness.config.instantiate import prepare_torch
+    from experiments.harness.execution.torch_setup import prepare_torch
 
     with TemporaryDirectory() as home, training(sys.argv[1:], Path(home)) as trained:
         prepare_torch(trained.config.threads)

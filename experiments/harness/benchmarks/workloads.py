@@ -11,8 +11,8 @@ import torch
 
 from experiments.harness.benchmarks.machine import clock
 from experiments.harness.config import compose
-from experiments.harness.config.instantiate import device_of
 from experiments.harness.config.settings import Benchmark, Sample, Train
+from experiments.harness.execution.torch_setup import device_of
 from experiments.harness.generation.process import Generation
 from experiments.harness.generation.sample import prepare
 from experiments.harness.training.checkpoint import save_model

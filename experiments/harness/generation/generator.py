@@ -16,8 +16,8 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from experiments.harness.config import settings
-from experiments.harness.config.instantiate import device_of, prepare_torch
 from experiments.harness.execution.progress import progress
+from experiments.harness.execution.torch_setup import device_of, prepare_torch
 from experiments.harness.generation.process import Generation, Process, batches, max_edges
 from experiments.harness.training.checkpoint import Model, load_model
 from sdedata import Graph, Template, parse_formula

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from experiments.harness.config.instantiate import device_of, prepare_torch
 from experiments.harness.config.settings import Sample
 from experiments.harness.execution.progress import progress
+from experiments.harness.execution.torch_setup import device_of, prepare_torch
 from experiments.harness.generation.generator import Generator
 from experiments.harness.generation.process import PATH_TIMES, Generation, batches
 from experiments.harness.runs.run_folder import Observe, RunFolder

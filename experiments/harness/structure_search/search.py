@@ -17,7 +17,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from torch import Tensor
 
-from experiments.harness.config.instantiate import from_key, prepare_torch
+from experiments.harness.config.instantiate import from_key
+from experiments.harness.execution.torch_setup import prepare_torch
 from experiments.harness.training.checkpoint import load_model
 from guidance import Relaxation, refine
 from guidance import relax as relax_batch

@@ -10,9 +10,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.config.instantiate import build, device_of, prepare_torch
+from experiments.harness.config.instantiate import build
 from experiments.harness.config.settings import Train
 from experiments.harness.execution.progress import progress
+from experiments.harness.execution.torch_setup import device_of, prepare_torch
 from experiments.harness.runs.run_folder import Observe
 
 log = logging.getLogger(__name__)
