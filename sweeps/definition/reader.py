@@ -49,8 +49,8 @@ def check(sweep: Sweep) -> None:
                 sweep.plan({name: value})
             except ValueError as error:
                 raise ValueError(f"space: {name}={value} cannot be used: {error}") from error
-    _check_metrics(sweep, stages)
     _check_models(sweep, stages)
+    _check_metrics(sweep, stages)
     if sweep.tracking.mode == "online" and not has_key():
         raise ValueError("tracking.mode=online needs a W&B key: run `wandb login`, or use offline")
 
@@ -91,7 +91,7 @@ def _check_metrics(sweep: Sweep, stages: Mapping[str, Stage]) -> None:
 
 def _is_compared(stages: Mapping[str, Stage]) -> bool:
     """Return whether random search of the sampled surface is there to compare with."""
-    from experiments.harness.generation.evaluation import reference_set  # here: it imports torch
+    from experiments.harness.generation.reference import reference_set  # here: it imports torch
     from sdedata import Template, parse_formula
 
     config, evaluation = stages["sample"].config, stages["evaluate"].config
@@ -99,8 +99,34 @@ def _is_compared(stages: Mapping[str, Stage]) -> bool:
     count = sum(parse_formula(config.composition).values())
     middle = np.tile([0.0, 0.0, sum(template.window) / 2], (count, 1))
     example = template.surface(config.composition, middle)
-    calculator, relaxation = evaluation.calculator.plain(), evaluation.relaxation.plain()
+    calculator = _calculator(stages)
+    if calculator is None:
+        raise ValueError(
+            "stages: evaluate needs calculator=NAME, as the score's data do not record theirs"
+        )
+    relaxation = evaluation.relaxation.plain()
     return reference_set(evaluation.reference, example, calculator, relaxation) is not None
+
+
+def _calculator(stages: Mapping[str, Stage]) -> dict[str, Any] | None:
+    """Return the evaluation's calculator, or that of the data which the score learns from."""
+    from experiments.harness.training.checkpoint import load_model  # here: they import torch
+    from experiments.harness.training.data import load_set
+
+    chosen = stages["evaluate"].config.calculator
+    if chosen is not None:
+        return chosen.plain()
+    score = Path(stages["sample"].config.score)
+    training = next((one for one in stages.values() if one.folder == score), None)
+    if training is None:
+        return load_model(score, "score").card["calculator"]
+    data = training.config.data.path
+    search = next((one for one in stages.values() if one.folder in Path(data).parents), None)
+    return (
+        load_set(data).meta.get("calculator")
+        if search is None
+        else search.config.calculator.plain()
+    )
 
 
 def _check_sampling(sweep: Sweep) -> None:

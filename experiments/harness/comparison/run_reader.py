@@ -252,7 +252,7 @@ _references: dict[str, Reference | None] = {}
 
 def _reference(folder: RunFolder, config: Mapping[str, Any]) -> Reference | None:
     """The random search that an evaluation compared with, None if it cannot be had here."""
-    from experiments.harness.generation.evaluation import reference_set
+    from experiments.harness.generation.reference import reference_set
 
     frames = _frames(folder, "relaxed", 1)
     if not frames:

@@ -1,9 +1,10 @@
 """Objects from config nodes, with their complaints passed on as they are."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from experiments.harness.config.compose import CONF
 from experiments.harness.config.settings import Target
 
 
@@ -28,3 +29,23 @@ def frozen_key(node: Target) -> str:
 
 def from_key(key: str) -> Any:
     return build(json.loads(key))
+
+
+def calculator_for(node: Target | Mapping[str, Any], numbers: Iterable[int]) -> Any:
+    """Build a calculator for structures of these atomic numbers.
+
+    Raises ValueError for a missing package or weights, or an element that it does not know.
+    """
+    from experiments.calculators import require_elements
+
+    made = build(node)
+    require_elements(made, numbers)
+    return made
+
+
+def named_calculators() -> dict[str, str]:
+    """Return the names of the calculators of `conf/calculator` by their `_target_`."""
+    from omegaconf import OmegaConf
+
+    files = sorted((CONF / "calculator").glob("*.yaml"))
+    return {str(OmegaConf.select(OmegaConf.load(file), "_target_")): file.stem for file in files}

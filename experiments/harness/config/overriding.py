@@ -34,6 +34,8 @@ def as_listed(override: Override, entry: str) -> str:
             f"{line} gives several values: add -m to run {entry} once for each, or write a list "
             f"as {override.key_or_group}=[...]"
         )
+    if override.key_or_group.endswith(f".{TARGET}"):
+        return f"++{line.lstrip('+')}"  # also where no object of this kind is the default
     return line.lstrip("+") if override.key_or_group in OPTIONAL_GROUPS else line
 
 

@@ -301,7 +301,7 @@ class Evaluate(Run):
     reference: str | None
     relaxation: Relaxation
     tolerance: Positive
-    calculator: Target
+    calculator: Target | None = None  # null: that of the data which the networks learned from
     executor: Workers
 
 

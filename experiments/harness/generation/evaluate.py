@@ -1,7 +1,8 @@
 """How good are generated surfaces? Energies, validity, uniqueness and hits, beside random search.
 
-Every structure is relaxed with the reference calculator, written as it is done, and compared with
-the shipped random structure search of the same template and composition. Draws the energy histogram
+Every structure is relaxed with the calculator that the networks learned from, or the one that is
+given, written as it is done, and compared with the shipped random structure search of the same
+template and composition. Draws the energy histogram
 and the best structures, and writes one self-contained page.
 """
 
@@ -13,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
-from experiments.harness.config.instantiate import build, frozen_key
+from experiments.harness.config.instantiate import calculator_for, frozen_key
 from experiments.harness.config.settings import Evaluate
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
 from experiments.harness.generation.evaluation import (
-    reference_set,
     relative_energies,
     summarise,
     table,
 )
+from experiments.harness.generation.reference import reference_set, with_calculator
 from experiments.harness.generation.relaxation import assess
 from experiments.harness.generation.sample import GENERATED, PATH
 from experiments.harness.generation.sample import MAY_CHANGE as SAMPLE_MAY_CHANGE
@@ -53,20 +54,18 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
         log.info(
             f"{config.sample} is not finished: {len(generated)} of {source.config['n']} structures"
         )
+    overrides, config = config.overrides, with_calculator(config, source)
+    assert config.calculator is not None  # the line above sets it
     plain = config.plain()
     reference = reference_set(
         config.reference, generated[0], plain["calculator"], plain["relaxation"]
     )
-    trained_on = source.config.get("trained_on")
-    if trained_on is not None and trained_on != plain["calculator"]:
-        log.info(
-            f"the networks learned from {trained_on}; energies here are of {plain['calculator']}"
-        )
-    build(config.calculator)  # refuse a bad calculator before any worker starts
+    # a calculator that cannot be used is refused before any worker starts
+    calculator_for(config.calculator, {int(z) for atoms in generated for z in atoms.numbers})
     name = config.name or source.name
     folder = RunFolder(Path(config.output) / "evaluate" / name)
     made_by = {k: v for k, v in source.config.items() if k not in SAMPLE_MAY_CHANGE}
-    folder.save_config(plain | {"name": name, "sampled": made_by}, MAY_CHANGE, config.overrides)
+    folder.save_config(plain | {"name": name, "sampled": made_by}, MAY_CHANGE, overrides)
     folder.save_environment()
     tracker = Tracker(folder, **plain["tracking"], job_type="evaluate", name=name, observe=observe)
     with tracker:
@@ -97,6 +96,7 @@ def _relax_all(config: Evaluate, generated: list[Atoms], folder: RunFolder, trac
     missing = [atoms for atoms in finite if int(atoms.info["index"]) not in done]
     if not missing:
         return
+    assert config.calculator is not None
     calculator = frozen_key(config.calculator)
     relaxation = config.relaxation.plain()
     failed, reason = 0, ""

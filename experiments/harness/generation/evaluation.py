@@ -4,7 +4,6 @@ table = evaluate(surfaces, relaxed, reference=search)
 table.attrs["summary"]["gen/hit_rate"]
 """
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +14,18 @@ from ase.calculators.calculator import Calculator
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 
+from experiments.harness.generation.reference import same_surface
 from experiments.harness.generation.relaxation import relax
 from experiments.harness.runs.energies import energy_statistics
 from experiments.harness.training.checkpoint import Model
 from experiments.harness.training.data import load_set
-from sdedata import StructureSet, shipped
+from sdedata import StructureSet
 from sdedata.composition import formula
 from sdedata.frames import frozen_mask
 from sdedata.similarity import SAME, same, unique
 
 if TYPE_CHECKING:
     import pandas as pd
-
-log = logging.getLogger(__name__)
 
 CLOSEST = 0.7
 """A pair under this share of the sum of its covalent radii makes a structure invalid."""
@@ -186,55 +184,10 @@ def _reference(reference: Any, example: Atoms) -> StructureSet | None:
         data = load_set(str(data))
     elif not isinstance(data, StructureSet):
         data = StructureSet.from_atoms(data, "the reference")
-    match = _same_surface(data, example)
+    match = same_surface(data, example)
     if not match.any():
         raise ValueError("the reference holds no such overlayer on this slab and cell")
     return data.select(match)
-
-
-def reference_set(
-    path: str | None, example: Atoms, calculator: dict[str, Any], relaxation: dict[str, Any]
-) -> StructureSet | None:
-    """The set to compare with: `path`, or the shipped search of the same surface.
-
-    Energies compare if calculator, relaxation, cell, substrate and overlayer are the same:
-    ValueError for another `path`; of the shipped sets the first that fits, or None, with a word.
-    """
-    wanted = {"calculator": calculator, "relaxation": relaxation}
-    candidates = [path] if path else shipped.searches()
-    for name in candidates:
-        data = load_set(name)
-        match = _same_surface(data, example)
-        differing = [key for key, value in wanted.items() if data.meta.get(key, value) != value]
-        if path and differing:
-            raise ValueError(f"{path} was made with another {' and '.join(differing)}")
-        if path and match.any() and not data.meta:
-            log.info(f"{path} does not record how it was made: assumed to be made as here")
-        if match.any() and not differing:
-            return data.select(match)
-    if path:
-        raise ValueError(f"{path} holds no such overlayer on this substrate and cell")
-    log.info(
-        "no random search of this surface, calculator and relaxation is shipped: no comparison"
-    )
-    return None
-
-
-def _same_surface(data: StructureSet, example: Atoms) -> np.ndarray:
-    """Mask of the structures with the example's cell, frozen substrate and overlayer."""
-    frozen = frozen_mask(example)
-    same_cell = np.abs(data.cell - np.asarray(example.cell)).max(axis=(1, 2)) < 1e-2
-    match = same_cell & (data.counts == len(example))
-    match &= data.compositions == formula(example.numbers[~frozen])
-    for i in np.flatnonzero(match):
-        other = data.atoms(int(i))
-        fixed = frozen_mask(other)
-        match[i] = (
-            np.array_equal(fixed, frozen)
-            and np.array_equal(other.numbers[fixed], example.numbers[frozen])
-            and np.abs(other.positions[fixed] - example.positions[frozen]).max() < 1e-2
-        )
-    return match
 
 
 def is_valid(atoms: Atoms, window: Sequence[float] | None) -> bool:

@@ -6,6 +6,7 @@
 A structure depends on its seed and index alone, not on its batch.
 """
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,8 @@ from experiments.harness.execution.torch_setup import device_of, prepare_torch
 from experiments.harness.generation.process import Generation, Process, batches, max_edges
 from experiments.harness.training.checkpoint import Model, load_model
 from sdedata import Graph, Template, parse_formula
+
+log = logging.getLogger(__name__)
 
 TRAININGS = {"score": "train/score", "forcefield": "train/forcefield"}
 """Where a pipeline's folder keeps its networks."""
@@ -109,6 +112,9 @@ class Generator(Process):
                 f"{network.network.cutoff:g} Å: they share one neighbour list, train with one "
                 "cutoff"
             )
+        taught = [model.card.get("calculator") for model in (network, field) if model is not None]
+        if None not in taught and taught[0] != taught[-1]:
+            log.warning(f"the score learned from {taught[0]}, the force field from {taught[-1]}")
         for model in (network, field):
             if model is not None:
                 model.network.to(device)

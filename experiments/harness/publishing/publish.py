@@ -23,7 +23,8 @@ def overview(home: Path) -> np.ndarray:
     from experiments.harness.figures.pictures import structures
     from experiments.harness.figures.plots import energy_histogram
     from experiments.harness.generation.evaluate import EVALUATED, RELAXED
-    from experiments.harness.generation.evaluation import reference_set, relative_energies
+    from experiments.harness.generation.evaluation import relative_energies
+    from experiments.harness.generation.reference import reference_set
     from experiments.harness.generation.sample import PATH
 
     source, evaluation = _only_run(home / "sample"), _only_run(home / "evaluate")

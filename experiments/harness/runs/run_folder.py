@@ -37,7 +37,8 @@ from experiments.harness.runs.atomic_io import (
 Observe = Callable[[Mapping[str, Any]], None]
 """Called with every row of a run as it is written; what it raises ends the run."""
 PACKAGES = (
-    "torch", "numpy", "numba", "ase", "sdedata", "painnx", "vpsde", "guidance", "chgnet", "wandb"
+    "torch", "numpy", "numba", "ase", "sdedata", "painnx", "vpsde", "guidance", "chgnet", "sevenn",
+    "wandb",
 )  # fmt: skip
 
 

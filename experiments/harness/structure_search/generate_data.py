@@ -17,7 +17,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from experiments.harness.config import compose, settings
-from experiments.harness.config.instantiate import build, frozen_key
+from experiments.harness.config.instantiate import calculator_for, frozen_key
 from experiments.harness.config.settings import GenerateData
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
@@ -48,7 +48,7 @@ def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
     template = template_of(config)
     for composition in config.compositions:  # refuse what cannot be drawn first
         random_surface(template, composition, np.random.default_rng(0), config.min_distances)
-    build(config.calculator)  # likewise a calculator that cannot be built
+    calculator_for(config.calculator, elements(config, template))  # likewise an unusable calculator
     given_model = given(config, template)
     base = extended(config)
     done = 0 if base is None else 1 + int(base.frames.info["index"].max())
@@ -100,13 +100,18 @@ def template_of(config: GenerateData) -> Template:
     return Template.load(config.template.slab, config.template.z_range or (1.0, 4.5))
 
 
+def elements(config: GenerateData, template: Template) -> set[int]:
+    """Return the atomic numbers of the slab and of all overlayers."""
+    overlayers = {atomic_numbers[s] for c in config.compositions for s in parse_formula(c)}
+    return overlayers | {int(z) for z in template.slab.numbers}
+
+
 def given(config: GenerateData, template: Template) -> Model | None:
     """The force field that `surrogate.model` names; ValueError for one that cannot plan this."""
     if config.surrogate is None or config.surrogate.model is None:
         return None
     model = load_model(config.surrogate.model, "forcefield")
-    needed = {atomic_numbers[s] for c in config.compositions for s in parse_formula(c)}
-    model.require_elements(needed | set(template.slab.numbers))
+    model.require_elements(elements(config, template))
     template.require_vacuum(model.network.cutoff)
     return model
 
@@ -287,6 +292,8 @@ def _meta(config: GenerateData, given_model: Model | None) -> dict[str, Any]:
         "surrogate": surrogate,
         "extend": config.extend,
         "versions": {
-            k: v for k, v in versions().items() if k in ("ase", "chgnet", "torch", "numpy")
+            k: v
+            for k, v in versions().items()
+            if k in ("ase", "chgnet", "sevenn", "torch", "numpy")
         },
     }

@@ -46,6 +46,8 @@ def training_data(config: Train, kind: str) -> TrainingData:
     section = config.data
     source = _source(section, kind)
     data = load_set(source, Path(config.output) / "cache")
+    if source == section.frames:
+        _require_one_calculator(data, load_set(section.path, Path(config.output) / "cache"), source)
     total = len(data)
     own = source not in shipped.names()
     window = section.z_range
@@ -79,6 +81,16 @@ def training_data(config: Train, kind: str) -> TrainingData:
             "window": list(window),
         },
     )
+
+
+def _require_one_calculator(frames: StructureSet, minima: StructureSet, source: str) -> None:
+    """ValueError if frames and minima record different calculators: their labels do not agree."""
+    theirs, ours = (data.meta.get("calculator") for data in (frames, minima))
+    if None not in (theirs, ours) and theirs != ours:
+        raise ValueError(
+            f"data.frames={source} was made with {theirs}, data.path with {ours}: sets of two "
+            "calculators are not put together"
+        )
 
 
 def _require_room(

@@ -144,7 +144,8 @@ def test_a_folder_of_one_s_own_configs(tmp_path, capsys):
         config = yaml.safe_load(capsys.readouterr().out)
         assert (config["name"], config["train"]["steps"]) == ("short", 5)
     surfdiff(["generate_data", "--config-dir", str(tmp_path), "--help"])
-    assert "calculator=chgnet|emt|gpaw|mine" in capsys.readouterr().out
+    names = "chgnet|emt|gpaw|mace|mattersim|orb|sevennet|uma|mine"
+    assert f"calculator={names}" in capsys.readouterr().out
 
 
 def test_another_target_drops_the_former_s_arguments():

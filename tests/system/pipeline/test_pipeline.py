@@ -10,7 +10,8 @@ from ase.calculators.emt import EMT
 from ase.io import read
 
 from experiments.harness.generation import sample
-from experiments.harness.generation.evaluation import is_valid, reference_set
+from experiments.harness.generation.evaluation import is_valid
+from experiments.harness.generation.reference import reference_set
 from experiments.harness.pipeline import runner
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import load_model, save_model
@@ -338,6 +339,53 @@ def test_energies_of_two_calculators_are_not_compared(world, guided):
     shifted.positions[:18, 0] += 0.5
     shifted.set_constraint(example.constraints)
     assert reference_set(None, shifted, chgnet, relaxation) is None
+
+
+def test_what_the_networks_learned_from_relaxes_what_they_generate(world, guided, tmp_path):
+    quick = ["executor=threads", "tracking.mode=disabled", f"output={tmp_path}"]
+    run("evaluate", *quick, f"sample={guided.path}", "relaxation.max_steps=1", "reference=null")
+    folder = RunFolder.existing(tmp_path / "evaluate" / guided.name)
+    assert folder.config["calculator"] == {"_target_": "ase.calculators.emt.EMT"}
+    for atoms in folder.structures("relaxed"):
+        stored, atoms.calc = atoms.get_potential_energy(), EMT()
+        assert atoms.get_potential_energy() == pytest.approx(stored, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("calculator", "reported"),
+    [
+        (None, "does not record which calculator its networks learned from: give one, calculator="),
+        ({"_target_": "os.system", "command": "touch x"}, "no calculator of this project: give"),
+    ],
+)
+def test_a_calculator_that_is_not_known_is_asked_for(world, tmp_path, calculator, reported):
+    model = load_model(world.score)
+    card = model.card | {"calculator": calculator}
+    save_model(tmp_path / "model.pt", "score", model.network, card)
+    where = [f"output={tmp_path}", "tracking.mode=disabled"]
+    made = ["composition=Ag2O", f"score={tmp_path}/model.pt", "guide=none", "n=1"]
+    run("sample", *SAMPLE, *where, *made)
+    with pytest.raises(ValueError, match=reported):
+        run("evaluate", *where, f"sample={tmp_path}/sample/Ag2O")
+    assert not (tmp_path / "evaluate").exists()
+    given = ["calculator._target_=ase.calculators.emt.EMT", "relaxation.max_steps=1"]
+    run("evaluate", *where, "executor=threads", f"sample={tmp_path}/sample/Ag2O", *given)
+
+
+def test_elements_that_the_calculator_does_not_know_are_refused_first(guided, tmp_path):
+    where = [f"output={tmp_path}", "tracking.mode=disabled", "calculator=emt"]
+    with pytest.raises(ValueError, match="the calculator EMT does not know Ti"):
+        run("generate_data", *where, "composition=Ti2")
+    assert not any(tmp_path.iterdir())
+
+
+def test_frames_and_minima_of_two_calculators_are_not_put_together(world, tmp_path):
+    minima = StructureSet.read(world.minima)
+    other = {"_target_": "experiments.calculators.chgnet", "model": "0.3.0"}
+    replace(minima, meta=minima.meta | {"calculator": other}).write(tmp_path / "minima.npz")
+    data = [f"data.path={tmp_path}/minima.npz", f"data.frames={world.frames}"]
+    with pytest.raises(ValueError, match="sets of two calculators are not put together"):
+        run("train", *TRAIN, *data, "task=forcefield", f"output={tmp_path}", "train.steps=1")
 
 
 def test_the_quickstart_at_its_smallest(world, tmp_path):

@@ -1,0 +1,90 @@
+"""What an evaluation is measured by: the calculator of the energies, and the set beside them."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from experiments.harness.config.instantiate import named_calculators
+from experiments.harness.config.settings import Evaluate
+from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.training.data import load_set
+from sdedata import StructureSet, shipped
+from sdedata.composition import formula
+from sdedata.frames import frozen_mask
+
+log = logging.getLogger(__name__)
+
+
+def with_calculator(config: Evaluate, source: RunFolder) -> Evaluate:
+    """Return the settings with the calculator that the networks learned from, if none is given.
+
+    Raises:
+        ValueError: if no calculator is recorded with the sampling run, or one that is none of this
+            project's: a model's file must not choose which code runs.
+    """
+    trained_on = source.config.get("trained_on")
+    if config.calculator is not None:
+        if trained_on is not None and trained_on != config.calculator.plain():
+            log.info(
+                f"the networks learned from {trained_on}; energies here are of "
+                f"{config.calculator.plain()}"
+            )
+        return config
+    if trained_on is None:
+        raise ValueError(
+            f"{config.sample} does not record which calculator its networks learned from: give "
+            f"one, calculator={'|'.join(named_calculators().values())}"
+        )
+    if trained_on["_target_"] not in named_calculators():
+        raise ValueError(
+            f"the networks of {config.sample} learned from {trained_on}, which is no calculator of "
+            f"this project: give calculator._target_={trained_on['_target_']} with its arguments"
+        )
+    return config.changed({"calculator": trained_on})
+
+
+def reference_set(
+    path: str | None, example: Atoms, calculator: dict[str, Any], relaxation: dict[str, Any]
+) -> StructureSet | None:
+    """The set to compare with: `path`, or the shipped search of the same surface.
+
+    Energies compare if calculator, relaxation, cell, substrate and overlayer are the same:
+    ValueError for another `path`; of the shipped sets the first that fits, or None, with a word.
+    """
+    wanted = {"calculator": calculator, "relaxation": relaxation}
+    candidates = [path] if path else shipped.searches()
+    for name in candidates:
+        data = load_set(name)
+        match = same_surface(data, example)
+        differing = [key for key, value in wanted.items() if data.meta.get(key, value) != value]
+        if path and differing:
+            raise ValueError(f"{path} was made with another {' and '.join(differing)}")
+        if path and match.any() and not data.meta:
+            log.info(f"{path} does not record how it was made: assumed to be made as here")
+        if match.any() and not differing:
+            return data.select(match)
+    if path:
+        raise ValueError(f"{path} holds no such overlayer on this substrate and cell")
+    log.info(
+        "no random search of this surface, calculator and relaxation is shipped: no comparison"
+    )
+    return None
+
+
+def same_surface(data: StructureSet, example: Atoms) -> np.ndarray:
+    """Mask of the structures with the example's cell, frozen substrate and overlayer."""
+    frozen = frozen_mask(example)
+    same_cell = np.abs(data.cell - np.asarray(example.cell)).max(axis=(1, 2)) < 1e-2
+    match = same_cell & (data.counts == len(example))
+    match &= data.compositions == formula(example.numbers[~frozen])
+    for i in np.flatnonzero(match):
+        other = data.atoms(int(i))
+        fixed = frozen_mask(other)
+        match[i] = (
+            np.array_equal(fixed, frozen)
+            and np.array_equal(other.numbers[fixed], example.numbers[frozen])
+            and np.abs(other.positions[fixed] - example.positions[frozen]).max() < 1e-2
+        )
+    return match

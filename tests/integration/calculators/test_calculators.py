@@ -1,0 +1,133 @@
+"""Calculators by name: what they compute, and what is missing is refused in one sentence."""
+
+import ast
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.calculators.requirements import INSTALL
+from experiments.harness.config import compose
+from experiments.harness.config.instantiate import build, calculator_for, named_calculators
+from sdedata import shipped
+
+PACKAGES = {
+    "chgnet": "chgnet", "sevennet": "sevenn", "mace": "mace", "mattersim": "mattersim",
+    "orb": "orb_models", "uma": "fairchem", "gpaw": "gpaw",
+}  # fmt: skip
+
+
+def named(name: str, *more: str):
+    return compose.load("generate_data", [f"calculator={name}", *more]).calculator
+
+
+def test_every_package_is_known():
+    assert set(named_calculators().values()) == {"emt", *PACKAGES}
+    assert set(INSTALL) == set(PACKAGES.values())
+
+
+@pytest.mark.parametrize(("name", "package"), PACKAGES.items())
+def test_a_missing_package_is_refused_with_the_line_that_installs_it(name, package, monkeypatch):
+    for loaded in [key for key in sys.modules if key.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setattr(sys, "path", [])  # nothing can be imported anew
+    monkeypatch.setattr(sys, "meta_path", [one for one in sys.meta_path if _is_builtin(one)])
+    with pytest.raises(ValueError, match=INSTALL[package].split(",")[0]) as error:
+        build(named(name))
+    assert f"package {package} is not installed" in str(error.value)
+
+
+def _is_builtin(finder) -> bool:
+    return getattr(finder, "__name__", "") in ("BuiltinImporter", "FrozenImporter", "PathFinder")
+
+
+def test_elements_that_a_calculator_does_not_know_are_refused():
+    calculator_for(named("emt"), {8, 47})
+    with pytest.raises(ValueError, match="EMT does not know He, Ti"):
+        calculator_for(named("emt"), {2, 22, 47})
+
+
+@pytest.fixture(scope="module")
+def sevennet():
+    return calculator_for(named("sevennet"), {8, 47})
+
+
+def test_sevennet_s_energy_and_forces_are_those_of_its_own_calculator(sevennet):
+    from sevenn.calculator import SevenNetCalculator
+
+    atoms = shipped.load("rss_ag6o3_p3x3").atoms(0)
+    atoms.set_constraint()
+    atoms.calc = sevennet
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    atoms.calc = SevenNetCalculator("7net-0", device="cpu")
+    assert energy == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
+    np.testing.assert_allclose(forces, atoms.get_forces(), atol=1e-4)
+    with pytest.raises(ValueError, match="does not know Po"):
+        calculator_for(named("sevennet"), {84})
+
+
+@pytest.mark.slow  # each is built by e3nn for seconds
+def test_the_other_models_of_the_wheel_load_too():
+    atoms = shipped.load("rss_ag6o3_p3x3").atoms(0)
+    atoms.set_constraint()
+    energies = []
+    for more in (["calculator.model=7net-l3i5"], ["calculator.model=7net-mf-0"],
+                 ["calculator.model=7net-mf-0", "+calculator.fidelity=R2SCAN"]):  # fmt: skip
+        atoms.calc = build(named("sevennet", *more))
+        energies.append(atoms.get_potential_energy())
+    l3i5, pbe, r2scan = energies
+    assert l3i5 == pytest.approx(pbe, abs=2.0)  # both PBE, of 27 atoms
+    assert abs(r2scan - pbe) > 10  # total energies of another functional
+
+
+def test_a_model_without_weights_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="weights of SevenNet nowhere.pth cannot be loaded") as e:
+        build(named("sevennet", "calculator.model=nowhere.pth"))
+    assert "holds 7net-0, 7net-l3i5 and 7net-mf-0" in str(e.value)
+    with pytest.raises(ValueError, match="experiments.calculators.chgnet: .*9.9"):
+        build(named("chgnet", "calculator.model='9.9'"))
+
+
+CALLS = {
+    ("mace", "mace/calculators/foundations_models.py", "mace_mp"): (
+        "model", "device", "default_dtype"
+    ),
+    ("mattersim", "mattersim/forcefield/potential.py", "MatterSimCalculator.__init__"): (
+        "device", "compute_stress"
+    ),
+    ("mattersim", "mattersim/forcefield/potential.py", "Potential.from_checkpoint"): (
+        "load_path", "device"
+    ),
+    ("orb_models", "orb_models/forcefield/pretrained.py", "orb_v3_conservative_inf_omat"): (
+        "device", "precision", "compile"
+    ),
+    ("orb_models", "orb_models/forcefield/calculator.py", "ORBCalculator.__init__"): (
+        "model", "device"
+    ),
+    ("fairchem", "fairchem/core/calculate/pretrained_mlip.py", "get_predict_unit"): (
+        "model_name", "device"
+    ),
+    ("fairchem", "fairchem/core/calculate/ase_calculator.py", "FAIRChemCalculator.__init__"): (
+        "predict_unit", "task_name"
+    ),
+}  # fmt: skip
+"""What `experiments.calculators.packages` calls in packages whose weights must be downloaded."""
+
+
+@pytest.mark.parametrize(("where", "passed"), CALLS.items(), ids=[c[2] for c in CALLS])
+def test_calls_match_the_signatures_of_an_installed_package(where, passed):
+    """The source is read, not imported: `pip install --no-deps` is enough."""
+    package, file, name = where
+    found = find_spec(package)
+    if found is None:
+        pytest.skip(f"{package} is not installed ({INSTALL[package]})")
+    (home, *_) = found.submodule_search_locations
+    scope: ast.AST = ast.parse((Path(home).parent / file).read_text(encoding="utf-8"))
+    for part in name.split("."):
+        kinds = (ast.FunctionDef, ast.ClassDef)
+        same = [n for n in ast.walk(scope) if isinstance(n, kinds) and n.name == part]
+        scope = same[-1]  # the last one: overloads come before it
+    names = {one.arg for one in (*scope.args.args, *scope.args.kwonlyargs)}
+    assert names >= set(passed)
