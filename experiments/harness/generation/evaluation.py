@@ -14,12 +14,13 @@ from ase.calculators.calculator import Calculator
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 
-from experiments.harness.generation.reference import same_surface
+from experiments.harness.generation.reference import on_the_surface, same_surface
 from experiments.harness.generation.relaxation import relax
 from experiments.harness.runs.energies import energy_statistics
 from experiments.harness.training.checkpoint import Model
 from experiments.harness.training.data import load_set
 from sdedata import StructureSet
+from sdedata.adsorption import is_adsorbed
 from sdedata.composition import formula
 from sdedata.frames import frozen_mask
 from sdedata.similarity import SAME, same, unique
@@ -55,10 +56,13 @@ def evaluate(
 
     Returns:
         One row a structure, indexed as `surfaces`: formula (of the overlayer), finite, valid,
-        energy_before and energy (eV, NaN where the relaxation failed), steps, converged, surface
-        (index of the first that is the same surface, -1 if it failed), hit (is it the reference's
-        lowest?) and failed (the reason, or ""). `attrs["summary"]` has the metrics by name, with
-        energies above the lowest of the reference, or without one of the surfaces themselves.
+        energy_before and energy (eV, NaN where the relaxation failed), steps, converged, adsorbed
+        (see `sdedata.adsorption`), surface (index of the first that is the same surface, -1 if it
+        failed), hit (is it the reference's lowest?) and failed (the reason, or "").
+        `attrs["summary"]` has the metrics by name, with energies above the lowest of the reference,
+        or without one of the surfaces themselves. Atoms that have left the surface make no surface:
+        distinct ones, hits and lower ones are counted among the adsorbed alone, of the reference
+        too.
 
     Raises:
         ValueError: for lists of different lengths, no surfaces, different slabs, or a reference of
@@ -111,6 +115,7 @@ def table(
             "energy": np.nan,
             "steps": 0,
             "converged": False,
+            "adsorbed": False,
             "surface": -1,
             "hit": False,
         }
@@ -120,6 +125,7 @@ def table(
     found.loc[done, "energy"] = [float(atoms.get_potential_energy()) for atoms in ends]
     found.loc[done, "steps"] = [int(atoms.info.get("relax_steps", 0)) for atoms in ends]
     found.loc[done, "converged"] = [bool(atoms.info.get("converged", True)) for atoms in ends]
+    found.loc[done, "adsorbed"] = [is_adsorbed(atoms) for atoms in ends]
     found.loc[done, "surface"] = [done[first] for first in unique(ends, tolerance)]
     if reference is not None:
         lowest = _lowest(reference)
@@ -133,20 +139,22 @@ def summarise(
     """Return the metrics of a table that are no statistics of energies; shares are of all rows."""
     n = len(found)
     done = found[found["energy"].notna()]
+    surfaces = done[done["adsorbed"]]
     metrics: dict[str, Any] = {
         "gen/n": n,
         "gen/frac_finite": float(found["finite"].mean()),
         "gen/frac_valid": float(found["valid"].mean()),
-        "gen/frac_unique": done["surface"].nunique() / n,
+        "gen/frac_unique": surfaces["surface"].nunique() / n,
         "gen/failed": int(found["finite"].sum()) - len(done),
     }
     if len(done):
         metrics["gen/relax_steps_mean"] = float(done["steps"].mean())
         metrics["gen_relaxed/frac_converged"] = int(done["converged"].sum()) / n
+        metrics["gen_relaxed/frac_adsorbed"] = len(surfaces) / n
     if reference is not None:
         minimum = float(reference.energy.min())
         metrics["gen/hit_rate"] = int(found["hit"].sum()) / n
-        metrics["gen/frac_below_reference"] = int((done["energy"] < minimum - BELOW).sum()) / n
+        metrics["gen/frac_below_reference"] = int((surfaces["energy"] < minimum - BELOW).sum()) / n
         metrics |= _of_reference(reference, tolerance)
     return metrics
 
@@ -187,7 +195,7 @@ def _reference(reference: Any, example: Atoms) -> StructureSet | None:
     match = same_surface(data, example)
     if not match.any():
         raise ValueError("the reference holds no such overlayer on this slab and cell")
-    return data.select(match)
+    return on_the_surface(data.select(match))
 
 
 def is_valid(atoms: Atoms, window: Sequence[float] | None) -> bool:

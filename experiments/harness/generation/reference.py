@@ -11,6 +11,7 @@ from experiments.harness.config.settings import Evaluate
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.data import load_set
 from sdedata import StructureSet, shipped
+from sdedata.adsorption import adsorbed
 from sdedata.composition import formula
 from sdedata.frames import frozen_mask
 
@@ -64,13 +65,24 @@ def reference_set(
         if path and match.any() and not data.meta:
             log.info(f"{path} does not record how it was made: assumed to be made as here")
         if match.any() and not differing:
-            return data.select(match)
+            return on_the_surface(data.select(match))
     if path:
         raise ValueError(f"{path} holds no such overlayer on this substrate and cell")
     log.info(
         "no random search of this surface, calculator and relaxation is shipped: no comparison"
     )
     return None
+
+
+def on_the_surface(data: StructureSet) -> StructureSet:
+    """Return the structures without those whose atoms have left the surface.
+
+    ValueError if none is left.
+    """
+    kept = adsorbed(data)
+    if not kept.any():
+        raise ValueError("the reference holds no overlayer that stays on its surface")
+    return data.select(kept)
 
 
 def same_surface(data: StructureSet, example: Atoms) -> np.ndarray:

@@ -89,6 +89,9 @@ _RESULTS = [
     Metric(
         "gen_relaxed/frac_converged", "Share of converged relaxations", "", "maximize", "evaluate"
     ),
+    Metric(
+        "gen_relaxed/frac_adsorbed", "Share that stays on the surface", "", "maximize", "evaluate"
+    ),
     *_energies("gen", "evaluate", absolute=True),
     *_energies("gen_relaxed", "evaluate", absolute=True),
     Metric("rss/hit_rate", "Hit rate of random search", "", None, "evaluate", True),

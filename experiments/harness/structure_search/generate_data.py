@@ -22,10 +22,11 @@ from experiments.harness.config.settings import GenerateData
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
 from experiments.harness.runs.run_folder import Observe, RunFolder
-from experiments.harness.structure_search.search import Surrogate, Task, read, search
+from experiments.harness.structure_search.search import Surrogate, Task, is_minimum, read, search
 from experiments.harness.training.checkpoint import Model, load_model
 from experiments.harness.training.data import load_set
 from sdedata import parse_formula, shipped
+from sdedata.adsorption import RANGE
 from sdedata.dataset import concatenate, counts_table, distinct, inside_window, thin, with_surfaces
 from sdedata.rss import random_surface
 from sdedata.structures import StructureSet
@@ -36,8 +37,6 @@ log = logging.getLogger(__name__)
 MAY_CHANGE = ("n_per_composition", "executor", "tracking", "output")
 SAME = ("seed", "template", "compositions", "min_distances", "relaxation", "calculator")
 """What one set has in common: two that differ here are never put together."""
-LEARNT = (0.3, 9.0)
-"""Å above the slab: overlayers that the surrogate learns from; others are sinking or flying off."""
 
 
 def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
@@ -200,10 +199,10 @@ def trained(
     if not model.is_file():
         data = home / "frames.npz"
         frames = pack(base, tasks, config.frames_per_minimum).frames
-        frames.select(inside_window(frames, LEARNT)).write(data)
+        frames.select(inside_window(frames, RANGE)).write(data)
         command = [
             "task=forcefield", "name=forcefield", f"output={home}", f"data.path={data}",
-            f"data.z_range=[{LEARNT[0]},{LEARNT[1]}]", "data.max_repeats=1", f"seed={config.seed}",
+            f"data.z_range=[{RANGE[0]},{RANGE[1]}]", "data.max_repeats=1", f"seed={config.seed}",
             "tracking.mode=disabled", *overrides,
         ]  # fmt: skip
         train.run(compose.load("train", command))
@@ -224,12 +223,14 @@ def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> 
                 continue
             path = found.select(found.info["index"] == row["index"])
             path = replace(path, info=path.info | {"seed": np.full(len(path), task.seed)})
-            if row["converged"]:
+            if is_minimum(row):
                 minima.append(path.select([len(path) - 1]))
             forces = path.forces.reshape(len(path), -1, 3)
             frames.append(path.select(thin(path.energy, forces, frames_per_minimum)))
     if not minima:
-        raise ValueError("no candidate relaxed to a minimum: raise relaxation.max_steps")
+        raise ValueError(
+            "no candidate relaxed to a minimum on the surface: raise relaxation.max_steps"
+        )
     return Found(concatenate(minima), concatenate(frames), failed)
 
 

@@ -24,6 +24,7 @@ from guidance import Relaxation, refine
 from guidance import relax as relax_batch
 from painnx import ForceField
 from sdedata import Graph, StructureSet, collate
+from sdedata.adsorption import is_adsorbed
 from sdedata.dataset import concatenate
 from sdedata.packed import read_packed
 from sdedata.rss import random_surface
@@ -237,8 +238,11 @@ class _Paths:
         if b in self.failed:
             return row | {"failed": self.failed[b]}
         row |= {"energy": float(self.last.energy[b]), "energy_initial": self.frames[b][0][1]}
+        row["adsorbed"] = is_adsorbed(self.last.graph.to_atoms()[b])
         if not row["converged"]:
             row["failed"] = f"not converged after {steps} steps: a force of {fmax:.2g} eV/Å is left"
+        elif not row["adsorbed"]:
+            row["failed"] = "atoms have left the surface: no chain of bonds holds them"
         return row
 
     def structures(self, b: int, row: dict[str, Any]) -> StructureSet:
@@ -260,6 +264,11 @@ class _Paths:
             forces=np.concatenate(forces),
             info={key: np.full(k, value) for key, value in facts.items()} | {"step": np.arange(k)},
         )
+
+
+def is_minimum(row: dict[str, Any]) -> bool:
+    """Return whether a candidate came to rest on the surface (rows of before record less)."""
+    return bool(row["converged"] and row.get("adsorbed", True))
 
 
 def write(path: Path, sets: Sequence[StructureSet], rows: Sequence[dict[str, Any]]) -> None:

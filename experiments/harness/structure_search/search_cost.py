@@ -34,12 +34,14 @@ from experiments.harness.structure_search.search import (
     Task,
     calculator_of,
     cpu_seconds,
+    is_minimum,
     read,
     search,
     write,
 )
 from experiments.harness.training.data import load_set
 from sdedata import StructureSet
+from sdedata.adsorption import is_adsorbed
 from sdedata.dataset import concatenate, distinct
 from sdedata.rss import random_surface, relax
 from sdedata.similarity import same, unique
@@ -176,6 +178,7 @@ def one_by_one(task: Task) -> list[dict[str, Any]]:
             row |= {"relax_steps": path.steps, "converged": path.converged}
             atoms.info["index"] = index
             ends.append(path.frame(-1, atoms))
+            row["adsorbed"] = is_adsorbed(ends[-1])
         except Exception as error:  # calculators raise anything
             row["failed"] = f"{type(error).__name__}: {error}"
         row["cpu_seconds"] = cpu_seconds() - started
@@ -215,7 +218,7 @@ def judge(
     energies = dict(zip(ways, np.split(together.relative_energy, len(ways)), strict=True))
     before = known.to_atoms()
     images = {way: one.to_atoms() for way, one in ends.items()}
-    converged = {way: np.array([row["converged"] for row in rows[way]]) for way in ways}
+    converged = {way: np.array([is_minimum(row) for row in rows[way]]) for way in ways}
     everywhere = np.logical_and.reduce(list(converged.values()))
     if not everywhere.any():
         raise ValueError(f"none of {len(common)} candidates converged in all ways: raise max_steps")
