@@ -3,59 +3,30 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-from ase import Atoms
+import torch
 from ase.calculators.calculator import Calculator
+from torch import Tensor
 
+from experiments.calculators.batched import BatchedPotential, Neighbours
 from experiments.calculators.requirements import module, weights
 
 FIDELITY = {"7net-mf-0": "PBE"}
 """Of models of several functionals, the one that is taken where none is named."""
-BATCH = 4  # structures in one pass of CHGNet; more are no quicker on a CPU and need gigabytes
 
 
 def chgnet(model: str = "0.3.0", device: str = "cpu") -> Calculator:
     """CHGNet with the weights that its wheel carries (no download); energies and forces only.
 
-    Leaving out stress and magnetic moments saves a quarter of the time. Raises ImportError if the
-    package is missing, ValueError for a model that the installed wheel does not hold.
+    Raises ImportError if the package is missing, ValueError for a model that the installed wheel
+    does not hold.
     """
-    module("chgnet")
-    from chgnet.model import CHGNet
-    from chgnet.model.dynamics import CHGNetCalculator
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    class EnergyForces(CHGNetCalculator):
-        implemented_properties: Any = ("energy", "forces", "free_energy")
-        elements = frozenset(range(1, 95))
-
-        def calculate(
-            self,
-            atoms: Any = None,
-            properties: Any = None,
-            system_changes: Any = None,
-            task: Any = "ef",
-        ) -> None:
-            super().calculate(atoms, properties, system_changes, task="ef")
-
-        def batch(self, images: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
-            """Energy and forces of each, in passes of several structures."""
-            structures = [AseAtomsAdaptor.get_structure(atoms) for atoms in images]
-            graphs = [self.model.graph_converter(structure) for structure in structures]
-            predictions: Any = self.model.predict_graph(graphs, task="ef", batch_size=BATCH)
-            atoms = [len(s) if self.model.is_intensive else 1 for s in structures]
-            return [
-                (float(one["e"]) * n, np.asarray(one["f"], dtype=float))
-                for one, n in zip(predictions, atoms, strict=True)
-            ]
-
+    network = module("chgnet.model").CHGNet
     warnings.filterwarnings("ignore", category=UserWarning, module="chgnet")
-    with contextlib.redirect_stdout(io.StringIO()):  # both announce themselves on standard output
-        network = CHGNet.load(model_name=model, use_device=device, verbose=False)
-        return EnergyForces(network, use_device=device, on_isolated_atoms="ignore")
+    with contextlib.redirect_stdout(io.StringIO()):  # it announces itself on standard output
+        return CHGNetPotential(network.load(model_name=model, use_device=device, verbose=False))
 
 
 def sevennet(model: str = "7net-0", fidelity: str | None = None, device: str = "cpu") -> Calculator:
@@ -66,12 +37,115 @@ def sevennet(model: str = "7net-0", fidelity: str | None = None, device: str = "
     Raises ImportError if the package is missing, ValueError for a model without weights here.
     """
     calculator = module("sevenn.calculator")
-
     remedy = "the wheel of sevenn holds 7net-0, 7net-l3i5 and 7net-mf-0"
     with warnings.catch_warnings(), weights(f"SevenNet {model}", remedy):
         warnings.simplefilter("ignore")  # about accelerators for GPUs
         made = calculator.SevenNetCalculator(
             model, device=device, modal=fidelity or FIDELITY.get(model.lower())
         )
-    made.elements = frozenset(int(z) for z in made.type_map)
-    return made
+    return SevenNetPotential(made)
+
+
+class SevenNetPotential(BatchedPotential):
+    """SevenNet on graphs of several structures, without stress."""
+
+    def __init__(self, original: Any) -> None:
+        super().__init__()
+        self.network = original.model.requires_grad_(False)
+        self.elements = frozenset(int(z) for z in original.type_map)
+        self.cutoff = float(original.cutoff)
+        modes = self.network.modal_map
+        self.mode = modes[original.modal] if original.modal else None
+        self.network.eval_modal_map = False
+        self.network.set_is_batch_data(True)
+
+    def energies(self, graph: Neighbours, vectors: Tensor) -> Tensor:
+        from sevenn import _keys as key
+
+        data = {
+            key.ATOMIC_NUMBERS: graph.numbers,
+            key.EDGE_IDX: torch.stack([graph.receivers, graph.senders]),
+            key.EDGE_VEC: vectors,
+            key.BATCH: graph.batch,
+            key.NUM_ATOMS: graph.counts,
+        }
+        if self.mode is not None:
+            data[key.MODAL_TYPE] = torch.full_like(graph.counts, self.mode)
+        data = self.network._preprocess(data)
+        for name, layer in self.network._modules.items():
+            if name not in ("reduce_total_enegy", "force_output"):
+                data = layer(data)
+        atomic = data[key.ATOMIC_ENERGY].flatten().double()
+        return atomic.new_zeros(len(graph.counts)).index_add(0, graph.batch, atomic)
+
+
+class CHGNetPotential(BatchedPotential):
+    """CHGNet on graphs of several structures, without stress and magnetic moments."""
+
+    elements = frozenset(range(1, 95))
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.cutoff = float(network.graph_converter.atom_graph_cutoff)
+        self.bond_cutoff = float(network.graph_converter.bond_graph_cutoff)
+
+    def energies(self, graph: Neighbours, vectors: Tensor) -> Tensor:
+        network, batched = self.network, module("chgnet.model.model").BatchedGraph
+        lengths = torch.linalg.vector_norm(vectors, dim=1)
+        bond_of, edge_of = _bonds(graph)
+        first, second = _angles(graph.receivers, lengths.detach() < self.bond_cutoff)
+        basis, along = network.bond_basis_expansion, vectors / lengths[:, None]
+        prediction = network._compute(
+            batched(
+                atomic_numbers=graph.numbers,
+                bond_bases_ag=basis.rbf_expansion_ag(lengths[edge_of]),
+                bond_bases_bg=basis.rbf_expansion_bg(lengths[edge_of]),
+                angle_bases=network.angle_basis_expansion(along[first], along[second])
+                if len(first)
+                else lengths[:0],
+                batched_atom_graph=torch.stack([graph.receivers, graph.senders], dim=1),
+                batched_bond_graph=torch.stack(
+                    [graph.receivers[first], bond_of[first], bond_of[second]], dim=1
+                ),
+                atom_owners=graph.batch,
+                directed2undirected=bond_of,
+                atom_positions=[],
+                strains=[],
+                volumes=[],
+            )
+        )
+        parts = graph.numbers.split(graph.counts.tolist())
+        free = network.composition_model([SimpleNamespace(atomic_number=z) for z in parts])
+        energy = (prediction["e"] + free).double()
+        return energy * graph.counts if network.is_intensive else energy
+
+
+def _bonds(graph: Neighbours) -> tuple[Tensor, Tensor]:
+    """Pair each edge with its reverse: the bond of each edge, and one edge of each bond."""
+    offsets = graph.offsets.long()
+    reach = int(offsets.abs().max()) + 1 if len(offsets) else 1
+    size = 2 * reach + 1
+    digits = offsets.new_tensor([size * size, size, 1])
+    place = ((offsets + reach) * digits).sum(1)
+    back = ((reach - offsets) * digits).sum(1)
+    n = len(graph.numbers)
+    one = (graph.receivers * n + graph.senders) * size**3 + place
+    other = (graph.senders * n + graph.receivers) * size**3 + back
+    _, bond_of = torch.unique(torch.minimum(one, other), return_inverse=True)
+    edge_of = bond_of.new_empty(int(bond_of.max()) + 1 if len(bond_of) else 0)
+    edge_of[bond_of] = torch.arange(len(bond_of), device=bond_of.device)
+    return bond_of, edge_of
+
+
+def _angles(receivers: Tensor, short: Tensor) -> tuple[Tensor, Tensor]:
+    """List all ordered pairs of different short edges that end on the same atom."""
+    edges = short.nonzero().flatten()
+    centre = receivers[edges]
+    degree = torch.bincount(centre)[centre] if len(edges) else centre
+    first = torch.repeat_interleave(degree)
+    begin = torch.searchsorted(centre, centre)  # edges are sorted by receiver
+    before = degree.cumsum(0) - degree
+    second = begin[first] + torch.arange(len(first), device=first.device) - before[first]
+    different = first != second
+    return edges[first[different]], edges[second[different]]

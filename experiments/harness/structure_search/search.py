@@ -26,6 +26,7 @@ from painnx import ForceField
 from sdedata import Graph, StructureSet, collate
 from sdedata.adsorption import is_adsorbed
 from sdedata.dataset import concatenate
+from sdedata.frames import with_third_vector
 from sdedata.packed import read_packed
 from sdedata.rss import random_surface
 from sdedata.template import Template
@@ -98,7 +99,7 @@ class Reference:
         """Of the structures it refused, in their order, since somebody last cleared the list."""
 
     def __call__(self, graph: Graph) -> tuple[Tensor, Tensor]:
-        images = graph.to_atoms()
+        images = [with_third_vector(image) for image in graph.to_atoms()]
         found = [self._checked(one) for one in labels_of(self.calculator, images)]
         energies, forces = [], []
         for image, one in zip(images, found, strict=True):

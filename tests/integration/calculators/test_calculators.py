@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.build import add_adsorbate, fcc111
 
 from experiments.calculators.requirements import INSTALL
 from experiments.harness.config import compose
@@ -47,6 +49,8 @@ def test_elements_that_a_calculator_does_not_know_are_refused():
     calculator_for(named("emt"), {8, 47})
     with pytest.raises(ValueError, match="EMT does not know He, Ti"):
         calculator_for(named("emt"), {2, 22, 47})
+    with pytest.raises(ValueError, match="CHGNetPotential does not know Am"):
+        calculator_for(named("chgnet"), {95})
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +58,58 @@ def sevennet():
     return calculator_for(named("sevennet"), {8, 47})
 
 
-def test_sevennet_s_energy_and_forces_are_those_of_its_own_calculator(sevennet):
-    from sevenn.calculator import SevenNetCalculator
+@pytest.fixture(scope="module")
+def chgnet():
+    return calculator_for(named("chgnet"), {8, 47})
 
-    atoms = shipped.load("rss_ag6o3_p3x3").atoms(0)
-    atoms.set_constraint()
-    atoms.calc = sevennet
-    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-    atoms.calc = SevenNetCalculator("7net-0", device="cpu")
-    assert energy == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
-    np.testing.assert_allclose(forces, atoms.get_forces(), atol=1e-4)
-    with pytest.raises(ValueError, match="does not know Po"):
-        calculator_for(named("sevennet"), {84})
+
+def images() -> list[Atoms]:
+    """Minima shaken, of two sizes, one in a cell smaller than the cutoff, one lone molecule."""
+    rng, found = np.random.default_rng(3), []
+    for name in ("rss_ag6o3_p3x3", "ag6_p4x4"):
+        atoms = shipped.load(name).atoms(0)
+        atoms.set_constraint()
+        atoms.calc = None
+        atoms.positions += rng.normal(scale=0.1, size=atoms.positions.shape)
+        found.append(atoms)
+    small = fcc111("Ag", (1, 1, 3), vacuum=10.0, periodic=True)
+    add_adsorbate(small, "O", 1.2, "fcc")
+    small.positions += rng.normal(scale=0.1, size=small.positions.shape)
+    return [*found, small, Atoms("O2", [[0, 0, 0], [0, 0, 1.3]], cell=[30, 30, 30], pbc=True)]
+
+
+def own_calculator(name: str):
+    if name == "sevennet":
+        from sevenn.calculator import SevenNetCalculator
+
+        return SevenNetCalculator("7net-0", device="cpu")
+    from chgnet.model.dynamics import CHGNetCalculator
+
+    return CHGNetCalculator(use_device="cpu", on_isolated_atoms="ignore")
+
+
+@pytest.mark.parametrize("name", ["sevennet", "chgnet"])
+def test_a_batch_has_the_energies_and_forces_of_the_package_s_own_calculator(name, request):
+    potential, theirs = request.getfixturevalue(name), own_calculator(name)
+    for atoms, (energy, forces) in zip(images(), potential.batch(images()), strict=True):
+        atoms.calc = theirs
+        assert energy == pytest.approx(atoms.get_potential_energy(), abs=2e-4)
+        np.testing.assert_allclose(forces, atoms.get_forces(), atol=5e-4)
+        alone = atoms.copy()
+        alone.calc = potential
+        assert alone.get_potential_energy() == pytest.approx(energy, abs=1e-4)
+        np.testing.assert_allclose(alone.get_forces(), forces, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["sevennet", "chgnet"])
+def test_a_slab_needs_no_third_cell_vector(name, request):
+    potential = request.getfixturevalue(name)
+    slabs = [fcc111("Ag", (1, 1, 3)) for _ in range(3)]  # pbc T T F
+    slabs[1].cell[2], slabs[2].cell[2] = [0, 0, 30], [0, 0, 300]
+    energies = [energy for energy, _ in potential.batch(slabs)]
+    np.testing.assert_allclose(energies, energies[0], atol=1e-5)
+    if name == "chgnet":
+        assert energies[0] == pytest.approx(-7.98463, abs=1e-4)  # by CHGNet's own, at 30 Å
 
 
 @pytest.mark.slow  # each is built by e3nn for seconds

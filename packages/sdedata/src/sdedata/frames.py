@@ -77,6 +77,22 @@ def facts(atoms: Atoms) -> dict[str, Any]:
     }
 
 
+def with_third_vector(atoms: Atoms, vacuum: float = 30.0) -> Atoms:
+    """Return the structure with a third cell vector: a copy with one along z where it has none.
+
+    Many calculators need it, although nothing depends on its length where z is not periodic;
+    `vacuum` (Å) is what it leaves above the structure.
+    """
+    cell = np.array(atoms.cell)
+    if atoms.pbc[2] or np.abs(cell[2]).max() > 1e-6 or not len(atoms):
+        return atoms
+    completed = atoms.copy()
+    completed.calc = atoms.calc
+    cell[2] = [0.0, 0.0, np.ptp(atoms.positions[:, 2]) + vacuum]
+    completed.cell = cell
+    return completed
+
+
 def require_surface_cell(atoms: Atoms, where: str) -> None:
     """Raise ValueError, beginning with `where`, unless a periodic cell spans the x-y plane."""
     cell = np.asarray(atoms.cell)

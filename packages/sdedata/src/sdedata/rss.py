@@ -12,7 +12,7 @@ from ase.optimize import BFGS
 from ase.optimize.optimize import Optimizer
 
 from sdedata.composition import parse_formula
-from sdedata.frames import frozen_mask
+from sdedata.frames import frozen_mask, with_third_vector
 from sdedata.template import Template
 
 CLOSEST = 0.76
@@ -149,10 +149,11 @@ def relax(
 ) -> Trajectory:
     """Relax the atoms that are not under FixAtoms and store every frame.
 
-    `fmax` in eV/Å on the free atoms, `max_step` in Å per atom and step; `optimizer` is a class of
-    ASE's kind. Raises FloatingPointError if an energy, force or position is not finite.
+    A slab without a third cell vector is relaxed in a cell with one along z, for calculators that
+    need it. `fmax` in eV/Å on the free atoms, `max_step` in Å per atom and step; `optimizer` is a
+    class of ASE's kind. Raises FloatingPointError if an energy, force or position is not finite.
     """
-    atoms = atoms.copy()
+    atoms = with_third_vector(atoms.copy())
     atoms.calc = calculator
     fixed = frozen_mask(atoms)
     frames: list[tuple[np.ndarray, float, np.ndarray]] = []
