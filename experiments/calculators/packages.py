@@ -7,6 +7,7 @@ from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 
 from experiments.calculators.requirements import module, weights
+from experiments.calculators.slab_dft import SlabDFT
 
 DOWNLOAD = "they are downloaded at first use: do so once with network, or give calculator.model="
 
@@ -66,19 +67,18 @@ def uma(model: str = "uma-s-1p1", task: str = "omat", device: str = "cpu") -> Ca
 
 
 def gpaw(xc: str = "PBE", **settings: Any) -> Calculator:
-    """Build GPAW with its own settings; the elements it knows are those with an atomic data set.
+    """Build `SlabDFT` with GPAW; the elements it knows are those with an atomic data set.
 
     Raises ImportError if it is missing, ValueError if it finds no data sets of the functional.
     """
     package = module("gpaw")
-    made = package.GPAW(xc=xc, **settings)
-    made.elements = frozenset(
+    elements = frozenset(
         number
         for folder in map(Path, package.setup_paths)
         for number, symbol in enumerate(chemical_symbols)
         for ending in ("", ".gz", ".bz2")
         if (folder / f"{symbol}.{xc}{ending}").is_file()
     )
-    if not made.elements:
+    if not elements:
         raise ValueError(f"GPAW finds no data sets of {xc}: gpaw install-data FOLDER")
-    return made
+    return SlabDFT(package.GPAW, elements, xc=xc, **settings)

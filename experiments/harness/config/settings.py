@@ -305,6 +305,23 @@ class Evaluate(Run):
     executor: Workers
 
 
+class FewSteps(Relaxation):
+    max_steps: Natural  # type: ignore[assignment]  # 0: not at all
+
+
+class Label(Run):
+    name: str | None  # type: ignore[assignment]  # null: as the file
+    structures: str | None
+    relaxation: FewSteps
+    calculator: Target
+    executor: Workers
+
+
+class Rank(Run):
+    labels: dict[str, str] | None
+    reference: str | None
+
+
 class Peers(Section):
     agedi: str | None
 
@@ -355,6 +372,8 @@ SCHEMAS: dict[str, type[Settings]] = {
     "train": Train,
     "sample": Sample,
     "evaluate": Evaluate,
+    "label": Label,
+    "rank": Rank,
     "benchmark": Benchmark,
 }
 

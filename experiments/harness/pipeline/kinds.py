@@ -35,6 +35,8 @@ KINDS = {
     ),
     "sample": Kind("sample", f"{HARNESS}.generation.sample"),
     "evaluate": Kind("evaluate", f"{HARNESS}.generation.evaluate", "executor.max_workers"),
+    "label": Kind("label", f"{HARNESS}.generation.label", "executor.max_workers"),
+    "rank": Kind("rank", f"{HARNESS}.comparison.rank", ""),
     "benchmark": Kind("benchmark", f"{HARNESS}.benchmarks.benchmark", "", ("tracking",)),
 }
 """In the order in which stages run."""

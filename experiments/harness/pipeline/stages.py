@@ -120,6 +120,8 @@ def _turns(names: Sequence[str], cores: int | None) -> list[int]:
 def _named(kind: str, label: str) -> list[str]:
     """What distinguishes the run of a labelled stage from others of its kind."""
     task = [f"task={kind}"] if kind in NETWORKS else []
+    if kind == "label":
+        return [f"name={quoted(label or kind)}"]
     if not label or kind == "evaluate":  # called as its sample
         return task
     return [*task, f"name={quoted(f'{kind}_{label}' if kind in NETWORKS else label)}"]
@@ -146,6 +148,9 @@ def _wiring(kind: str, label: str, found: Mapping[str, str], own: Sequence[str])
     elif kind == "evaluate":
         search = of("generate_data", REFERENCE)
         given = {"sample": of("sample"), "reference": search and f"{search}/minima.npz"}
+    elif kind == "rank":
+        labels = {stage_name(n).label or n: p for n, p in found.items() if n.startswith("label")}
+        return [f"labels={{{', '.join(f'{n}: {quoted(p)}' for n, p in labels.items())}}}"]
     return [f"{key}={quoted(value)}" for key, value in given.items() if value is not None]
 
 

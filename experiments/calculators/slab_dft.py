@@ -1,0 +1,62 @@
+"""DFT for slabs: open along z, k-points by their density, smeared occupations."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes, kptdensity2monkhorstpack
+
+
+class SlabDFT(Calculator):
+    """Computes each structure in a cell that is open along z, with a vacuum of its own.
+
+    make           builds GPAW, given `parameters`, k-points and occupations
+    elements       atomic numbers that it has data for
+    kpt_density    k-points per 1/Å along each vector of the surface cell
+    width          eV, of the Fermi-Dirac smearing; energies are extrapolated to zero
+    vacuum         Å above and below the atoms, whatever cell a structure has
+    """
+
+    implemented_properties: Any = ("energy", "forces", "free_energy")
+
+    def __init__(
+        self,
+        make: Callable[..., Calculator],
+        elements: frozenset[int],
+        *,
+        kpt_density: float = 3.0,
+        width: float = 0.1,
+        vacuum: float = 5.5,
+        **parameters: Any,
+    ) -> None:
+        super().__init__()
+        self.make, self.elements, self.given = make, elements, parameters
+        self.kpt_density, self.width, self.vacuum = kpt_density, width, vacuum
+
+    def prepared(self, atoms: Atoms) -> Atoms:
+        """Return what is computed in place of a structure: unconstrained, open along z."""
+        slab = atoms.copy()
+        slab.set_constraint()
+        slab.pbc = (True, True, False)
+        slab.center(self.vacuum, axis=2)
+        return slab
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        super().calculate(atoms, list(properties), list(system_changes))
+        assert atoms is not None  # ASE gives them
+        slab = self.prepared(atoms)
+        slab.calc = self.make(
+            **self.given,
+            kpts=kptdensity2monkhorstpack(slab, self.kpt_density, even=False),
+            occupations={"name": "fermi-dirac", "width": self.width},
+        )
+        self.results = {
+            "energy": slab.get_potential_energy(),
+            "free_energy": slab.get_potential_energy(force_consistent=True),
+            "forces": slab.get_forces(),
+        }

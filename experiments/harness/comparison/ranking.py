@@ -1,0 +1,131 @@
+"""How well calculators rank structures: their energies beside those of one that is right.
+
+Energies of a calculator have a zero of their own, so that only differences between structures of
+the same atoms (composition, cell) are compared.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from ase import Atoms
+from scipy.stats import bootstrap, spearmanr
+
+from sdedata.composition import formula
+from sdedata.frames import frozen_mask
+
+RESAMPLES = 2000
+
+
+def tabulate(labels: Mapping[str, Sequence[Atoms]]) -> pd.DataFrame:
+    """One row for each structure that all calculators have labelled.
+
+    Args:
+        labels: the structures by calculator, with energies (eV) in `.calc` and their number in
+            `.info["index"]`.
+
+    Returns:
+        Columns index, name, atoms (their formula) and, by calculator, energies in eV.
+
+    Raises:
+        ValueError: if fewer than three structures are labelled by all.
+    """
+    found = {key: {int(a.info["index"]): a for a in frames} for key, frames in labels.items()}
+    common = sorted(set.intersection(*(set(frames) for frames in found.values())))
+    if len(common) < 3:
+        raise ValueError(f"{len(common)} structures are labelled by all; ranks need at least three")
+    first = next(iter(found.values()))
+    rows = [
+        {
+            "index": index,
+            "name": str(first[index].info.get("name", index)),
+            "atoms": formula(first[index].numbers),
+            **{key: float(frames[index].get_potential_energy()) for key, frames in found.items()},
+        }
+        for index in common
+    ]
+    return pd.DataFrame(rows)
+
+
+def rank(
+    energies: pd.DataFrame, reference: str, calculators: Sequence[str], seed: int = 0
+) -> pd.DataFrame:
+    """Compare each calculator with the reference, over structures of the same atoms.
+
+    Args:
+        energies: as of `tabulate`.
+        reference: the column that is right.
+        calculators: the other columns.
+        seed: of the bootstrap.
+
+    Returns:
+        One row for each calculator and kind of atoms with three structures or more: n; spearman,
+        the rank correlation, with low and high of its 95 % interval (bootstrap over structures);
+        mae, the mean error (eV) of the energy differences of all pairs; lowest, the name of the
+        structure that it puts lowest, and lowest_true, by how much (eV) that lies above the lowest
+        by the reference; truth, where (eV) it puts the structure that the reference puts lowest,
+        above its own lowest.
+    """
+    return pd.DataFrame([
+        {"calculator": calculator, "atoms": atoms, **_compared(group, reference, calculator, seed)}
+        for atoms, group in energies.groupby("atoms")
+        if len(group) >= 3
+        for calculator in calculators
+    ])  # fmt: skip
+
+
+def _compared(group: pd.DataFrame, reference: str, calculator: str, seed: int) -> dict[str, object]:
+    true, energy = group[reference].to_numpy(), group[calculator].to_numpy()
+    low, high = interval(true, energy, seed)
+    return {
+        "n": len(group),
+        "spearman": correlation(true, energy),
+        "low": low,
+        "high": high,
+        "mae": mean_error(true, energy),
+        "lowest": str(group["name"].iloc[int(energy.argmin())]),
+        "lowest_true": float(true[energy.argmin()] - true.min()),
+        "truth": float(energy[true.argmin()] - energy.min()),
+    }
+
+
+def correlation(true: np.ndarray, energy: np.ndarray) -> float:
+    """Spearman's rank correlation; NaN where one of them is constant."""
+    if np.ptp(true) == 0 or np.ptp(energy) == 0:
+        return float("nan")
+    return float(spearmanr(true, energy).statistic)
+
+
+def interval(true: np.ndarray, energy: np.ndarray, seed: int) -> tuple[float, float]:
+    """The 95 % interval of the rank correlation: percentiles of resampled structures."""
+    found = bootstrap(
+        (true, energy), lambda a, b: correlation(a, b), paired=True, vectorized=False,
+        n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return float(found.low), float(found.high)
+
+
+def mean_error(true: np.ndarray, energy: np.ndarray) -> float:
+    """Mean absolute error (eV) of the energy difference of two structures, over all pairs."""
+    error = energy - true
+    return float(np.mean([abs(a - b) for a, b in combinations(error, 2)]))
+
+
+def force_errors(
+    labels: Mapping[str, Sequence[Atoms]], reference: str
+) -> Iterator[tuple[str, float]]:
+    """Mean absolute error (eV/Å) of the force components on mobile atoms, by calculator."""
+    right = {int(a.info["index"]): a for a in labels[reference]}
+    for key, frames in labels.items():
+        errors = [
+            np.abs(
+                (a.get_forces(apply_constraint=False) - b.get_forces(apply_constraint=False))[
+                    ~frozen_mask(a)
+                ]
+            )
+            for a in frames
+            if (b := right.get(int(a.info["index"]))) is not None
+        ]
+        if key != reference and errors:
+            yield key, float(np.concatenate(errors).mean())

@@ -1,0 +1,114 @@
+"""Energies and forces of structures with a calculator, one structure a task."""
+
+import hashlib
+import logging
+from concurrent.futures import as_completed
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from experiments.harness.config.instantiate import build, frozen_key
+from experiments.harness.config.settings import Label
+from experiments.harness.execution.progress import progress
+from experiments.harness.execution.workers import require_success, workers
+from experiments.harness.generation.relaxation import assess
+from experiments.harness.runs.run_folder import Observe, RunFolder
+from experiments.harness.structure_search.search import cpu_seconds
+from sdedata.composition import formula
+from sdedata.frames import read_frames
+
+log = logging.getLogger(__name__)
+
+LABELLED = "labelled"
+"""File of the structures with their energies and forces."""
+MAY_CHANGE = ("tracking", "output", "executor", "structures")
+
+
+def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
+    """Label all structures of a file; returns the summary.
+
+    Raises ValueError for a file or a calculator that cannot be used, and for a folder that holds
+    labels of other structures or of another calculator.
+    """
+    from experiments.harness.tracking.tracker import Tracker
+
+    if config.structures is None:
+        raise ValueError("nothing to label: give structures=FILE")
+    source = Path(config.structures)
+    frames = read_frames(source)
+    for index, atoms in enumerate(frames):
+        atoms.info["index"] = index
+    build(config.calculator)  # refuse a bad calculator before any worker starts
+    name = config.name or source.stem
+    folder = RunFolder(Path(config.output) / "label" / name)
+    plain = config.plain() | {"name": name, "digest": digest(frames)}
+    folder.save_config(plain, MAY_CHANGE, config.overrides)
+    folder.save_environment()
+    tracking = plain["tracking"]
+    with Tracker(folder, **tracking, job_type="label", name=name, observe=observe) as tracker:
+        failed = _label_all(config, frames, folder, tracker)
+        labelled = folder.tidy(LABELLED)
+        tracker.energies("labelled", above_lowest(labelled))
+        tracker.structures(LABELLED)
+        seconds = sum(float(atoms.info["cpu_seconds"]) for atoms in labelled)
+        tracker.summary(
+            {"label/n": len(labelled), "label/failed": failed, "label/cpu_seconds": seconds}
+        )
+    written = f"{folder.path}/structures/{LABELLED}.extxyz"
+    log.info(f"{len(labelled)} of {len(frames)} structures: {written}")
+    return folder.summary
+
+
+def digest(frames: list[Atoms]) -> str:
+    """Return a hash of elements and positions (to 1e-4 Å), which files in any format share."""
+    found = hashlib.sha256()
+    for atoms in frames:
+        found.update(atoms.numbers.astype("<i8").tobytes())
+        found.update((atoms.positions / 1e-4).round().astype("<i8").tobytes())
+    return found.hexdigest()[:16]
+
+
+def above_lowest(frames: list[Atoms]) -> list[float]:
+    """Energies (eV) above the lowest of the same atoms."""
+    energies = [float(atoms.get_potential_energy()) for atoms in frames]
+    lowest: dict[str, float] = {}
+    for atoms, energy in zip(frames, energies, strict=True):
+        key = formula(atoms.numbers)
+        lowest[key] = min(energy, lowest.get(key, energy))
+    return [e - lowest[formula(a.numbers)] for a, e in zip(frames, energies, strict=True)]
+
+
+def label_one(
+    atoms: Atoms, calculator: str, relaxation: dict[str, Any]
+) -> tuple[dict[str, Any], list[Atoms]]:
+    """Label one structure in a worker (see `relaxation.assess`); CPU seconds are added."""
+    began = cpu_seconds()
+    row, frames = assess(atoms, calculator, relaxation)
+    row["cpu_seconds"] = round(cpu_seconds() - began, 2)
+    for frame in frames:
+        frame.info["cpu_seconds"] = row["cpu_seconds"]
+    return row, frames[-1:]
+
+
+def _label_all(config: Label, frames: list[Atoms], folder: RunFolder, tracker: Any) -> int:
+    """Label what is not done yet; returns how many structures failed."""
+    done = {int(a.info["index"]) for a in folder.structures(LABELLED)}
+    missing = [atoms for atoms in frames if atoms.info["index"] not in done]
+    if not missing:
+        return 0
+    calculator, relaxation = frozen_key(config.calculator), config.relaxation.plain()
+    failed, reason = 0, ""
+    with workers(config.executor) as executor:
+        futures = [executor.submit(label_one, atoms, calculator, relaxation) for atoms in missing]
+        finished = progress(as_completed(futures), "label", len(frames), len(done))
+        for n, future in enumerate(finished, start=1):
+            row, found = future.result()
+            folder.append_structures(LABELLED, found)
+            tracker.log({"event": "labelled", **row})
+            if "failed" in row:
+                failed, reason = failed + 1, row["failed"]
+                log.info(f"structure {row['index']} failed: {reason}")
+                require_success(failed, len(done) + n, reason)
+    require_success(failed, len(frames), reason, last=True)
+    return failed

@@ -1,0 +1,135 @@
+"""Labels of structures are the calculator's; a ranking of calculators is what its numbers mean."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from ase.build import add_adsorbate, fcc111
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
+from ase.io import read, write
+from scipy.stats import spearmanr
+
+from experiments.harness.commands.main import main as surfdiff
+from experiments.harness.comparison.ranking import mean_error, rank
+
+COMMON = ["calculator=emt", "executor=threads", "tracking.mode=disabled"]
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Six adatoms at different heights on Pt(111), two layers fixed; the third has a name."""
+    frames = []
+    for height in (1.5, 1.7, 1.9, 2.1, 2.3, 2.6):
+        slab = fcc111("Pt", (2, 2, 2), vacuum=6.0)
+        slab.set_constraint(FixAtoms(range(8)))
+        add_adsorbate(slab, "Pt", height, "fcc")
+        frames.append(slab)
+    frames[2].info["name"] = "the third"
+    write(tmp_path / "adatoms.traj", frames)
+    return tmp_path / "adatoms.traj"
+
+
+def label(source, output, *more):
+    surfdiff(["label", f"structures={source}", f"output={output}", *COMMON, *more])
+    return output / "label/adatoms"
+
+
+def labelled(folder):
+    return read(folder / "structures/labelled.extxyz", ":")
+
+
+def test_labels_are_the_calculators_on_all_atoms(source, tmp_path):
+    found = labelled(label(source, tmp_path))
+    assert [a.info["index"] for a in found] == list(range(6))
+    assert found[2].info["name"] == "the third"
+    for before, after in zip(read(source, ":"), found, strict=True):
+        before.calc = EMT()
+        assert after.get_potential_energy() == pytest.approx(before.get_potential_energy())
+        forces = before.get_forces(apply_constraint=False)
+        assert np.abs(after.get_forces(apply_constraint=False) - forces).max() < 1e-7
+        assert np.abs(forces[:8]).max() > 0.01  # fixed atoms have forces, too
+        assert np.abs(after.positions - before.positions).max() < 1e-7
+
+
+def test_labels_after_relaxation_are_lower(source, tmp_path):
+    single = labelled(label(source, tmp_path / "single"))
+    few = labelled(label(source, tmp_path / "few", "relaxation.max_steps=3"))
+    for a, b in zip(single, few, strict=True):
+        assert b.info["relax_steps"] <= 3
+        assert b.get_potential_energy() < a.get_potential_energy()
+
+
+def test_what_is_missing_is_labelled_by_the_next_call(source, tmp_path):
+    folder = label(source, tmp_path)
+    path = folder / "structures/labelled.extxyz"
+    whole = path.read_text()
+    frames = labelled(folder)
+    write(path, [a for a in frames if a.info["index"] not in (1, 4)])
+    with open(path, "a") as file:
+        file.write(whole[:300])  # as a kill leaves it
+    label(source, tmp_path)
+    again = labelled(folder)
+    assert [a.info["index"] for a in again] == list(range(6))
+    assert [a.get_potential_energy() for a in again] == [a.get_potential_energy() for a in frames]
+
+
+@pytest.mark.parametrize("change", ["calculator.asap_cutoff=true", "relaxation.max_steps=2"])
+def test_other_labels_are_not_mixed_in(source, tmp_path, change, capsys):
+    before = labelled(label(source, tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        label(source, tmp_path, f"+{change}" if "asap" in change else change)
+    assert ended.value.code == 2
+    assert change.split("=")[0] in capsys.readouterr().err
+    assert labelled(tmp_path / "label/adatoms") == before
+
+
+def test_labels_of_other_structures_are_not_mixed_in(source, tmp_path, capsys):
+    label(source, tmp_path)
+    moved = read(source, ":")
+    moved[0].positions[8, 0] += 0.01
+    write(source, moved)
+    with pytest.raises(SystemExit) as ended:
+        label(source, tmp_path)
+    assert ended.value.code == 2
+    assert "digest" in capsys.readouterr().err
+
+
+def test_a_ranking_of_the_same_energies_is_perfect(source, tmp_path, capsys):
+    for name in ("one", "two"):
+        label(source, tmp_path, f"name={name}")
+    folders = f"labels={{one: '{tmp_path}/label/one', two: '{tmp_path}/label/two'}}"
+    rank_it = ["rank", folders, "reference=one", f"output={tmp_path}", "tracking.mode=disabled"]
+    surfdiff(rank_it)
+    assert "| two | Pt9 | 6 | 1.00 (1.00 to 1.00) | 0.000 |" in capsys.readouterr().out
+    found = json.loads((tmp_path / "rank/ranking/ranking.json").read_text())
+    assert found["forces"] == {"two": 0.0}
+    energies = pd.read_csv(tmp_path / "rank/ranking/energies.csv")
+    true = [a.get_potential_energy() for a in labelled(tmp_path / "label/one")]
+    assert energies["one"].tolist() == pytest.approx(true, abs=1e-6)
+    assert energies["name"][2] == "the third"
+    assert (tmp_path / "rank/ranking/figures/ranking.png").stat().st_size > 1000
+    with pytest.raises(SystemExit) as ended:
+        surfdiff([*rank_it, "reference=three"])
+    assert ended.value.code == 2
+
+
+def test_a_ranking_is_scipys_and_ignores_the_zero():
+    rng = np.random.default_rng(0)
+    true, other = rng.normal(size=(2, 12))
+    table = pd.DataFrame({
+        "index": range(24), "name": [f"s{k}" for k in range(24)], "atoms": ["A"] * 12 + ["B"] * 12,
+        "dft": [*true, *(true + 100)], "model": [*other, *(other - 1000)],
+    })  # fmt: skip
+    a, b = rank(table, "dft", ["model"]).to_dict(orient="records")
+    assert (a["atoms"], b["atoms"]) == ("A", "B")
+    assert a["spearman"] == pytest.approx(spearmanr(true, other).statistic)
+    for key in ("spearman", "mae", "truth", "lowest_true", "low", "high"):
+        assert a[key] == pytest.approx(b[key])
+    assert a["lowest"] == f"s{other.argmin()}"
+    assert a["lowest_true"] == pytest.approx(true[other.argmin()] - true.min())
+    assert a["truth"] == pytest.approx(other[true.argmin()] - other.min())
+    pairs = [abs((other[i] - other[j]) - (true[i] - true[j])) for i in range(12) for j in range(i)]
+    assert a["mae"] == pytest.approx(np.mean(pairs))
+    assert mean_error(true, true + 5) == pytest.approx(0)
