@@ -53,7 +53,7 @@ def publish(trials: Trials, folder: Path, tracking: Tracking) -> None:
         return
     run.save_config({"sweep": dict(trials.definition)}, may_change=["sweep"])
     run.save_environment()
-    about = tracking.model_dump() | {"group": trials.name, "id": f"{trials.name}-study"}
+    about = tracking.model_dump() | {"group": trials.name}
     try:
         with Tracker(run, **about, job_type="study", name=trials.name) as tracker:
             drawn, table = figures(trials), trials.shown()

@@ -24,7 +24,7 @@ from sweeps.definition.parameter import Bound, Parameter, Report
 
 Direction = Literal["minimize", "maximize"]
 TRACKING: dict[str, Any] = {
-    "mode": None, "project": "surfaces", "entity": None, "group": None, "tags": [], "id": None,
+    "mode": None, "project": None, "entity": None, "group": None, "tags": [], "id": None,
 }  # fmt: skip
 COMPARED = ("space", "stages", "models", "objectives", "constraints", "seed")
 """Keys that may not change under one name: the trials could not be compared."""
@@ -103,15 +103,14 @@ class Sweep(Experiment):
         return {name: one(name, d) for name, d in self.distributions().items()}
 
     def plan(
-        self, params: Mapping[str, Any], home: Path = Path("runs"), label: str = "", **more: Any
+        self, params: Mapping[str, Any], home: Path = Path("runs"), **more: Any
     ) -> dict[str, pipeline.Stage]:
         """Return the stages of a trial by name, composed and checked (see `pipeline.plan`)."""
         stages = {name: list(overrides) for name, overrides in self.stages.items()}
         for name, value in params.items():
             stage, _, key = name.partition(".")
             stages[stage].append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
-        identity = f"{self.name}-{label}"
-        planned = pipeline.plan(stages, home, identity, models=self.models, **more)
+        planned = pipeline.plan(stages, home, models=self.models, **more)
         return {stage.name: stage for stage in planned}
 
     def trial_seed(self, slot: int) -> int:

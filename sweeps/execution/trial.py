@@ -17,6 +17,7 @@ from experiments.harness.pipeline.kinds import NETWORKS
 from experiments.harness.pipeline.stages import Stage
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.tracker import Tracker
+from experiments.harness.training import curves
 from sweeps.definition.sweep import Sweep
 
 MAY_CHANGE = ("stages", "tracking")  # they hold how many threads, and where
@@ -56,11 +57,10 @@ def run_trial(
     to prune. ValueError if an objective or a constraint was not reported.
     """
     folder = RunFolder(place.study(sweep.name) / label)
-    identity = f"{sweep.name}-{label}"
     tracking = sweep.tracking.model_dump(include={"mode", "project", "entity"})
     common = [f"seed={seed}", f"tracking.group={sweep.name}"]
     common += [f"tracking.{k}={'null' if v is None else v}" for k, v in tracking.items()]
-    planned = sweep.plan(params, folder.path, label, common=common, cores=place.cores)
+    planned = sweep.plan(params, folder.path, common=common, cores=place.cores)
     stages = list(planned.values())
     folder.save_config(
         {
@@ -70,8 +70,11 @@ def run_trial(
         may_change=MAY_CHANGE,
     )  # fmt: skip
     folder.save_environment()
-    about = sweep.tracking.model_dump() | {"group": sweep.name, "id": identity}
-    with Tracker(folder, **about, job_type="trial", name=identity) as tracker:
+    about = sweep.tracking.model_dump() | {"group": sweep.name}
+    trained = [stage for stage in stages if stage.kind in NETWORKS]
+    axes = {k: v for stage in trained for k, v in curves.axes(stage.name).items()}
+    name = f"{sweep.name}-{label}"
+    with Tracker(folder, **about, job_type="trial", name=name, axes=axes) as tracker:
         tracker.summary({f"param/{name}": value for name, value in params.items()})
         try:
             summary = pipeline.run(stages, folder, observe)
@@ -83,6 +86,10 @@ def run_trial(
             with suppress(OSError):  # a full disk must not hide the error
                 tracker.summary({"optuna/state": state, "optuna/reason": reason_of(error)})
             raise
+        finally:
+            with suppress(OSError):
+                for stage in trained:
+                    curves.log_curves(stage.name, RunFolder(stage.folder), tracker)
     return Result(summary, energies)
 
 

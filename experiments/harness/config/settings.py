@@ -145,7 +145,7 @@ class Workers(Target):
 class Tracking(Section):
     mode: Literal["online", "offline", "disabled"] | None
     id: str | None
-    project: str
+    project: str | None
     entity: str | None
     group: str | None
     tags: list[str]

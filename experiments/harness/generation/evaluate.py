@@ -36,12 +36,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAY_CHANGE = ("tracking", "output", "executor", "sample")
+PICTURES = 16
+"""Structures that the table in W&B shows."""
+SHOWN = ("formula", "energy_before", "energy", "valid", "surface", "steps", "converged", "hit")
+"""Columns of that table."""
 EVALUATED, RELAXED = "evaluated", "relaxed"
 """Files: what was generated with its reference energy, and the same relaxed."""
 
 
 def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
     """Evaluate a sampling run; returns the summary."""
+    from experiments.harness.tracking.artifacts import of_file
     from experiments.harness.tracking.tracker import Tracker
 
     if config.sample is None:
@@ -67,8 +72,13 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
     made_by = {k: v for k, v in source.config.items() if k not in SAMPLE_MAY_CHANGE}
     folder.save_config(plain | {"name": name, "sampled": made_by}, MAY_CHANGE, overrides)
     folder.save_environment()
-    tracker = Tracker(folder, **plain["tracking"], job_type="evaluate", name=name, observe=observe)
+    tracker = Tracker(
+        folder, **plain["tracking"], job_type="evaluate", name=name, observe=observe,
+        follows=source.path,
+    )  # fmt: skip
     with tracker:
+        made = of_file("structures", source.path / f"structures/{GENERATED}.extxyz")
+        tracker.artifact(made, uses=True)
         _relax_all(config, generated, folder, tracker)
         evaluated, relaxed = folder.tidy(EVALUATED), folder.tidy(RELAXED)
         z_range = source.config.get("window")
@@ -84,6 +94,7 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
             if key in source.summary:
                 metrics[key] = source.summary[key]
         _present(folder, tracker, source, energies, relaxed, metrics)
+        tracker.table("structures", *_rows(folder, found, relaxed, config.seed))
         tracker.summary(metrics)
     _tell(metrics, folder)
     return folder.summary
@@ -158,6 +169,26 @@ def _present(
     ]
     tracker.structures("best", best, captions=captions)
     write_evaluation(folder / "report.html", run)
+    tracker.page("report", folder / "report.html")
+
+
+def _rows(
+    folder: RunFolder, found: "pd.DataFrame", relaxed: list[Atoms], seed: int
+) -> tuple[list[str], list[list[Any]]]:
+    """One row for each structure, the lowest first, `PICTURES` of them with a picture."""
+    from experiments.harness.figures.plots import save, structures
+
+    after = {int(a.info["index"]): a for a in relaxed}
+    ordered = found.sort_values("energy", kind="stable")
+    rows: list[list[Any]] = []
+    for number, row in enumerate(ordered.itertuples()):
+        index = int(row.Index)
+        picture = None
+        if number < PICTURES and index in after:
+            drawn = structures([after[index]], [f"index {index}"])
+            picture = {"picture": save(drawn, folder / f"figures/structures/{index:06d}.png")}
+        rows.append([picture, index, *(getattr(row, name) for name in SHOWN), seed])
+    return ["picture", "index", *SHOWN, "seed"], rows
 
 
 def _tell(metrics: dict[str, Any], folder: RunFolder) -> None:

@@ -32,6 +32,7 @@ DIFFUSED, GENERATED, PATH = "diffused", "generated", "path"
 
 def run(config: Sample, observe: Observe | None = None) -> dict[str, Any]:
     """Generate `n` structures into a run folder; returns the summary."""
+    from experiments.harness.tracking.artifacts import of_model
     from experiments.harness.tracking.tracker import Tracker
 
     generation = prepare(config)
@@ -46,9 +47,12 @@ def run(config: Sample, observe: Observe | None = None) -> dict[str, Any]:
     folder.save_environment(str(process.device))
     missing = _missing(folder, config.n)
     tracker = Tracker(
-        folder, **plain["tracking"], job_type="sample", name=config.name, observe=observe
-    )
+        folder, **plain["tracking"], job_type="sample", name=config.name, observe=observe,
+        follows=Path(str(config.score)),
+    )  # fmt: skip
     with tracker:
+        for model in filter(None, (config.score, config.forcefield)):
+            tracker.artifact(of_model(model), uses=True)
         _generate(generation, batches(missing, config.batch_size), config, folder, tracker)
         frames = {name: folder.tidy(name) for name in (DIFFUSED, GENERATED, PATH)}
         _show(frames, tracker)

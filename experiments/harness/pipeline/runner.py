@@ -67,11 +67,9 @@ def prepare(source: str | Path, overrides: Sequence[str] = (), parent: str = "")
     stages = pipeline.plan(
         experiment.stages,
         home,
-        "-".join(filter(None, [parent, experiment.name])),
         models=experiment.models,
         common=[
             f"seed={experiment.seed}",
-            f"tracking.group={pipeline.quoted(experiment.name)}",
             f"tracking.mode={options.tracking_mode or 'null'}",
         ],
         cores=options.threads,

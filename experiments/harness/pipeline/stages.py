@@ -63,7 +63,6 @@ class Stage:
 def plan(
     stages: Mapping[str, Sequence[str]],
     home: Path,
-    identity: str,
     *,
     models: Mapping[str, str] | None = None,
     common: Sequence[str] = (),
@@ -72,7 +71,6 @@ def plan(
     """Compose and check the stages, in the order in which they run; ValueError if one is not valid.
 
     stages    the overrides of each stage, by its name
-    identity  what the runs are called in W&B, before the name of their stage
     models    folders of networks that no stage trains, by the name of the stage
     common    overrides of every stage, before its own
     cores     how many of them the stages may use; None: each as its own command does
@@ -89,7 +87,7 @@ def plan(
             *_wiring(kind, label, found, stages[name]),
             *_share(KINDS[kind], cores, _turns(names, cores).count(turn)),
             f"output={quoted(str(home))}",
-            *_without(KINDS[kind].lacks, [f"tracking.id={identity}-{name}", *common]),
+            *_without(KINDS[kind].lacks, common),
             *stages[name],
         ]
         try:

@@ -89,7 +89,7 @@ class RunFolder:
         run may set anew. Any other difference is a ValueError that names the keys. ``overrides``,
         what was set by KEY=VALUE, goes to overrides.yaml, as Hydra does it.
         """
-        new, old = self._plain(config), self.config
+        new, old = self.plain(config), self.config
         allowed = tuple(may_change)
         differing = [
             line
@@ -113,11 +113,23 @@ class RunFolder:
         path = self.path / "config.yaml"
         return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
 
+    @property
+    def overrides(self) -> list[str]:
+        """What the command line set: KEY=VALUE; empty if nothing, or if it is not known."""
+        path = self.path / "overrides.yaml"
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or [] if path.is_file() else []
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What `save_environment` wrote; empty if nothing."""
+        path = self.path / "environment.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
     # Events
 
     def log(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Append one event to metrics.jsonl and return it as written: NaN and infinity are null."""
-        written = self._plain(row)
+        written = self.plain(row)
         self._append(self / "metrics.jsonl", self._json(written) + "\n", last_whole_line)
         return written
 
@@ -141,7 +153,7 @@ class RunFolder:
 
     def update_summary(self, values: Mapping[str, Any]) -> None:
         """Add flat results, such as ``{"gen/n": 64}``."""
-        new = self._plain(values)
+        new = self.plain(values)
         nested = [name for name, value in new.items() if isinstance(value, (dict, list))]
         if nested:
             raise ValueError(f"a summary is flat: {', '.join(nested)} must be one number or text")
@@ -210,22 +222,22 @@ class RunFolder:
         with naming(path), open(path, "a", encoding="utf-8") as file:
             file.write(text)
 
-    def _plain(self, value: Any) -> Any:
+    def plain(self, value: Any) -> Any:
         """``value`` as JSON knows it: arrays to lists, paths to relative text, NaN to None."""
         if isinstance(value, Mapping):
-            return {str(key): self._plain(item) for key, item in value.items()}
+            return {str(key): self.plain(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self._plain(item) for item in value]
+            return [self.plain(item) for item in value]
         if isinstance(value, os.PathLike):
             return self.relative(value)
         if hasattr(value, "tolist"):  # NumPy arrays and scalars, torch tensors
-            return self._plain(value.tolist())
+            return self.plain(value.tolist())
         if isinstance(value, float) and not math.isfinite(value):
             return None
         return value
 
     def _json(self, value: Any, indent: int | None = None) -> str:
-        return json.dumps(self._plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
+        return json.dumps(self.plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
 def _extxyz(frames: Iterable[Any]) -> str:

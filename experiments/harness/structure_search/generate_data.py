@@ -42,6 +42,7 @@ SAME = ("seed", "template", "compositions", "min_distances", "relaxation", "calc
 def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
     """Search, then pack what was found; returns the summary."""
     from experiments.harness.figures.plots import counts_per_stoichiometry
+    from experiments.harness.tracking.artifacts import of_file
     from experiments.harness.tracking.tracker import Tracker
 
     template = template_of(config)
@@ -90,6 +91,8 @@ def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
             "data/relax_steps_mean": float(np.mean(minima.info["relax_steps"])),
             "data/digest": minima.digest,
         }
+        for name in ("minima.npz", "frames.npz"):
+            tracker.artifact(of_file("dataset", folder.path / name))
         tracker.summary(summary)
     log.info(f"{len(minima)} minima and {len(frames)} frames in {folder.path}")
     return summary

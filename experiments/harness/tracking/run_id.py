@@ -1,8 +1,10 @@
-"""Which W&B run a folder is: said in its tracking.json, or made of its place."""
+"""Which W&B run a folder is: kept in its tracking.json, drawn when it is first tracked."""
 
 import hashlib
 import json
 import re
+import secrets
+from pathlib import Path
 from typing import Any
 
 from experiments.harness.runs.run_folder import RunFolder
@@ -16,19 +18,41 @@ def identity(folder: RunFolder) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def run_id_of(folder: RunFolder) -> str:
-    """The W&B id of a run that was given none: the same for the same place below the output root.
+def new_id(folder: RunFolder) -> str:
+    """Draw a W&B id for a folder that has none: its place, to be read by people, and a random end.
 
-    runs/train/first is train-first. A run inside another one, as a pipeline's stage is, adds its
-    place to that one's id: runs/quickstart/mine/train/score is quickstart-mine-train-score.
+    runs/train/first becomes train-first-3f9a01c2, and the same place in another clone, or after the
+    folder was removed, another run. runs/quickstart/mine/train/score, a run inside another one,
+    becomes quickstart-mine-train-score-...
     """
-    path = folder.path.resolve()
+    return valid_id(f"{_place(folder.path.resolve())}-{secrets.token_hex(4)}")
+
+
+def _place(path: Path) -> str:
     own = f"{path.parent.name}-{path.name}"
-    outer = path.parents[1] if len(path.parents) > 1 else path.parent
-    if not (outer / "config.yaml").is_file():
-        return valid_id(own)
-    around = RunFolder(outer)
-    return valid_id(f"{identity(around).get('id') or run_id_of(around)}-{own}")
+    outer = outer_run(path)
+    return own if outer is None else f"{_place(outer)}-{own}"
+
+
+def outer_run(path: Path) -> Path | None:
+    """Return the run folder that a stage's folder is in, as KIND/NAME; None for other runs."""
+    parents = path.resolve().parents
+    found = len(parents) > 1 and (parents[1] / "config.yaml").is_file()
+    return parents[1] if found else None
+
+
+def group_of(folder: RunFolder, follows: Path | None) -> str:
+    """Return what a run is grouped with where nobody says it.
+
+    A stage is in the group of the experiment or trial whose folder it is in; a run that continues
+    another's work (`follows`: the folder of its model or samples) in that one's group; any other
+    begins a group of its own name.
+    """
+    for other in (outer_run(folder.path), follows):
+        if other is not None and (other / "config.yaml").is_file():
+            run = RunFolder(other)
+            return identity(run).get("group") or group_of(run, None)
+    return folder.name
 
 
 def valid_id(text: str) -> str:

@@ -18,8 +18,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from fnmatch import fnmatch
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from types import TracebackType
@@ -29,10 +30,11 @@ from urllib.parse import urlsplit
 from experiments.harness.execution.signals import exit_code, sigterm_exits
 from experiments.harness.runs.energies import energy_statistics
 from experiments.harness.runs.run_folder import Observe, RunFolder
-from experiments.harness.tracking.run_id import identity, run_id_of, valid_id
-from experiments.harness.tracking.wandb_media import as_media, shown_name
+from experiments.harness.tracking.run_id import group_of, identity, new_id, valid_id
+from experiments.harness.tracking.wandb_media import MEDIA, as_media, shown_name
 
 MODES = ("online", "offline", "disabled")
+PROJECT = "surfaces"
 HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # W&B's own, as `wandb login` names them
 INIT_TIMEOUT = 30  # seconds that an online run waits for the network
 FINISH_TIMEOUT = 300  # and that its end waits for uploads; what is left can be synced later
@@ -43,10 +45,15 @@ class Tracker:
     """Record a run: ``with Tracker(folder) as tracker: tracker.log({"train/loss": 0.1})``.
 
     mode      online, offline, disabled, or None: online if a key is there, else offline
-    id        of the W&B run; None: as in tracking.json, or made of the folder's place
-    group     what this run is compared with (a sweep, an experiment); job_type: the entry point
+    id        of the W&B run; None: as in tracking.json, or drawn (see `new_id`)
+    group     what this run is compared with (a sweep, an experiment); None: see `group_of`
+    follows   folder of the run whose model or samples this one uses; job_type: the entry point
     axes      which row entry is the x axis of which other entries
     observe   is called with each new row once it is recorded, and may raise to end the run
+
+    Where mode, project, entity, group or name is None, and for more tags, W&B's own variables
+    count: WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY, WANDB_RUN_GROUP, WANDB_NAME, WANDB_TAGS;
+    WANDB_NOTES always does.
 
     Only one at a time works on a folder: entering raises ValueError if another process does.
     """
@@ -57,16 +64,17 @@ class Tracker:
         *,
         mode: str | None = None,
         id: str | None = None,
-        project: str = "surfaces",
+        project: str | None = None,
         entity: str | None = None,
         group: str | None = None,
         job_type: str | None = None,
         name: str | None = None,
         tags: Sequence[str] = (),
+        follows: Path | None = None,
         axes: Mapping[str, str] = AXES,
         observe: Observe | None = None,
     ) -> None:
-        mode = mode or ("online" if has_key() else "offline")
+        mode = mode or _mode_of_wandb() or ("online" if has_key() else "offline")
         if mode not in MODES:
             raise ValueError(f"tracking.mode={mode} is not one of {', '.join(MODES)}")
         if mode == "online" and not has_key():
@@ -78,18 +86,19 @@ class Tracker:
         self.axes = dict(axes)
         self.observe = observe
         self.about: dict[str, Any] = {
-            "id": identity(folder).get("id") or (valid_id(id) if id else run_id_of(folder)),
-            "project": project,
-            "entity": entity,
-            "group": group,
+            "id": identity(folder).get("id") or (valid_id(id) if id else new_id(folder)),
+            "project": project or _of_wandb("PROJECT") or PROJECT,
+            "entity": entity or _of_wandb("ENTITY"),
+            "group": group or _of_wandb("RUN_GROUP") or group_of(folder, follows),
             "job_type": job_type or folder.path.resolve().parent.name,
-            "name": name or folder.name,
-            "tags": list(tags),
+            "name": _of_wandb("NAME") or name or folder.name,
+            "tags": list(dict.fromkeys([*tags, *_tags_of_wandb()])),
         }
         self.run: Any = None  # W&B's run, None while there is none
         self.failed = False  # whether W&B has failed in the mode that it is in
         self.first = 0  # how many rows W&B had when this began
         self._wandb: Any = None
+        self._defined: set[str] = set()  # numbers that W&B knows to be curves
         self._row = 0  # the number of the next row to mirror
         self._closing = ExitStack()  # what else to undo at the end
 
@@ -156,6 +165,17 @@ class Tracker:
         self.log(row)
         return path
 
+    def page(self, name: str, path: Path) -> None:
+        """Show a self-contained HTML file of the folder."""
+        self.log({"event": "page", "name": name, "file": path})
+
+    def artifact(self, row: Mapping[str, Any], uses: bool = False) -> None:
+        """Record a file that this run makes or uses (see `artifacts`), once."""
+        what = {"event": "uses" if uses else "makes", **row}
+        written = self.folder.plain(what)
+        if written not in self.folder.rows():
+            self.log(what)
+
     # The run's beginning and end
 
     def __enter__(self) -> Self:
@@ -210,21 +230,26 @@ class Tracker:
         self.run = wandb.init(
             resume="allow",
             dir=str(home.parent),
-            config=self.folder.config,
+            config=self._config(),
             allow_val_change=True,
             reinit="create_new",
             settings=_settings(wandb),
             **self.about | {"mode": self.mode},
         )
-        for entries, axis in self.axes.items():
-            self.run.define_metric(axis)
-            self.run.define_metric(entries, step_metric=axis)
+        self._defined = set()
+        for axis in self.axes.values():
+            self.run.define_metric(axis, summary="none")
         if self.mode == "online":  # a continued run knows how far it came
             first = self.run.summary.get("row", -1) + 1
         self._row = self.first = first
         for row in self.folder.rows()[first:]:
             self._mirror(row)
         self._mirror_summary()
+
+    def _config(self) -> dict[str, Any]:
+        """What made the run: its configuration, what of it was overridden, code and versions."""
+        more = {"overrides": self.folder.overrides, "environment": self.folder.environment}
+        return self.folder.config | {key: value for key, value in more.items() if value}
 
     def _stage_below(self, home: Path) -> None:
         """Keep artifacts and caches in the folder; W&B would put them in the user's home."""
@@ -241,12 +266,42 @@ class Tracker:
     def _mirror(self, row: Mapping[str, Any]) -> None:
         """Show one row. Its number goes along, so that a continued run knows where it stopped."""
         media = as_media(self._wandb, self.run, self.folder, row)
+        if row.get("event") not in MEDIA:
+            self._define(media)
         self.run.log({**media, "row": self._row})
         self._row += 1
+
+    def _define(self, names: Iterable[str]) -> None:
+        """Say of numbers that go on in time that their last value is no result of the run.
+
+        W&B would make columns of its runs table of them, beside the results.
+        """
+        for name in set(names) - self._defined - set(self.axes.values()):
+            axis = next((a for entries, a in self.axes.items() if fnmatch(name, entries)), None)
+            self.run.define_metric(name, step_metric=axis, summary="none")
+            self._defined.add(name)
 
     def _mirror_summary(self) -> None:
         summary = self.folder.summary
         self.run.summary.update({shown_name(key): value for key, value in summary.items()})
+
+
+def _of_wandb(name: str) -> str | None:
+    """The value of W&B's variable of this name; None if it is unset or empty."""
+    return os.environ.get(f"WANDB_{name}") or None
+
+
+def _mode_of_wandb() -> str | None:
+    """The mode that W&B's variables set; ValueError for one that it does not know."""
+    given = _of_wandb("MODE")
+    mode = {"dryrun": "offline", "run": "online"}.get(given or "", given)
+    if mode is not None and mode not in MODES:
+        raise ValueError(f"WANDB_MODE={given} is not one of {', '.join(MODES)}")
+    return mode
+
+
+def _tags_of_wandb() -> list[str]:
+    return [tag.strip() for tag in (_of_wandb("TAGS") or "").split(",") if tag.strip()]
 
 
 def has_key() -> bool:

@@ -8,7 +8,10 @@ import numpy as np
 
 from experiments.harness.runs.energies import EDGES, bin_counts, finite
 from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.tracking.artifacts import link
 
+MEDIA = ("energies", "figure", "structures", "table", "page", "makes", "uses")
+"""Events that are no numbers in time."""
 HISTOGRAM = "wandb/histogram/v0"
 """W&B's chart that draws the values of several runs over each other."""
 
@@ -18,7 +21,7 @@ def as_media(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) ->
     match row.get("event"):
         case "energies":
             return _energies(wandb, row)
-        case "figure" | "structures" if not (folder.path / row["file"]).is_file():
+        case "figure" | "structures" | "page" if not (folder.path / row["file"]).is_file():
             return {}  # a folder that was made smaller is still worth showing
         case "figure":
             name = row["name"]
@@ -27,8 +30,15 @@ def as_media(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) ->
             return _structures(wandb, run, folder, row)
         case "table":
             # Cells of any type in a column: a trial's reason is a text, or nothing.
-            table = wandb.Table(columns=row["columns"], data=row["rows"], allow_mixed_types=True)
+            cells = [[_cell(wandb, folder, cell) for cell in line] for line in row["rows"]]
+            table = wandb.Table(columns=row["columns"], data=cells, allow_mixed_types=True)
             return {f"tables/{row['name']}": table}
+        case "page":
+            html = (folder.path / row["file"]).read_text(encoding="utf-8")
+            return {f"pages/{row['name']}": wandb.Html(html, inject=False)}
+        case "makes" | "uses":
+            link(wandb, run, folder, row)
+            return {}
         case _:
             return {shown_name(key): value for key, value in row.items() if value is not None}
 
@@ -79,6 +89,14 @@ def _structures(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any])
     if row.get("picture") and (folder.path / row["picture"]).is_file():
         shown[f"{name}/structures"] = wandb.Image(str(folder / row["picture"]), caption=name)
     return shown
+
+
+def _cell(wandb: Any, folder: RunFolder, cell: Any) -> Any:
+    """A table's cell; {"picture": FILE} is a picture, nothing where the file is gone."""
+    if not isinstance(cell, Mapping):
+        return cell
+    path = folder.path / cell["picture"]
+    return wandb.Image(str(path)) if path.is_file() else None
 
 
 def _pdb(atoms: Any) -> StringIO:

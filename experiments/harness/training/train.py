@@ -29,6 +29,7 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
     """Train, validate and save; returns the summary."""
     from experiments.harness.figures.plots import learning_curves
     from experiments.harness.runs.run_folder import RunFolder
+    from experiments.harness.tracking.artifacts import of_dataset, of_model
     from experiments.harness.tracking.tracker import Tracker
     from experiments.harness.training.checkpoint import save_model
     from experiments.harness.training.data import training_data
@@ -66,6 +67,7 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
     with tracker:
         if not folder.rows():
             _show_data(tracker, data.structures)
+        tracker.artifact(of_dataset(config.data.path, facts["digest"]), uses=True)
         with closing(trainer.run(checkpoint)) as steps:
             for row in progress(steps, "train", config.train.steps, trainer.step):
                 last |= row
@@ -76,6 +78,7 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
         card = data.facts | {"cutoff": config.cutoff, "steps": trainer.step, "sde": plain["sde"]}
         card |= {"losses": {k: v for k, v in last.items() if k.split("/")[0] in VALIDATED}}
         save_model(folder / "model.pt", config.task.kind, trainer.best, card)
+        tracker.artifact(of_model(folder.path))
         tracker.figure("learning_curves", learning_curves(folder.rows()))
         tracker.summary(last)
     losses = ", ".join(f"{k} {v:.4g}" for k, v in card["losses"].items())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.harness.runs.run_folder import RunFolder
-from experiments.harness.tracking.tracker import run_id_of
+from experiments.harness.tracking.run_id import identity
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,8 @@ def nobody_logged_in(tmp_path, monkeypatch):
 
 
 def logs(folder: RunFolder, run_id: str | None = None) -> list[Path]:
-    return sorted((folder.path / "wandb").glob(f"*run-*/run-{run_id or run_id_of(folder)}.wandb"))
+    wanted = run_id or identity(folder)["id"]
+    return sorted((folder.path / "wandb").glob(f"*run-*/run-{wanted}.wandb"))
 
 
 def records(log: Path) -> list[dict]:

@@ -36,7 +36,7 @@ def on(world, stages):
 
 
 def plan(stages, home=Path("runs/x"), **more):
-    return {s.name: s for s in pipeline.plan(stages, home, "mine", **more)}
+    return {s.name: s for s in pipeline.plan(stages, home, **more)}
 
 
 def test_stages_come_in_order_and_find_what_those_before_left():
@@ -48,8 +48,7 @@ def test_stages_come_in_order_and_find_what_those_before_left():
     assert evaluate.sample == str(planned["sample"].folder) == "runs/x/sample/Ag2O"
     assert str(planned["evaluate"].folder) == "runs/x/evaluate/Ag2O"
     assert [s.config.task.kind for s in list(planned.values())[:2]] == ["forcefield", "score"]
-    for name, stage in planned.items():
-        assert stage.config.tracking.id == f"mine-{name}"
+    for stage in planned.values():
         assert stage.config.seed == 5
         assert stage.config.output == "runs/x"
     assert evaluate.executor.max_workers == 3

@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,9 @@ from experiments.harness.execution.signals import Stopped
 from experiments.harness.figures.plots import energy_histogram
 from experiments.harness.runs.energies import EDGES, bin_counts, energy_statistics
 from experiments.harness.runs.run_folder import RunFolder
-from experiments.harness.tracking.tracker import Tracker, has_key, identity, run_id_of
+from experiments.harness.tracking.artifacts import link, of_dataset, of_model
+from experiments.harness.tracking.run_id import group_of, identity, new_id
+from experiments.harness.tracking.tracker import Tracker, has_key
 from tests.integration.harness.mirror import (
     history,
     log_of,
@@ -60,14 +64,15 @@ def test_config_rows_summary_and_axes_arrive(folder):
     assert updates(log, "summary")["gen/n"] == 5
     every = records(log)
     run = next(r["run"] for r in every if r["type"] == "run")
-    assert run["run_id"] == "train-first"
+    assert run["run_id"].startswith("train-first-")
     assert run["run_group"] == "study"
     assert run["job_type"] == "train"
     assert run["display_name"] == "first"
     assert run["tags"] == ["quick"]
-    axes = {r["metric"].get("glob_name"): r["metric"].get("step_metric")
+    axes = {r["metric"].get("name"): r["metric"].get("step_metric")
             for r in every if r["type"] == "metric"}  # fmt: skip
-    assert axes["train/*"] == axes["val/*"] == "train/step"
+    assert axes["train/loss"] == "train/step"
+    assert {k for k in updates(log, "summary") if k[0] != "_"} == {"gen/n", "row"}, "results alone"
     assert every[-1]["exit"]["exit_code"] == 0
     assert folder.rows()[3] == {"train/step": 2, "val/loss": None}
 
@@ -169,7 +174,7 @@ def test_structures_arrive_as_picture_molecule_and_artifact(folder):
     molecule = (files / shown["gen/molecules.filenames"][0]).read_text()
     assert molecule.count("ATOM") == 9 * 4, "two by two cells"
     artifact = next(r["artifact"] for r in records(log) if r["type"] == "artifact")
-    assert (artifact["name"], artifact["type"]) == ("train-first-gen", "structures")
+    assert (artifact["name"], artifact["type"]) == (f"{identity(folder)['id']}-gen", "structures")
     assert artifact["manifest"]["contents"][0]["path"] == "gen.extxyz"
     assert len(folder.structures("gen")) == 3
     for name in ("gen_structures.png", "gen_structures.svg", "energies.png", "energies.svg"):
@@ -381,28 +386,151 @@ def test_modes_and_keys(folder, tmp_path, monkeypatch):
     assert has_key()
 
 
-def test_run_ids_follow_the_place_below_the_output_root(tmp_path):
-    """Not where that is, nor what the working directory is."""
+def test_an_id_is_read_by_people_and_belongs_to_one_folder(tmp_path):
+    """Its place, below the output root alone, and an end that no other folder has."""
 
-    def id_of(place: str, *runs: str) -> str:
+    def place_of(place: str, *runs: str) -> str:
         for run in runs:
             RunFolder(tmp_path / run).save_config({"seed": 0})
-        return run_id_of(RunFolder(tmp_path / place))
+        ids = {new_id(RunFolder(tmp_path / place)) for _ in range(3)}
+        assert len(ids) == 3
+        (text,) = {re.fullmatch(r"(.*)-[0-9a-f]{8}", one)[1] for one in ids}
+        return text
 
-    assert id_of("runs/train/first") == id_of("elsewhere/deep/train/first") == "train-first"
+    assert place_of("runs/train/first") == place_of("elsewhere/deep/train/first") == "train-first"
     stages = ("train/score", "train/forcefield", "sample/Ag6O3", "evaluate/Ag6O3")
     for root in ("runs", "other"):
-        ids = [id_of(f"{root}/quickstart/mine/{s}", f"{root}/quickstart/mine") for s in stages]
-        assert ids == ["quickstart-mine-" + s.replace("/", "-") for s in stages]
-    assert id_of("runs/sweeps/eta/0003", "runs/sweeps/eta/0003") == "eta-0003"
-    assert id_of("runs/sweeps/eta/0003/train/score") == "eta-0003-train-score"
-    assert id_of("runs/sweeps/steps/0003/train/score", "runs/sweeps/steps/0003") != "train-score"
-    RunFolder(tmp_path / "runs/sweeps/eta/0003").write_json("tracking.json", {"id": "other"})
-    assert id_of("runs/sweeps/eta/0003/train/score") == "other-train-score"
-    assert id_of("train/a b/c") == "a-b-c"
-    long = [id_of("train/" + letter + "n" * 200) for letter in "ab"]
-    assert [len(one) for one in long] == [64, 64]
-    assert long[0] != long[1]
+        found = [place_of(f"{root}/quickstart/mine/{s}", f"{root}/quickstart/mine") for s in stages]
+        assert found == ["quickstart-mine-" + s.replace("/", "-") for s in stages]
+    assert place_of("runs/sweeps/eta/0003/train/score", "runs/sweeps/eta/0003") == (
+        "eta-0003-train-score"
+    )
+    assert place_of("train/a b/c") == "a-b-c"
+    assert len(new_id(RunFolder(tmp_path / "train" / ("n" * 200)))) == 64
+
+
+def test_a_folder_that_is_removed_and_made_again_is_another_run(folder):
+    with Tracker(folder) as tracker:
+        tracker.log({"a": 1})
+    first = identity(folder)["id"]
+    shutil.rmtree(folder.path)
+    again = RunFolder(folder.path)
+    again.save_config({"seed": 1})
+    with Tracker(again) as tracker:
+        tracker.log({"a": 2})
+    assert identity(again)["id"] != first
+    assert [item["a"] for item in history(log_of(again, identity(again)["id"]))] == [2]
+
+
+def test_variables_of_wandb_win_over_defaults(folder, monkeypatch):
+    wished = {
+        "MODE": "offline", "PROJECT": "silver", "ENTITY": "surfaces-lab", "TAGS": "one, two",
+        "NAME": "a name", "RUN_GROUP": "a group", "NOTES": "what I tried",
+    }  # fmt: skip
+    for name, value in wished.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)  # without a mode this would be online
+    with Tracker(folder, tags=["mine", "two"]) as tracker:
+        assert tracker.mode == "offline"
+        tracker.log({"a": 1})
+    (log,) = logs(folder)
+    run = next(r["run"] for r in records(log) if r["type"] == "run")
+    assert (run["project"], run["entity"], run["run_group"]) == (
+        "silver", "surfaces-lab", "a group",
+    )  # fmt: skip
+    assert (run["display_name"], run["notes"]) == ("a name", "what I tried")
+    assert run["tags"] == ["mine", "two", "one"]
+    with Tracker(folder, mode="disabled", project="gold", group="other") as tracker:
+        assert (tracker.about["project"], tracker.about["group"]) == ("gold", "other")
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    with pytest.raises(ValueError, match="WANDB_MODE=sometimes"):
+        Tracker(folder)
+
+
+def test_what_was_run_and_by_which_code_arrives(folder):
+    folder.save_config(folder.config, overrides=["seed=1", "model.features=64"])
+    folder.save_environment()
+    with Tracker(folder):
+        pass
+    (log,) = logs(folder)
+    config = updates(log, "config")
+    assert config["overrides"] == ["seed=1", "model.features=64"]
+    assert config["environment"]["commit"] == folder.environment["commit"]
+    assert config["environment"]["ase"]
+
+
+def test_runs_that_build_on_each_other_share_a_group(tmp_path):
+    """By hand: the samples are in the group of their model, the evaluation in that of its samples;
+    within an experiment, all are in the experiment's."""
+    train, sample, evaluate = (RunFolder(tmp_path / k) for k in ("t/score", "s/Ag6O3", "e/Ag6O3"))
+    for run, follows in ((train, None), (sample, train.path), (evaluate, sample.path)):
+        run.save_config({"seed": 0})
+        with Tracker(run, mode="disabled", follows=follows):
+            pass
+        assert identity(run)["group"] == "score"
+    stage = RunFolder(tmp_path / "mine/train/score")
+    RunFolder(tmp_path / "mine").save_config({"seed": 0})
+    assert group_of(stage, train.path) == "mine"
+
+
+def test_a_page_and_pictures_in_a_table_arrive(folder):
+    (folder / "report.html").write_text("<!doctype html><p>surfaces</p>")
+    with Tracker(folder) as tracker:
+        tracker.page("report", folder / "report.html")
+        picture = {"picture": tracker.figure("energies", energy_histogram({"gen": [0.0, 1.0]}))}
+        tracker.table("structures", ["picture", "formula"], [[picture, "Ag6O3"], [None, "AgO"]])
+    (log,) = logs(folder)
+    shown = {k: v for item in history(log) for k, v in item.items()}
+    page = log.parent / "files" / shown["pages/report"]["path"]
+    assert "<p>surfaces</p>" in page.read_text()
+    held = log.parent / "files" / shown["tables/structures"]["path"]
+    first, second = json.loads(held.read_text())["data"]
+    assert (first[1], second) == ("Ag6O3", [None, "AgO"])
+    assert first[0]["_type"] == "image-file"
+
+
+class Server:
+    """Stands for an online run: W&B's service, which links artifacts, cannot run in a test."""
+
+    offline = False
+
+    def __init__(self):
+        self.heard = []
+
+    def log_artifact(self, artifact):
+        self.heard.append(("makes", artifact.name, artifact.type, artifact.digest))
+
+    def use_artifact(self, artifact):
+        self.heard.append(("uses", artifact.name, artifact.type, artifact.digest))
+
+
+def test_who_made_and_who_used_a_file_name_the_same_artifact(tmp_path):
+    import wandb
+
+    train, sample = RunFolder(tmp_path / "train/score"), RunFolder(tmp_path / "sample/Ag6O3")
+    for run in (train, sample):
+        run.save_config({"seed": 0})
+    (train.path / "model.pt").write_bytes(b"weights")
+    for _ in range(2):  # a continued run records each once
+        with Tracker(train) as tracker:
+            tracker.artifact(of_dataset("rss_c2x8", "3f9a"), uses=True)
+            tracker.artifact(of_model(train.path))
+    with Tracker(sample) as tracker:
+        tracker.artifact(of_model(train.path / "model.pt"), uses=True)
+    heard = []
+    for run in (train, sample):
+        server = Server()
+        for row in run.rows():
+            link(wandb, server, run, row)
+        heard.append(server.heard)
+    (data, made), (used,) = heard
+    assert data[:3] == ("uses", "rss_c2x8", "dataset")
+    assert made[0] == "makes"
+    assert used == ("uses", *made[1:])
+    assert made[1] == f"{identity(train)['id']}-model"
+    (log,) = logs(train)  # offline, what is made arrives, and what is used waits for sync
+    (artifact,) = [r["artifact"] for r in records(log) if r["type"] == "artifact"]
+    assert (artifact["name"], artifact["type"]) == (made[1], "model")
 
 
 def test_a_folder_keeps_its_run_for_good(folder, tmp_path):

@@ -11,7 +11,7 @@ from sweeps.analysis import report, results
 from sweeps.analysis.table import load
 from sweeps.definition.sweep import TRACKING
 from sweeps.execution.trial import run_point
-from tests.integration.harness.mirror import history, log_of, updates
+from tests.integration.harness.mirror import history, logs, updates
 from tests.integration.sweeps.studies import ETA, grid, study
 from tests.integration.sweeps.tiny_sweep import MEDIAN, make, sampled, sweep_of, write
 
@@ -43,14 +43,14 @@ def test_the_study_s_run_holds_the_table_and_the_result(finished):
 def test_w_and_b_has_a_run_of_the_study_and_one_of_each_trial(finished):
     home, _, made = finished
     about = json.loads((home / "sweeps/tiny/study/tracking.json").read_text())
-    assert (about["id"], about["group"], about["job_type"]) == ("tiny-study", "tiny", "study")
+    assert (about["group"], about["job_type"]) == ("tiny", "study")
     for trial in made.trials:
         folder = RunFolder(home / f"sweeps/tiny/{trial.number:04d}")
         about = json.loads((folder.path / "tracking.json").read_text())
-        assert about["id"] == f"tiny-{trial.number:04d}"
+        assert about["name"] == f"tiny-{trial.number:04d}"
         kinds = {json.loads(p.read_text())["job_type"] for p in folder.path.rglob("tracking.json")}
         assert kinds == {"trial", "sample", "evaluate"}
-    log = log_of(RunFolder(home / "sweeps/tiny/0000"), "tiny-0000")
+    (log,) = logs(RunFolder(home / "sweeps/tiny/0000"))
     summary = updates(log, "summary")
     assert summary["optuna/state"] == "complete"
     assert summary[MEDIAN] == made.trials[0].value

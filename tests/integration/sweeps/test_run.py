@@ -11,6 +11,7 @@ import yaml
 from optuna.trial import TrialState
 
 from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.tracking.run_id import identity
 from experiments.harness.training.checkpoint import load, save
 from sweeps import commands
 from sweeps.definition.reader import read
@@ -93,17 +94,13 @@ def test_a_study_leaves_a_run_folder_for_each_trial(undisturbed):
         assert config["params"] == trial.params
         assert config["seed"] == sweep.trial_seed(trial.number)
         assert config["stages"]["sample"]["seed"] == config["seed"]
-        assert identity(folder.path) == f"tiny-{label}"
+        assert identity(folder)["name"] == f"tiny-{label}"
         sample = RunFolder(folder.path / "sample/Ag2O")
         assert sample.config["sampler"]["steps"] == trial.params["sample.sampler.steps"]
         assert sample.config["seed"] == config["seed"]
-        assert identity(sample.path) == f"tiny-{label}-sample"
-        assert identity(folder.path / "evaluate/Ag2O") == f"tiny-{label}-evaluate"
-        assert json.loads((sample.path / "tracking.json").read_text())["group"] == "tiny"
-
-
-def identity(folder: Path) -> str:
-    return json.loads((folder / "tracking.json").read_text())["id"]
+        runs = [folder, sample, RunFolder(folder.path / "evaluate/Ag2O")]
+        assert {identity(run)["group"] for run in runs} == {"tiny"}
+        assert len({identity(run)["id"] for run in runs}) == 3
 
 
 def test_a_finished_study_is_left_alone(undisturbed, capsys):
