@@ -15,6 +15,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NoReturn
 
+from experiments.harness.runs.shipped_models import file_of
+
 log = logging.getLogger(__name__)
 
 CONTINUES = "then repeat the command, it continues"
@@ -81,6 +83,8 @@ def _require(settings: Any, inputs: Mapping[str, str]) -> None:
     """ValueError for an input that is no name of something shipped, and no file or folder."""
     for key, kind in inputs.items():
         path = attrgetter(key)(settings)
+        if kind == "checkpoint" and path is not None and file_of(path, key):
+            continue
         is_path = path is not None and (kind != "data set" or Path(path).suffix)
         if is_path and not Path(path).exists():
             raise ValueError(f"there is no {kind.replace('data set', 'file')} {path}")

@@ -55,6 +55,8 @@ LIST = (
     Command(MAINTENANCE, "publish", f"{HARNESS}.publish", "publish the numbers of a run in docs/"),
     Command(MAINTENANCE, "package_data", f"{HARNESS}.package_data",
             "put random searches among the shipped data"),
+    Command(MAINTENANCE, "package_model", f"{HARNESS}.package_model",
+            "put trained networks among the shipped ones"),
 )  # fmt: skip
 """All commands, in the order of a working day."""
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from experiments.harness.commands.command_line import run_from_config
 
 EXAMPLES = (
+    "composition=Ag6O3 template.slab=ag111_p3x3",
     "score=runs/train/score forcefield=runs/train/forcefield",
     "score=score.pt guide=none template.slab=slab.xyz composition=Ag6O3 n=64",
 )

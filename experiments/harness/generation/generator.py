@@ -20,6 +20,7 @@ from experiments.harness.config import settings
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.torch_setup import device_of, prepare_torch
 from experiments.harness.generation.process import Generation, Process, batches, max_edges
+from experiments.harness.runs.shipped_models import file_of
 from experiments.harness.training.checkpoint import Model, load_model
 from sdedata import Graph, Template, parse_formula
 
@@ -57,7 +58,8 @@ class Generator(Process):
         """Load the networks and fix the settings of the reverse process.
 
         Args:
-            score: model file, folder of a training run, or folder of a pipeline with both networks.
+            score: model file, folder of a training run, folder of a pipeline with both networks, or
+                name of a shipped model with both, such as "silver_oxide".
             forcefield: likewise; without one there is no guidance, and no energies.
             steps: N, the number of reverse steps.
             time_power: 1 for steps uniform in t (the paper); above 1 they are finer toward t = 0.
@@ -76,7 +78,7 @@ class Generator(Process):
         """
         prepare_torch(threads)
         if not isinstance(score, Model):
-            score, forcefield = _of_pipeline(score, forcefield)
+            score, forcefield = _both(score, forcefield)
         sampler = settings.Sampler.of(
             {"steps": steps, "time_power": time_power, "noise": noise, "noisy_end": noisy_end}
         )
@@ -226,11 +228,13 @@ class Generator(Process):
         return window
 
 
-def _of_pipeline(score: str | Path, forcefield: Any) -> tuple[str | Path, Any]:
-    """Return the networks of a pipeline's folder, if `score` is one."""
-    own, field = (Path(score) / TRAININGS[kind] for kind in ("score", "forcefield"))
-    if not (own / "model.pt").is_file():
+def _both(score: str | Path, forcefield: Any) -> tuple[str | Path, Any]:
+    """Return the networks of a pipeline's folder or of a shipped model, if `score` is one."""
+    places = {kind: Path(score) / place / "model.pt" for kind, place in TRAININGS.items()}
+    if not Path(score).exists():
+        places = {kind: file_of(str(score), kind) or place for kind, place in places.items()}
+    if not places["score"].is_file():
         return score, forcefield
-    if forcefield is None and (field / "model.pt").is_file():
-        forcefield = field
-    return own, forcefield
+    if forcefield is None and places["forcefield"].is_file():
+        forcefield = places["forcefield"]
+    return places["score"], forcefield

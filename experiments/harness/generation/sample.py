@@ -19,6 +19,7 @@ from experiments.harness.execution.torch_setup import device_of, prepare_torch
 from experiments.harness.generation.generator import Generator
 from experiments.harness.generation.process import PATH_TIMES, Generation, batches
 from experiments.harness.runs.run_folder import Observe, RunFolder
+from experiments.harness.runs.shipped_models import DEFAULT
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def run(config: Sample, observe: Observe | None = None) -> dict[str, Any]:
     missing = _missing(folder, config.n)
     tracker = Tracker(
         folder, **plain["tracking"], job_type="sample", name=config.name, observe=observe,
-        follows=Path(str(config.score)),
+        follows=Path(config.score or DEFAULT),
     )  # fmt: skip
     with tracker:
         for model in filter(None, (config.score, config.forcefield)):
@@ -67,6 +68,8 @@ def run(config: Sample, observe: Observe | None = None) -> dict[str, Any]:
 
 def prepare(config: Sample) -> Generation:
     """Load and check all that the settings name; ValueError for what does not fit together."""
+    if config.score is None and config.forcefield is None:
+        config = config.changed(_shipped(config))
     if config.score is None:
         raise ValueError("no score network: give score=FOLDER of a training run")
     if config.guide is not None and config.forcefield is None:
@@ -91,6 +94,12 @@ def prepare(config: Sample) -> Generation:
         template.z_range,
         config.allow_other_z_range,
     )
+
+
+def _shipped(config: Sample) -> dict[str, str]:
+    """The networks of the shipped model, for a command that names none."""
+    log.info(f"the networks are those of the shipped model {DEFAULT}: score=... gives others")
+    return {"score": DEFAULT} | ({} if config.guide is None else {"forcefield": DEFAULT})
 
 
 def _missing(folder: RunFolder, n: int) -> list[int]:

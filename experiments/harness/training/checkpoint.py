@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 
 import painnx
 import vpsde
+from experiments.harness.runs import shipped_models
 from experiments.harness.runs.atomic_io import replacing
 
 NETWORKS = {"score": painnx.ScoreNetwork, "forcefield": painnx.ForceField}
@@ -67,9 +68,14 @@ def save_model(path: Path, kind: str, network: Any, card: dict[str, Any]) -> Non
 
 
 def load_model(path: str | Path, kind: str | None = None) -> Model:
-    """The model of a training run (its folder) or of a model file; ValueError if it is not one."""
+    """The model of a training run (its folder), of a model file, or a shipped one (its name).
+
+    ValueError if it is not one.
+    """
     source, path = str(path), Path(path)
     file = path / "model.pt" if path.is_dir() else path
+    if not path.exists() and (found := shipped_models.file_of(source, kind)) is not None:
+        file = found
     if path.is_dir() and not file.is_file():
         raise ValueError(f"{path} holds no model.pt: is it a training run, and has it finished?")
     content = load(file)

@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("sdedata", "painnx", "vpsde", "guidance")
-NEEDED = {".py", ".yaml", ".js", ".css", ".j2", ".npz", ".typed", ".json"}
+NEEDED = {
+    ".py", ".yaml", ".js", ".css", ".j2", ".npz", ".typed", ".json", ".pt", ".extxyz",
+}  # fmt: skip
 
 
 def contents(project: Path, to: Path) -> set[str]:

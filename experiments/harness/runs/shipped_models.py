@@ -1,0 +1,24 @@
+"""The trained networks that the package carries: a folder each, with a score and a force field."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "models"
+DEFAULT = "silver_oxide"
+"""What generates where no network is named."""
+
+
+def names() -> list[str]:
+    """List the shipped models."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/score.pt"))
+
+
+def file_of(name: str, kind: str | None) -> Path | None:
+    """Return the file of a shipped network; None if there is none.
+
+    Args:
+        name: of a shipped model, or with the kind behind it, as "silver_oxide/score".
+        kind: score or forcefield; None: as the name says.
+    """
+    model, _, named = name.partition("/")
+    file = FOLDER / model / f"{named or kind}.pt"
+    return file if model in names() and file.is_file() else None

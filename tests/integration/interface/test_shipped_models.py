@@ -1,0 +1,85 @@
+"""Networks that the package carries generate without any training, by their name."""
+
+import shutil
+
+import numpy as np
+import pytest
+from ase.io import read
+
+from experiments.harness.commands.main import main as surfdiff
+from experiments.harness.publishing.package_model import LARGEST, ship
+from experiments.harness.runs import shipped_models
+from experiments.harness.training.checkpoint import digest, load_model
+from surfdiff import Generator
+
+SHORT = ["sampler.steps=3", "n=2", "guide.descent_steps=2", "tracking.mode=disabled"]
+
+
+@pytest.fixture
+def shipped(world, tmp_path, monkeypatch):
+    """A model called tiny, of the tiny networks, beside the package's own."""
+    folder = tmp_path / "models"
+    shutil.copytree(shipped_models.FOLDER, folder)
+    trained = {"score": world.score, "forcefield": world.forcefield}
+    monkeypatch.setattr(shipped_models, "FOLDER", folder)
+    return ship("tiny", trained, folder)
+
+
+def test_the_packages_own_model_is_whole():
+    assert shipped_models.DEFAULT in shipped_models.names()
+    for name in shipped_models.names():
+        for kind in ("score", "forcefield"):
+            file = shipped_models.FOLDER / name / f"{kind}.pt"
+            assert file.stat().st_size < LARGEST
+            model = load_model(name, kind)
+            assert model.digest == digest(file)
+            assert model.digest in (file.parent / "README.md").read_text(encoding="utf-8")
+    model = load_model(f"{shipped_models.DEFAULT}/score")
+    assert (model.kind, model.elements) == ("score", (8, 47))
+
+
+def test_a_name_stands_for_both_networks(shipped, world):
+    of_name = Generator.load("tiny", steps=2)
+    of_files = Generator.load(world.score, world.forcefield, steps=2)
+    assert of_name.digests == of_files.digests
+    slab = "ag111_p3x3"
+    one, other = (g.sample(slab, "Ag2O", n=1, seed=3)[0] for g in (of_name, of_files))
+    assert np.array_equal(one.positions, other.positions)
+    assert one.get_potential_energy() == other.get_potential_energy()
+
+
+def test_a_command_that_names_no_network_takes_the_shipped_ones(shipped, tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.harness.generation.sample.DEFAULT", "tiny")
+    common = ["sample", "composition=Ag2O", *SHORT]
+    surfdiff([*common, f"output={tmp_path / 'a'}"])
+    networks = ["score=tiny", f"forcefield={shipped / 'forcefield.pt'}"]
+    surfdiff([*common, *networks, f"output={tmp_path / 'b'}"])
+    a, b = (read(tmp_path / f"{run}/sample/Ag2O/structures/generated.extxyz", ":") for run in "ab")
+    assert len(a) == len(b) == 2
+    for one, other in zip(a, b, strict=True):
+        assert np.array_equal(one.positions, other.positions)
+
+
+def test_a_name_that_is_none_is_refused(shipped, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        surfdiff(["sample", "score=nothing", *SHORT, f"output={tmp_path}"])
+    assert ended.value.code == 2
+    assert "there is no checkpoint nothing" in capsys.readouterr().err
+
+
+def test_networks_that_do_not_belong_together_are_not_packaged(world, tmp_path):
+    trained = {"score": world.score, "forcefield": world.forcefield}
+    with pytest.raises(ValueError, match="no name of a model"):
+        ship("../else", trained, tmp_path)
+    with pytest.raises(ValueError, match="a score network is needed"):
+        ship("swapped", {"score": world.forcefield, "forcefield": world.score}, tmp_path)
+    foreign = load_model(shipped_models.DEFAULT, "forcefield")
+    assert foreign.card["calculator"] != load_model(world.score).card["calculator"]
+    (tmp_path / "foreign").mkdir()
+    shutil.copy(
+        shipped_models.FOLDER / shipped_models.DEFAULT / "forcefield.pt",
+        tmp_path / "foreign/model.pt",
+    )
+    with pytest.raises(ValueError, match="do not belong together"):
+        ship("mixed", trained | {"forcefield": tmp_path / "foreign"}, tmp_path)
+    assert not (tmp_path / "mixed").exists()
