@@ -233,6 +233,7 @@ class Tracker:
             config=self._config(),
             allow_val_change=True,
             reinit="create_new",
+            notes=_of_wandb("NOTES"),
             settings=_settings(wandb),
             **self.about | {"mode": self.mode},
         )

@@ -132,7 +132,7 @@ def test_what_came_after_the_mirror_is_added(folder):
 
 
 def test_only_what_was_not_uploaded_is_told_again(folder):
-    with Tracker(folder) as tracker:
+    with Tracker(folder, id="eta-0003") as tracker:
         tracker.log({"a": 1})
     (first,) = logs(folder, "eta-0003")
     Path(f"{first}.synced").touch()  # what `wandb sync` leaves
@@ -152,8 +152,10 @@ def test_a_folder_that_no_tracker_saw_is_known_by_its_config(tmp_path):
     folder.log({"event": "figure", "name": "curves", "file": "figures/removed.png"})
     folder.update_summary({"val/loss": 0.5})
     reported = sync(folder.path)
-    assert reported == "2 rows, 0 files (1 more are gone), offline as quickstart-mine-train-score"
-    every = records(log_of(folder, "quickstart-mine-train-score"))
+    own = identity(folder)["id"]
+    assert own.startswith("quickstart-mine-train-score-")
+    assert reported == f"2 rows, 0 files (1 more are gone), offline as {own}"
+    every = records(log_of(folder, own))
     run = next(r["run"] for r in every if r["type"] == "run")
     assert (run["project"], run["run_group"], run["job_type"]) == ("silver", "mine", "train")
     assert every[-1]["exit"]["exit_code"] == 0
@@ -176,7 +178,7 @@ def test_every_run_below_a_folder_is_found_once(folder, tmp_path):
     assert reported == [
         f"{runs}/empty: nothing to show yet",
         f"{folder.path}: {folder.path}/metrics.jsonl, line 1, is not JSON: remove that line",
-        f"{stage.path}: 1 rows, 0 files, offline as eta-0003-train-score",
+        f"{stage.path}: 1 rows, 0 files, offline as {identity(stage)['id']}",
     ]
     assert errors == ""
 

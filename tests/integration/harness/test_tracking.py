@@ -481,12 +481,13 @@ def test_a_page_and_pictures_in_a_table_arrive(folder):
         tracker.table("structures", ["picture", "formula"], [[picture, "Ag6O3"], [None, "AgO"]])
     (log,) = logs(folder)
     shown = {k: v for item in history(log) for k, v in item.items()}
-    page = log.parent / "files" / shown["pages/report"]["path"]
+    page = log.parent / "files" / shown["pages/report.path"]
     assert "<p>surfaces</p>" in page.read_text()
-    held = log.parent / "files" / shown["tables/structures"]["path"]
-    first, second = json.loads(held.read_text())["data"]
+    (artifact,) = [r["artifact"] for r in records(log) if r["type"] == "artifact"]
+    held = {one["path"]: Path(one["local_path"]) for one in artifact["manifest"]["contents"]}
+    first, second = json.loads(held["tables/structures.table.json"].read_text())["data"]
     assert (first[1], second) == ("Ag6O3", [None, "AgO"])
-    assert first[0]["_type"] == "image-file"
+    assert first[0]["path"] in held, "the picture goes with its table"
 
 
 class Server:
