@@ -8,7 +8,7 @@ from typing import Any
 
 from ase import Atoms
 
-from experiments.harness.config.instantiate import build, frozen_key
+from experiments.harness.config.instantiate import calculator_for, frozen_key
 from experiments.harness.config.settings import Label
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
@@ -39,7 +39,8 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
     frames = read_frames(source)
     for index, atoms in enumerate(frames):
         atoms.info["index"] = index
-    build(config.calculator)  # refuse a bad calculator before any worker starts
+    elements = {int(z) for atoms in frames for z in atoms.numbers}
+    calculator_for(config.calculator, elements)  # refuse a bad one before any worker starts
     name = config.name or source.stem
     folder = RunFolder(Path(config.output) / "label" / name)
     plain = config.plain() | {"name": name, "digest": digest(frames)}

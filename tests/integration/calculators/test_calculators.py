@@ -175,3 +175,35 @@ def test_calls_match_the_signatures_of_an_installed_package(where, passed):
         scope = same[-1]  # the last one: overloads come before it
     names = {one.arg for one in (*scope.args.args, *scope.args.kwonlyargs)}
     assert names >= set(passed)
+
+
+def test_a_slab_for_dft_is_open_along_z_with_its_own_vacuum_and_k_points():
+    """EMT in the place of GPAW: it computes the same slab."""
+    from ase.calculators.emt import EMT
+
+    from experiments.calculators.slab_dft import SlabDFT
+
+    heard = []
+
+    def make(**settings):
+        heard.append(settings)
+        return EMT()
+
+    for name, mesh in (("rss_ag6o3_p3x3", (3, 3, 1)), ("rss_ag12o6_p4x4", (2, 2, 1))):
+        atoms = shipped.load(name).atoms(0)
+        calculator = SlabDFT(make, frozenset({8, 47}), xc="PBE")
+        atoms.calc = calculator
+        energy = atoms.get_potential_energy()
+        forces = atoms.get_forces(apply_constraint=False)
+        assert heard[-1]["xc"] == "PBE"
+        assert tuple(heard[-1]["kpts"]) == mesh
+        slab = calculator.prepared(atoms)
+        assert slab.pbc.tolist() == [True, True, False]
+        z = slab.positions[:, 2]
+        assert (z.min(), slab.cell[2, 2] - z.max()) == pytest.approx((5.5, 5.5))
+        atoms.set_constraint()
+        atoms.pbc = (True, True, False)
+        atoms.calc = EMT()
+        assert energy == pytest.approx(atoms.get_potential_energy())
+        np.testing.assert_allclose(forces, atoms.get_forces(), atol=1e-9)
+    assert len(heard) == 2, "energy and forces come from one calculation"
