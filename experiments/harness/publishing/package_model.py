@@ -15,6 +15,8 @@ from experiments.harness.training.checkpoint import Model, load_model
 
 LARGEST = 3_000_000
 """Bytes of a network's file."""
+PLACE = ("name", "output", "tracking", "threads")
+"""Config keys that do not change a network."""
 CARD = """# {name}
 
 A score and a force field that `surfdiff sample` and `Generator.load("{name}")` use by this name.
@@ -22,9 +24,11 @@ A score and a force field that `surfdiff sample` and `Generator.load("{name}")` 
 
 {table}
 
-They know {elements}, in overlayers {low:g} to {high:g} Å above the highest atom of the slab, as in
-their training data: {data}, labelled by {calculator}. Thicker overlayers, other elements and gas
-are outside of that. Relax what they generate with the calculator that you trust.
+- **Learned from** {data}, labelled by {calculator}.
+- **Know** {elements}, in overlayers {low:g} to {high:g} Å above the highest atom of the slab.
+
+Thicker overlayers and other elements are outside of that. Relax what they generate with the
+calculator that you trust.
 
 Trained by:
 
@@ -61,9 +65,14 @@ def ship(name: str, trained: Mapping[str, Path], folder: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     for kind, file in files.items():
         shutil.copy(file, home / f"{kind}.pt")
-    commands = [f"surfdiff train {shlex.join(RunFolder(p).overrides)}" for p in trained.values()]
-    write_text(home / "README.md", _card(name, models, commands))
+    write_text(home / "README.md", _card(name, models, [_command(p) for p in trained.values()]))
     return home
+
+
+def _command(training: Path) -> str:
+    """The command of a training, without what only says where and how it was recorded."""
+    own = [o for o in RunFolder(training).overrides if o.split("=")[0].split(".")[0] not in PLACE]
+    return f"surfdiff train {shlex.join(own)}"
 
 
 def _card(name: str, models: Mapping[str, Model], commands: list[str]) -> str:
