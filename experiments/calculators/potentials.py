@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator
 from torch import Tensor
 
 from experiments.calculators.batched import BatchedPotential, Neighbours
+from experiments.calculators.convolution import compile_convolutions
 from experiments.calculators.requirements import module, weights
 
 FIDELITY = {"7net-mf-0": "PBE"}
@@ -52,6 +53,7 @@ class SevenNetPotential(BatchedPotential):
     def __init__(self, original: Any) -> None:
         super().__init__()
         self.network = original.model.requires_grad_(False)
+        compile_convolutions(self.network)
         self.elements = frozenset(int(z) for z in original.type_map)
         self.cutoff = float(original.cutoff)
         modes = self.network.modal_map
