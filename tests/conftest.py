@@ -6,7 +6,9 @@ import socket
 import sys
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import jaxtyping
 import matplotlib.figure
@@ -17,6 +19,8 @@ from filelock import FileLock
 from experiments.harness.execution.logs import log_to_stderr
 from experiments.harness.figures import spheres
 from tests.marks import marks
+
+PACKAGES = ("sdedata", "painnx", "vpsde", "guidance")
 
 # These sizes are too small for two threads: waiting for each other costs more than it saves.
 torch.set_num_threads(1)
@@ -69,12 +73,40 @@ sys.addaudithook(_watch)
 
 @pytest.fixture(autouse=True)
 def marked(request):
-    """Fail a test that starts Python or a compiler without a mark that says so."""
+    """Fail a test that starts Python or a compiler without its mark."""
     started.clear()
     yield
     if not any(map(request.node.get_closest_marker, ("notebook", "browser", "compile"))):
         missing = [mark for mark in started if not request.node.get_closest_marker(mark)]
         assert not missing, f"the test needs the mark {missing[0]}"
+
+
+CHECKED = (
+    "tests/unit/", "tests/integration/contracts/", "tests/integration/interface/",
+    "tests/system/pipeline/test_pipeline.py",
+)  # fmt: skip
+"""Where shapes are checked at every call: in long runs that would take half of the time."""
+
+for package in PACKAGES:  # what is imported while checks are off would never have them
+    for module in walk_packages(import_module(package).__path__, f"{package}."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+
+
+@contextmanager
+def shapes_checked(wanted):
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", not wanted)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes(request):
+    with shapes_checked(request.node.nodeid.startswith(CHECKED)):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -87,11 +119,8 @@ def programs_without_checks():
 
         def run(*given):
             started.append("compile")
-            jaxtyping.config.update("jaxtyping_disable", True)
-            try:
+            with shapes_checked(False):
                 return program(*given)
-            finally:
-                jaxtyping.config.update("jaxtyping_disable", False)
 
         return run
 
@@ -107,19 +136,21 @@ def logs_as_commands_have_them():
 
 @contextmanager
 def small_pictures():
-    """Draw all figures with a tenth of their pixels: most tests only need that they are there."""
+    """Draw all figures with few pixels and without arranging them, which takes four fifths of an
+    evaluation's time: most tests only need that they are there."""
     save = matplotlib.figure.Figure.savefig
 
     def save_small(figure, *arguments, **more):
-        return save(figure, *arguments, **more | {"dpi": 50})
+        figure.set_layout_engine("none")
+        return save(figure, *arguments, **more | {"dpi": 20, "bbox_inches": None})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matplotlib.figure.Figure, "savefig", save_small)
-        patch.setattr(spheres, "PIXELS", 12)
+        patch.setattr(spheres, "PIXELS", 4)
         yield
 
 
-PICTURES = ("test_plots", "test_page", "test_figures", "test_show", "test_datasheet", "test_report")
+PICTURES = ("test_plots", "test_page", "test_figures", "test_datasheet")
 """Modules whose tests look at pictures."""
 
 

@@ -34,7 +34,7 @@ def figures(trials: Trials) -> dict[str, Figure]:
     if len(trials.objectives) in (2, 3) and len(trials.best):
         names = [_title(name) for name in trials.objectives]
         found["pareto"] = _drawn(plots.plot_pareto_front, trials, target_names=names)
-    for parameter in trials.questions if len(trials.energies) else ():
+    for parameter in trials.questions if trials.energies["set"].isin(SETS).any() else ():
         found[f"energies_{parameter_title(parameter)}"] = energies(trials, parameter)
     return found
 
@@ -45,13 +45,13 @@ def optunas(trials: Trials, objective: str) -> dict[str, Figure]:
     several = {"target": lambda trial: trial.values[i]} if len(trials.objectives) > 1 else {}
     about: dict[str, Any] = {"target_name": _title(objective)} | several
     found = {"history": _drawn(plots.plot_optimization_history, trials, **about)}
-    about["params"] = asked = [p for p in trials.questions if trials.complete[p].notna().any()]
-    if asked:
-        found["slice"] = _drawn(plots.plot_slice, trials, len(asked), **about)
-    if len(asked) > 1:
-        found["parallel"] = _drawn(plots.plot_parallel_coordinate, trials, len(asked), **about)
+    about["params"] = varied = [p for p in trials.questions if trials.complete[p].notna().any()]
+    if varied:
+        found["slice"] = _drawn(plots.plot_slice, trials, len(varied), **about)
+    if len(varied) > 1:
+        found["parallel"] = _drawn(plots.plot_parallel_coordinate, trials, len(varied), **about)
     done = len(trials.complete)
-    if len(asked) > 1 and done >= FEWEST:
+    if len(varied) > 1 and done >= FEWEST:
         sign = 1 if trials.objectives[objective] else -1
         about["target"] = lambda trial: sign * trial.values[i]  # the evaluator takes the lowest
         about["evaluator"] = PedAnovaImportanceEvaluator(

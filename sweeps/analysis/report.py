@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def statements(trials: Trials) -> list[str]:
-    """Return what the trials show of every parameter that the sweep asks about."""
+    """Return what the trials show of every parameter that the sweep varies, seeds aside."""
     found = []
     for parameter in trials.questions:
         for objective in trials.objectives:

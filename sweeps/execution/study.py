@@ -20,7 +20,7 @@ from sweeps.definition.sweep import Sweep
 from sweeps.execution.storage import HEARTBEAT, Storage, open_storage
 
 SLOT = "slot"  # the user attribute of a trial: its number within the budget
-FAILURE = "failure"  # the one that says why it failed
+FAILURE = "failure"  # the one with the reason of its failure
 GIVEN_BACK = "given_back"  # the one that counts attempts that were ended from outside
 CREATION = 10.0  # seconds for another process to queue the trials of a study it is creating
 ORDER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING,
@@ -45,6 +45,7 @@ def open_study(sweep: Sweep, storage: Storage) -> optuna.Study:
         study, end = optuna.load_study(study_name=sweep.name, storage=storage), time() + CREATION
         while "budget" not in study.user_attrs and time() < end:  # its creator queues, or is dead
             sleep(0.1)
+    _require_slots(study)
     _require_same(study, sweep)
     study.set_user_attr("definition", sweep.definition())
     study.set_user_attr("networks", sweep.digests())
@@ -62,7 +63,17 @@ def load_study(name: str, storage: Storage) -> optuna.Study:
     if name not in names:
         there = ", ".join(names) or "none"
         raise ValueError(f"the storage holds no study {name}, but {there}: run the sweep first")
-    return optuna.load_study(study_name=name, storage=storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    _require_slots(study)
+    return study
+
+
+def _require_slots(study: optuna.Study) -> None:
+    if study.get_trials(deepcopy=False) and not attempts(study):
+        raise ValueError(
+            f"study {study.study_name} was made by an earlier version, whose trials have no slots: "
+            "give the sweep another name (name=...), or continue it with that version"
+        )
 
 
 def _require_same(study: optuna.Study, sweep: Sweep) -> None:

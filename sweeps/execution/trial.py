@@ -21,7 +21,7 @@ from experiments.harness.training import curves
 from sweeps.definition.sweep import Sweep
 
 MAY_CHANGE = ("stages", "tracking")  # they hold how many threads, and where
-BEST = "best"
+BEST, RELAXED = "best", "relaxed"
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,22 @@ def reason_of(error: BaseException) -> str:
 def _log_results(
     stages: list[Stage], folder: RunFolder, tracker: Tracker
 ) -> dict[str, list[float]]:
-    """Log energies and best structures as the trial's own, once; returns the energies."""
+    """Log energies and best structures as the trial's own, once; returns the energies.
+
+    Those of a labelled stage have its label before their names, as its metrics have.
+    """
     energies: dict[str, list[float]] = {}
     logged = {(row.get("event"), row.get("name")) for row in folder.rows()}
     for stage in (stage for stage in stages if stage.kind not in NETWORKS):
-        source = RunFolder(stage.folder)
+        source, prefix = RunFolder(stage.folder), f"{stage.label}/" if stage.label else ""
         for row in source.rows():
-            match row.get("event"):
-                case "energies":
-                    energies[row["name"]] = row["energies"]
-                case "structures" if row["name"] == BEST and ("structures", BEST) not in logged:
-                    tracker.structures(BEST, source.structures(BEST), row["captions"])
+            best = f"{BEST}_{stage.label}" if stage.label else BEST
+            match row.get("event"), row.get("name"):
+                case "energies", name:
+                    energies[f"{prefix}{name}"] = row["energies"]
+                case "structures", name if name == RELAXED and ("structures", best) not in logged:
+                    shown = source.structures(RELAXED)[: len(row["captions"])]
+                    tracker.structures(best, shown, row["captions"])
     for name, values in energies.items():
         if ("energies", name) not in logged:
             tracker.energies(name, values)

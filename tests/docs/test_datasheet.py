@@ -1,4 +1,4 @@
-"""The datasheet says what the shipped files hold, and a search that is shipped is in it."""
+"""The datasheet describes what the shipped files hold, and a search that is shipped is in it."""
 
 import re
 import shutil
@@ -50,7 +50,7 @@ def test_no_two_surfaces_are_the_same_and_each_minimum_is_one_of_them():
         assert i == j or not same(once[i], once[j])
 
 
-def test_every_minimum_is_relaxed_and_every_force_is_told():
+def test_every_minimum_is_relaxed_and_every_force_is_given():
     for name in shipped.searches():
         data = shipped.load(name)
         assert "surface_index" in data.info
@@ -69,7 +69,7 @@ def test_the_place_of_the_ag6_model_is_counted_by_energy_and_by_structure():
     assert "1 of them is the model itself" in ship.place_of_ag6(model, mixed)
 
 
-def test_a_search_is_shipped_and_told(tmp_path):
+def test_a_search_is_shipped_and_described(tmp_path):
     folder, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(shipped.FOLDER, folder)
     some = np.arange(60)

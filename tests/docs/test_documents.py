@@ -18,7 +18,7 @@ from experiments.harness.publishing import pages
 from sdedata import shipped
 from sdedata.__main__ import _parser as sdedata_parser
 from sdedata.dataset import distinct, inside_window, low_energy, oxygen_poor, oxygen_rich
-from sweeps import commands as sweeps
+from sweeps import subcommands as sweeps
 from sweeps.definition import reader
 from tests.docs.documents import DOCUMENTS, ROOT, blocks, every_command, name_of, text, words
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from sweeps import commands
+from sweeps import commands, subcommands
 from sweeps.analysis import results
 from sweeps.definition.reader import load
 from sweeps.definition.sweep import Sweep
@@ -34,19 +34,19 @@ def test_every_sweep_is_in_the_table_with_its_trials_and_objectives():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_can_be_read(command):
     words = [word for word in shlex.split(command)[2:] if word != "..."]
-    name = words.pop(0) if words[0] in commands.COMMANDS else "run"
+    name = words.pop(0) if words[0] in subcommands.COMMANDS else "run"
     if name == "launch":
-        words = commands.parse_jobs(words)[1]
+        words = subcommands.parse_jobs(words)[1]
     if name == "trial":
         parameters = {word.partition("=")[0] for word in words[1:]}
         assert parameters == load(ROOT / words[0]).space.keys()
     else:
-        file, _, overrides = commands.parse(words)
+        file, _, overrides = subcommands.parse(words)
         assert load(ROOT / file, overrides).question
 
 
 def test_the_help_lists_all_settings():
-    for name in (*Settings.model_fields, *commands.Jobs.model_fields, *commands.COMMANDS):
+    for name in (*Settings.model_fields, *subcommands.Jobs.model_fields, *subcommands.COMMANDS):
         assert name == "more" or f"{name}=" in commands.__doc__ or f" {name} " in commands.__doc__
 
 

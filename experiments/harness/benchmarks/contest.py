@@ -55,7 +55,7 @@ class Contest:
     """That each relaxation took, in the batch and in ASE's loops."""
 
     def ours(self, workload: Workload) -> None:
-        """Take a workload and warm it up; of a network, count what it asks for."""
+        """Take a workload and warm it up; of a network, count what it needs."""
         log.info(f"benchmark: warming up {workload.name}")
         workload.work(workload.brief)
         if workload.definition is not None:
@@ -113,7 +113,7 @@ def entrants(config: Benchmark, device: torch.device, home: Path, stack: ExitSta
 
 
 def contest(config: Benchmark, device: torch.device, home: Path, entrants: Entrants) -> Contest:
-    """Everything that a config asks for, warmed up."""
+    """Every contender of a config, warmed up."""
     made = Contest(device, versions={name: peer.versions for name, peer in entrants.peers.items()})
     absent = [name for name, python in config.peers if python is None]
     made.notes += [f"not compared with {PEERS[n]}: give peers.{n}=PYTHON (--help)" for n in absent]

@@ -1,8 +1,8 @@
-"""What the machine can do, and what a task asks of it.
+"""What the machine can do, and what a task needs of it.
 
 Two rates bound a network's speed, both measured here with the threads of the benchmark: the
 operations per second of a large float32 matrix product, and the bytes per second of a large copy.
-A task asks for matrix operations (a multiplication and an addition count as two) and for bytes:
+A task needs matrix operations (a multiplication and an addition count as two) and bytes:
 every tensor that one of its operations reads or writes, at full size, as if nothing stayed in a
 cache between two operations; operations that only look at a tensor anew (views) move nothing. Both
 are those of the definition, torch's operation by operation, whatever the kernels spare of it.
@@ -52,7 +52,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one unit of a task asks of a machine."""
+    """What one unit of a task needs of a machine."""
 
     operations: float
     """In matrix products."""
@@ -90,7 +90,7 @@ def clock(device: torch.device) -> float:
 
 
 def cost(work: Callable[[], float]) -> Cost:
-    """Count what `work` asks for, per unit; it returns how many units it did.
+    """Count what `work` needs, per unit; it returns how many units it did.
 
     Counters do not see into compiled code, so messages are summed as they are defined: along
     edges, with every radial function, and with a matrix product for the filters.

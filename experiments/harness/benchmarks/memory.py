@@ -28,7 +28,7 @@ def peak_memory(overrides: Sequence[str]) -> int:
     command = [sys.executable, "-m", "experiments.harness.benchmarks.memory", *overrides]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         raise ValueError(f"training failed when its memory was measured: {last}")
     return int(done.stdout.split()[-1])
 

@@ -18,7 +18,7 @@ from experiments.harness.execution.workers import THREAD_VARIABLES
 log = logging.getLogger(__name__)
 
 LAST_LINES = 15
-"""Of what a peer says before it stops; the very last is often a mere link."""
+"""Of what a peer prints before it stops; the very last is often a mere link."""
 SERVERS = {"agedi": Path(__file__).parent / "agedi_peer.py"}
 
 
@@ -47,7 +47,7 @@ class Peer:
                 f"{self.refusal} is not an interpreter that can be started: {error.strerror}"
             ) from error
         try:
-            self.versions = self.ask(setup)
+            self.versions = self.request(setup)
         except BaseException:
             self.close()
             raise
@@ -70,10 +70,10 @@ class Peer:
 
     def timed(self, task: str, **more: Any) -> Timing:
         """What the peer itself measured."""
-        answer = self.ask({"task": task, **more})
+        answer = self.request({"task": task, **more})
         return Timing(answer["seconds"], answer["amount"])
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def request(self, request: dict[str, Any]) -> dict[str, Any]:
         """One request; ValueError with the peer's last line if it dies of it (others are shown)."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -87,7 +87,8 @@ class Peer:
             return json.loads(line)
         self.process.wait()
         self.errors.seek(0)
-        *said, last = self.errors.read().strip().splitlines()[-LAST_LINES:] or ["it said nothing"]
-        for line in said:
+        lines = self.errors.read().strip().splitlines()[-LAST_LINES:]
+        *printed, last = lines or ["it printed nothing"]
+        for line in printed:
             log.info(f"{self.name}: {line}")
-        raise ValueError(f"{self.refusal} stopped: {last}; --help says how to set it up")
+        raise ValueError(f"{self.refusal} stopped: {last}; --help explains how to set it up")

@@ -19,7 +19,7 @@ class Goal:
     aim: float | None = None
     below: bool = False
 
-    def verdict(self, value: float) -> str:
+    def outcome(self, value: float) -> str:
         if (value >= self.at_least) if self.below else (value < self.at_least):
             return "missed"
         return "aim reached" if self.aim is not None and value >= self.aim else "ok"

@@ -1,7 +1,7 @@
 """All results of a run: one record for JSON, a flat summary, and two tables to read."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from statistics import median
@@ -13,6 +13,7 @@ from experiments.harness.benchmarks.contest import TRAINING, Contest
 from experiments.harness.benchmarks.machine import Machine, processor
 from experiments.harness.benchmarks.results import Goal, Spread, rates, ratios, shares
 from experiments.harness.benchmarks.workloads import Timing
+from experiments.harness.runs.markdown import table
 
 MEMORY = Goal(1.5e9, below=True)
 SHARE = Goal(0.25, 0.5)
@@ -108,7 +109,7 @@ class Results:
                     "kind": one.kind,
                     **asdict(one.value),
                     "goal": asdict(one.goal) if one.goal else None,
-                    "verdict": verdict(one),
+                    "outcome": outcome(one),
                 }
                 for one in self.reached()
             ],
@@ -145,7 +146,7 @@ class Results:
                 shares = [FORMATS["share"](share.median) for share in self.shares(name)]
                 line += [short(cost.operations / 1e6), short(cost.bytes / 1e6), *shares]
             lines.append(line)
-        return table(header, lines)
+        return table(header, lines, texts=2)
 
     def _machine(self) -> str:
         rate = Spread.of([machine.matrix_rate / 1e9 for machine in self.machines])
@@ -170,12 +171,12 @@ class Results:
             if goal is not None and goal.below:
                 wanted[0] = f"under {wanted[0]}"
             values = [form(one.value.median), extent(one.value, form)]
-            lines.append([one.task, one.beside, *values, *wanted, verdict(one) or DASH])
-        return table(header, lines)
+            lines.append([one.task, one.beside, *values, *wanted, outcome(one) or DASH])
+        return table(header, lines, texts=2)
 
 
-def verdict(one: Reached) -> str | None:
-    return one.goal.verdict(one.value.median) if one.goal else None
+def outcome(one: Reached) -> str | None:
+    return one.goal.outcome(one.value.median) if one.goal else None
 
 
 def extent(spread: Spread, form: Callable[[float], str] | None = None) -> str:
@@ -187,24 +188,6 @@ def extent(spread: Spread, form: Callable[[float], str] | None = None) -> str:
 def short(value: float, digits: int = 3) -> str:
     """About that many digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"
-
-
-def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Markdown whose columns line up, numbers to the right."""
-    cells = [list(header), *map(list, lines)]
-    widths = [max(3, *(len(line[k]) for line in cells)) for k in range(len(header))]
-    left = [k < 2 for k in range(len(header))]
-
-    def row(line: Sequence[str]) -> str:
-        padded = (
-            cell.ljust(width) if to_left else cell.rjust(width)
-            for cell, width, to_left in zip(line, widths, left, strict=True)
-        )
-        return "| " + " | ".join(padded) + " |"
-
-    ends = ["-" if to_left else ":" for to_left in left]
-    rule = ["-" * (width - 1) + end for width, end in zip(widths, ends, strict=True)]
-    return "\n".join([row(cells[0]), row(rule), *map(row, cells[1:])])
 
 
 def _version(package: str) -> str | None:

@@ -7,7 +7,7 @@ usage: surfdiff run EXPERIMENT [STAGE.KEY=VALUE ...] [KEY=VALUE ...] [--cfg] [--
   small=true       its setting for minutes
   name=NAME        everything is below <output>/<NAME>; default: the experiment's name
   output=FOLDER    default: runs
-  seed=NUMBER      of all stages that do not set their own; default: as its file says
+  seed=NUMBER      of all stages that do not set their own; default: the seed of its file
   threads=NUMBER   cores; from 2 on, two networks are trained at once; default: 2
   tracking_mode=MODE  online, offline or disabled; default: online if there is a key, else offline
   --cfg            print the command of each stage and stop

@@ -1,8 +1,4 @@
-"""Compare runs on one page: what differs, what came out, energies, learning curves, structures.
-
-Each PATH is a run folder (one with config.yaml) or a folder that stands for all runs below it, such
-as runs/evaluate or a sweep's runs/sweeps/eta. The page is one file and needs no network.
-"""
+"""The page behind `surfdiff compare`: what differs between runs, what came out, structures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +19,7 @@ from experiments.harness.figures.page import (
 )
 from experiments.harness.figures.style import COLOURS
 from experiments.harness.runs.energies import EDGES
+from experiments.harness.runs.metrics import metric
 from experiments.harness.runs.run_folder import RunFolder
 
 FINE = np.arange(EDGES[0], EDGES[-1] + 0.01, (EDGES[1] - EDGES[0]) / 2)
@@ -101,10 +98,10 @@ def curves(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Return, for every kind of network and metric, the curves of the runs that have it."""
     panels: dict[tuple[str, str], dict[str, Any]] = {}
     for number, run in enumerate(runs):
-        for (role, metric), curve in run.curves.items():
-            title = metric if metric.startswith(role) else f"{role}: {metric}"
-            empty = {"title": title, "unit": unit(metric), "lines": []}
-            panel = panels.setdefault((role, metric), empty)
+        for (role, name), curve in run.curves.items():
+            title = metric(name).title if name.startswith(role) else f"{role}: {metric(name).title}"
+            empty = {"title": title, "unit": unit(name), "lines": []}
+            panel = panels.setdefault((role, name), empty)
             steps, values = list(curve), list(curve.values())
             count = min(len(steps), POINTS)
             kept = np.linspace(0, len(steps) - 1, count).round().astype(int).tolist()

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.harness.comparison.run_reader import Run
+from experiments.harness.config.units import unit_of
+from experiments.harness.runs.metrics import ENERGY_UNIT, METRICS, SHARE, STAGES, metric
 
 MISSING = object()
 MAIN = (
@@ -14,18 +16,6 @@ MAIN = (
     "forcefield/force_mae", "seconds/all", "optuna/reason",
 )  # fmt: skip
 """Results that the table shows at first; of the others it shows all or none."""
-UNITS = (
-    (r"energy_mae$", "meV/atom"),
-    (r"force_mae$", "meV/Å"),
-    (r"/energy_\w+$", "eV"),
-    (r"(^|/)(frac_\w+|hit_rate)$", "%"),
-    (r"_per_second$", "1/s"),
-    (r"^seconds/", "s"),
-    (r"(^|\.)(cutoff|max_step|tolerance|z_range)$", "Å"),
-    (r"(^|\.)(fmax|max_force)$", "eV/Å"),
-    (r"(^|\.)max_energy$", "eV"),
-    (r"(^|\.)eta_dt$", "Å²/eV"),
-)
 BOOKKEEPING = re.compile(r"(^|\.)(tracking|tracking_mode|executor|output|name|trial|id)(\.|$)")
 """Keys of a config that differ without making a difference."""
 PROVENANCE = re.compile(r"(^|\.)(study|sample|digest|digests\.\w+|device|threads)$")
@@ -100,7 +90,11 @@ def text(key: str, value: Any) -> str:
 
 
 def unit(key: str) -> str:
-    return next((found for pattern, found in UNITS if re.search(pattern, key)), "")
+    """Return the unit of a result or of a config key; shares of structures are in percent."""
+    if key not in METRICS and "/" not in key:
+        return unit_of(key)
+    found = metric(key).unit
+    return {SHARE: "%", ENERGY_UNIT: "eV"}.get(found, found)
 
 
 def _with_unit(key: str, value: Any) -> str:
@@ -125,6 +119,8 @@ def _could_have(key: str, config: Mapping[str, Any]) -> bool:
 
 def _column(kind: str, key: str, separator: str, values: Sequence[Any]) -> dict[str, Any]:
     group, _, name = key.rpartition(separator)
+    if kind == "result":
+        group, name = STAGES.get(metric(key).stage, group), metric(key).title
     return {
         "kind": kind,
         "key": key,

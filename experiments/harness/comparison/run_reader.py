@@ -24,6 +24,7 @@ from experiments.harness.runs.run_folder import RunFolder, flattened
 OWN_FILES = {"wandb", "structures", "checkpoints", "figures"}  # folders of a run that hold no run
 CURVES = ("train/loss", "val/", "forcefield/")
 ENERGY = "E - E_ref (eV)"
+RELAXED, GENERATED = "relaxed", "generated"
 
 Curve = dict[float, float | None]
 """Values by step."""
@@ -211,19 +212,19 @@ def _curves(
 def _structures(
     folders: Sequence[RunFolder], results: Mapping[str, Any], most: int
 ) -> list[tuple[Atoms, dict[str, Any]]]:
-    """The lowest; of an evaluation that was killed the lowest so far, of samples the first."""
-    for name in ("best", "relaxed", "generated"):
-        for folder in folders:
-            frames = _frames(folder, name, None if name == "relaxed" else most)
-            if frames:
-                if name == "relaxed":
-                    frames = sorted(frames, key=lambda atoms: atoms.get_potential_energy())[:most]
-                return [(atoms, _facts(atoms, name, results)) for atoms in frames]
+    """The lowest relaxed ones, those so far of an evaluation that was killed; else samples."""
+    for folder in folders:
+        if relaxed := _frames(folder, RELAXED):
+            relaxed.sort(key=lambda atoms: atoms.get_potential_energy())
+            return [(atoms, _facts(atoms, RELAXED, results)) for atoms in relaxed[:most]]
+    for folder in folders:
+        if generated := _frames(folder, GENERATED, most):
+            return [(atoms, _facts(atoms, GENERATED, results)) for atoms in generated]
     return []
 
 
-def _frames(folder: RunFolder, name: str, first: int | None) -> list[Atoms]:
-    """The first whole frames of a file; parsing all of a thousand takes seconds."""
+def _frames(folder: RunFolder, name: str, first: int | None = None) -> list[Atoms]:
+    """The first whole frames of a file, None: all; parsing a thousand takes seconds."""
     from ase.io import read as read_frames
 
     path = folder.path / f"structures/{name}.extxyz"
@@ -238,7 +239,7 @@ def _facts(atoms: Atoms, name: str, results: Mapping[str, Any]) -> dict[str, Any
     energy = atoms.calc.results.get("energy") if atoms.calc else None
     low, absolute = (results.get(f"gen_relaxed/energy_min{end}") for end in ("", "_abs"))
     facts: dict[str, Any] = {}
-    if name == "generated":
+    if name == GENERATED:
         facts["state"] = "as generated"
     elif energy is not None and low is not None and absolute is not None:
         facts[ENERGY] = round(float(energy) - (absolute - low), 3)
@@ -254,7 +255,7 @@ def _reference(folder: RunFolder, config: Mapping[str, Any]) -> Reference | None
     """The random search that an evaluation compared with, None if it cannot be had here."""
     from experiments.harness.generation.reference import reference_set
 
-    frames = _frames(folder, "relaxed", 1)
+    frames = _frames(folder, RELAXED, 1)
     if not frames:
         return None
     wanted = (config.get("reference"), config["calculator"], config["relaxation"])

@@ -9,6 +9,8 @@ from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from experiments.harness.config.renamed import new_name
+
 TARGET = "_target_"
 OPTIONAL_GROUPS = ("experiment", "template")
 """Listed in the defaults as null, so that Hydra refuses `+experiment=NAME`, which people write."""
@@ -94,8 +96,6 @@ def sentence(error: Exception) -> str:
         advice = "; put quotes around a value with ( ) [ ] { } , = : # or letters such as Å"
         return f"cannot read {error.override!r} as KEY=VALUE: {lines[-1]}{advice}"
     if lines[0].startswith("Could not override"):
-        from experiments.harness.config.settings import new_name
-
         key = lines[0].split()[3].rstrip(".")
         if key == "'experiment'":
             return (

@@ -19,40 +19,13 @@ from pydantic import (
     model_validator,
 )
 
+from experiments.harness.config.renamed import former_keys, new_name
+
 
 def _above_the_slab(window: tuple[float, float]) -> tuple[float, float]:
     if not 0 < window[0] < window[1]:
         raise ValueError("a window is [low, high] with 0 < low < high, Å above the slab")
     return window
-
-
-RENAMED = {
-    "data.within": "data.max_energy",
-    "data.window": "data.z_range",
-    "template.window": "template.z_range",
-    "allow_other_window": "allow_other_z_range",
-    "sampler.refine": "sampler.time_power",
-    "task.refine_times": "task.time_power",
-    "surrogate.leap": "surrogate.trust_radius",
-    "task.network.messages": "task.network.backend",
-}
-"""Keys as configs, data sets and models of earlier versions call them, and their names today."""
-
-
-def renamed(node: Any, prefix: str = "") -> Any:
-    """A nested mapping with today's names for the keys of `RENAMED`."""
-    if not isinstance(node, dict):
-        return node
-    found = {}
-    for key, value in node.items():
-        path = f"{prefix}{key}"
-        found[RENAMED.get(path, path).rpartition(".")[2]] = renamed(value, f"{path}.")
-    return found
-
-
-def new_name(key: str) -> str:
-    """What to add to a complaint about an unknown key: its name today, if it had another."""
-    return f"; it is called {RENAMED[key]} now" if key in RENAMED else ""
 
 
 Count = Annotated[int, Ge(1)]
@@ -384,6 +357,8 @@ def checked(entry: str, content: Mapping[str, Any], overrides: Iterable[str] = (
     Raises ValueError, naming the first wrong key, for what is not valid for the command.
     """
     given = {key: value for key, value in content.items() if key != "experiment"}
+    for key in former_keys(given):  # objects to build take any argument
+        raise ValueError(f"there is no config key {key}{new_name(key)}")
     settings = SCHEMAS[entry].of(given)
     vars(settings)["overrides"] = tuple(overrides)
     return settings

@@ -54,7 +54,7 @@ class Slurm(Dask):
 
     jobs: how many; cores of each, with as many worker processes; memory such as "16GB"; walltime
     such as "04:00:00"; queue: the partition; more: other arguments of dask_jobqueue.SLURMCluster.
-    With dry_run=True nothing is submitted: ValueError tells the job's script.
+    With dry_run=True nothing is submitted: ValueError holds the job's script.
     """
 
     def __init__(

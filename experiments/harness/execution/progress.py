@@ -27,7 +27,7 @@ def progress(
     """Yield `items` and show how many of `total` are done, and the time left once it is known.
 
     Args:
-        items: what is worked on; the time until the next is asked for is the time of one.
+        items: what is worked on; the time between two of them is the time of one.
         label: what the items are part of, such as "train".
         total: number of items, those done before included; None: as many as `items` has.
         done: number of items that were done before.

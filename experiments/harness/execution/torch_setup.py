@@ -44,8 +44,8 @@ def prepare_torch(threads: int | None) -> None:
 def _keep_memory() -> None:
     """Let the C library (glibc; others do as they like) keep for later what is freed.
 
-    To give it back and fetch it anew, page by page, was a quarter of a training step. torch asks
-    for large pages, if asked to before its first large tensor; that is another 4 %.
+    To give it back and fetch it anew, page by page, was a quarter of a training step. With the
+    variable set before its first large tensor, torch uses large pages: another 4 %.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

@@ -76,7 +76,7 @@ def side_by_side(
 ) -> Iterator[tuple[str, Any]]:
     """Run each task in a process of its own; yields (name, result) as they end.
 
-    What a task tells its observer goes to observe(name, row) here, and it waits: what is raised
+    What a task passes to its observer goes to observe(name, row) here, and it waits: what is raised
     here is raised there. The first exception of a task is raised here; ValueError if a process dies
     without one. However this ends, the processes that are still at work get SIGTERM, and end first.
     """

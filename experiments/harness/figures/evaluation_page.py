@@ -24,6 +24,7 @@ from experiments.harness.figures.page import (
 )
 from experiments.harness.figures.viewer import overlayer_formula
 from experiments.harness.runs.energies import finite
+from experiments.harness.runs.metrics import SHARE, count, metric
 from experiments.harness.runs.run_folder import flattened
 from sdedata.similarity import same
 
@@ -64,9 +65,9 @@ class Evaluated:
         """Indices of ``relaxed``, the lowest energy first."""
         return [int(k) for k in np.argsort(self.energies["gen_relaxed"], kind="stable")]
 
-    def count(self, share: str) -> int:
-        """How many of all that were generated a share in the metrics stands for."""
-        return round(self.metrics[share] * self.metrics["gen/n"])
+    def count(self, share: str) -> str:
+        """A share in the metrics as "1 of 32"."""
+        return "{} of {}".format(*count(self.metrics, share))
 
 
 def write_evaluation(path: Path, run: Evaluated) -> Path:
@@ -112,13 +113,13 @@ def sentence(run: Evaluated) -> str:
 
 def numbers(run: Evaluated) -> list[tuple[str, str, str]]:
     """Return four numbers with units or counts, what they are, what to compare them with."""
-    metrics, n = run.metrics, run.metrics["gen/n"]
+    metrics = run.metrics
     median, lowest = (metrics.get(f"gen_relaxed/energy_{k}") for k in ("median", "min"))
     valid = (
-        f"{run.count('gen/frac_valid')} of {n}", "valid as generated",
+        run.count("gen/frac_valid"), "valid as generated",
         "no atoms overlap, all in the allowed heights",
     )  # fmt: skip
-    distinct = f"{run.count('gen/frac_unique')} of {n}"
+    distinct = run.count("gen/frac_unique")
     if not run.compared:
         return [
             (eV(median), "median after relaxation", f"above {run.zero}; no random search known"),
@@ -126,14 +127,13 @@ def numbers(run: Evaluated) -> list[tuple[str, str, str]]:
             valid,
             (distinct, "distinct structures", "after relaxation"),
         ]
-    others = metrics["rss/n"] - 1
-    found = round(metrics["rss/hit_rate"] * others)
+    found, others = count(metrics, "rss/hit_rate")
     return [
         (eV(median), "median after relaxation",
          f"above {run.zero}, whose own median is {eV(metrics['rss/energy_median'])}"),
         (eV(lowest), "lowest after relaxation", f"relative to {run.zero}"),
         valid,
-        (f"{run.count('gen/hit_rate')} of {n}", "relax to the lowest structure of random search",
+        (run.count("gen/hit_rate"), "relax to the lowest structure of random search",
          f"random search itself: {found} of its other {others}"),
     ]  # fmt: skip
 
@@ -230,16 +230,11 @@ def _folded(run: Evaluated) -> list[Folded]:
 
 
 def _results(run: Evaluated) -> dict[str, Any]:
-    """All metrics; shares of the generated structures as counts."""
-    n = run.metrics["gen/n"]
+    """All metrics by their titles; shares as counts."""
     return {
-        key: f"{round(value * n)} of {n}" if _is_count(key) else _listed(value)
+        metric(key).label: run.count(key) if metric(key).unit == SHARE else _listed(value)
         for key, value in run.metrics.items()
     }
-
-
-def _is_count(key: str) -> bool:
-    return key.startswith("gen") and ("/frac_" in key or key.endswith("/hit_rate"))
 
 
 def _listed(value: Any) -> Any:

@@ -20,6 +20,7 @@ from experiments.harness.figures.histogram import draw_energies, energy_histogra
 from experiments.harness.figures.pictures import path, structures
 from experiments.harness.figures.style import COLOURS, STYLE, styled
 from experiments.harness.runs.atomic_io import replacing
+from experiments.harness.runs.metrics import common_title, metric_title
 
 __all__ = [
     "counts_per_stoichiometry",
@@ -30,14 +31,6 @@ __all__ = [
     "structures",
     "training_overview",
 ]
-
-TITLES = {
-    "loss": "Loss",
-    "lr": "Learning rate",
-    "energy_mae": "Energy MAE (meV/atom)",
-    "force_mae": "Force MAE (meV/Å)",
-    "structures_per_second": "Structures per second",
-}
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -123,8 +116,8 @@ def _draw_curves(
         everything = np.concatenate([points[:, 1] for points in panel.values()])
         if everything.min() > 0 and everything.max() > 20 * everything.min():
             _logarithmic(axes, everything.max() / everything.min())
-        title = TITLES.get(quantity, quantity.replace("_", " "))
-        axes.set(xlabel=x.split("/")[-1].capitalize(), title=title)
+        title = common_title([f"{source}/{quantity}" for source in panel])
+        axes.set(xlabel=metric_title(x), title=title)
         if len(sources) > 1:
             axes.legend()
     for axes in list(grid):

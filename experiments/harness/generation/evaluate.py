@@ -27,6 +27,7 @@ from experiments.harness.generation.reference import reference_set, with_calcula
 from experiments.harness.generation.relaxation import assess
 from experiments.harness.generation.sample import GENERATED, PATH
 from experiments.harness.generation.sample import MAY_CHANGE as SAMPLE_MAY_CHANGE
+from experiments.harness.runs.metrics import count
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from sdedata import StructureSet
 
@@ -41,7 +42,7 @@ PICTURES = 16
 SHOWN = ("formula", "energy_before", "energy", "valid", "surface", "steps", "converged", "hit")
 """Columns of that table."""
 EVALUATED, RELAXED = "evaluated", "relaxed"
-"""Files: what was generated with its reference energy, and the same relaxed."""
+"""Files: what was generated with its reference energy, and the same relaxed, lowest first."""
 
 
 def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
         _present(folder, tracker, source, energies, relaxed, metrics)
         tracker.table("structures", *_rows(folder, found, relaxed, config.seed))
         tracker.summary(metrics)
-    _tell(metrics, folder)
+    _log_outcome(metrics, folder)
     return folder.summary
 
 
@@ -156,18 +157,18 @@ def _present(
     relaxed: list[Atoms],
     metrics: dict[str, Any],
 ) -> None:
-    """Histogram, best structures and page."""
+    """Draw the histogram and the best structures, order the relaxed ones, write the page."""
     from experiments.harness.figures.evaluation_page import Evaluated, histogram, write_evaluation
 
     path = source.structures(PATH)[:3]
     run = Evaluated(metrics, energies, relaxed, path, folder.config)
     tracker.figure("energies", histogram(run))
-    best = [relaxed[k] for k in run.order]
+    ordered = [relaxed[k] for k in run.order]
     captions = [
         f"{energies['gen_relaxed'][k]:+.2f} eV, index {relaxed[k].info['index']}"
         for k in run.order[:4]
     ]
-    tracker.structures("best", best, captions=captions)
+    tracker.structures(RELAXED, ordered, captions=captions)
     write_evaluation(folder / "report.html", run)
     tracker.page("report", folder / "report.html")
 
@@ -191,17 +192,22 @@ def _rows(
     return ["picture", "index", *SHOWN, "seed"], rows
 
 
-def _tell(metrics: dict[str, Any], folder: RunFolder) -> None:
-    log.info(
-        f"{metrics['gen/n']} generated: {100 * metrics['gen/frac_valid']:.0f} % valid, "
-        f"median {metrics['gen/energy_median']:.2f} eV as generated and "
+def _log_outcome(metrics: dict[str, Any], folder: RunFolder) -> None:
+    """Log how many structures are valid, medians, and hits beside those of random search."""
+
+    def share(name: str) -> str:
+        return "{} of {}".format(*count(metrics, name))
+
+    text = (
+        f"{share('gen/frac_valid')} structures are valid; median "
+        f"{metrics['gen/energy_median']:.2f} eV as generated and "
         f"{metrics['gen_relaxed/energy_median']:.2f} eV relaxed"
-        + (
-            f"; random search: median {metrics['rss/energy_median']:.2f} eV relaxed; "
-            f"hits of its minimum: {100 * metrics['gen/hit_rate']:.0f} % against "
-            f"{100 * metrics['rss/hit_rate']:.0f} %"
-            if "rss/n" in metrics
-            else ""
-        )
     )
+    if "rss/n" in metrics:
+        text += (
+            f"; random search: median {metrics['rss/energy_median']:.2f} eV relaxed; relaxed to "
+            f"its lowest minimum: {share('gen/hit_rate')}, of random search's own "
+            f"{share('rss/hit_rate')}"
+        )
+    log.info(text)
     log.info(f"look at {folder.path}/report.html")

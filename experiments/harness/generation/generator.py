@@ -205,7 +205,7 @@ class Generator(Process):
     def _window(
         self, z_range: tuple[float, float] | None, allow_other: bool
     ) -> tuple[float, float]:
-        """Return the confinement, Å above the slab: the score's own, unless another is asked for.
+        """Return the confinement, Å above the slab: the score's own, unless another is given.
 
         ValueError if it is not what the networks were trained in.
         """

@@ -56,6 +56,7 @@ class Experiment(Section):
 
 
 E = TypeVar("E", bound=Experiment)
+S = TypeVar("S", bound=Section)
 
 
 def read(
@@ -135,12 +136,27 @@ def parsed(text: str) -> Any:
     return content["value"]
 
 
+def split_off(form: type[S], arguments: Sequence[str]) -> tuple[S, list[str]]:
+    """Return the settings among KEY=VALUE arguments, checked, and the other arguments."""
+    given, rest = {}, []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key in form.model_fields:
+            given[key] = parsed(value)
+        else:
+            rest.append(argument)
+    try:
+        return form.model_validate(given), rest
+    except ValidationError as error:
+        raise ValueError(in_words(error)) from error
+
+
 def _content(path: Path) -> dict[str, Any]:
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path))
     except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{path} cannot be read as YAML: {said}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as YAML: {reason}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no experiment: it holds no KEY: VALUE")
     return content

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from experiments.harness.config.settings import Count, Section, in_words
+from experiments.harness.config.settings import Count, Section
 from experiments.harness.pipeline import stages as pipeline
 from experiments.harness.pipeline import table
 from experiments.harness.pipeline.checks import check
-from experiments.harness.pipeline.experiment import Experiment, find, name_of, parsed, read
+from experiments.harness.pipeline.experiment import Experiment, find, name_of, read, split_off
 from experiments.harness.runs.atomic_io import write_text
 from experiments.harness.runs.run_folder import RunFolder
 
@@ -61,7 +59,7 @@ def prepare(source: str | Path, overrides: Sequence[str] = (), parent: str = "")
     overrides  STAGE.KEY=VALUE or KEY=VALUE for the experiment, and the fields of `Options`
     parent     a folder between the output and the experiment's, if any
     """
-    options, own = _split(overrides)
+    options, own = split_off(Options, overrides)
     experiment: Experiment = read(source, own, options.small)
     home = Path(options.output, parent, experiment.name)
     stages = pipeline.plan(
@@ -101,18 +99,3 @@ def run(
         f"the numbers in summary.json and {TABLE}"
     )
     return Outcome(summary, text)
-
-
-def _split(overrides: Sequence[str]) -> tuple[Options, list[str]]:
-    """Part the options of a run from the overrides of the experiment; ValueError if not valid."""
-    given, rest = {}, []
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if equals and key in Options.model_fields:
-            given[key] = parsed(value)
-        else:
-            rest.append(override)
-    try:
-        return Options.model_validate(given), rest
-    except ValidationError as error:
-        raise ValueError(in_words(error)) from error

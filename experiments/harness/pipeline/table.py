@@ -6,8 +6,8 @@ from typing import Any
 from experiments.harness.pipeline.experiment import Experiment
 from experiments.harness.pipeline.kinds import NETWORKS, stage_name
 from experiments.harness.runs.markdown import table
+from experiments.harness.runs.metrics import SHARE, count
 
-SHARE = "share"
 ROWS = (
     # label, format (a share is written as a count), of generated structures, of random search
     ("structures", "{:.0f}", "gen/n", "rss/n"),
@@ -67,19 +67,9 @@ def results(columns: Mapping[str, Mapping[str, Any]]) -> str:
     return table(header, lines)
 
 
-def count(summary: Mapping[str, Any], key: str) -> int:
-    """How many structures a share is."""
-    return round(summary[key] * _total(summary, key))
-
-
-def _total(summary: Mapping[str, Any], key: str) -> int:
-    """Of how many structures a share is; the lowest of random search is no hit of its own."""
-    return summary["gen/n"] if key.startswith("gen") else summary["rss/n"] - 1
-
-
 def _cell(form: str, summary: Mapping[str, Any], key: str | None) -> str:
     if key is None or summary.get(key) is None:
         return "–"
     if form == SHARE:
-        return f"{count(summary, key)} of {_total(summary, key)}"
+        return "{} of {}".format(*count(summary, key))
     return form.format(summary[key])

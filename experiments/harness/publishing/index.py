@@ -61,11 +61,11 @@ def readme(name: str, experiment: Experiment, found: Mapping[str, Any]) -> str:
         reading=_filled(experiment.reading, "**How to read it.** "),
         cost=experiment.cost,
         command="\n".join(commands),
-        results=_told(found),
+        results=_results_text(found),
     )
 
 
-def _told(found: Mapping[str, Any]) -> str:
+def _results_text(found: Mapping[str, Any]) -> str:
     if not found:
         return "Not run in full yet."
     if "record" in found:

@@ -110,7 +110,7 @@ def place_of_ag6(ag6: StructureSet, search: StructureSet) -> str:
 
 
 def numbers(folder: Path) -> str:
-    """All that the datasheet says of the sets in this folder, in markdown."""
+    """Describe, as the datasheet does, the sets in this folder, in markdown."""
     sets = {path.stem: StructureSet.read(path) for path in sorted(folder.glob("*.npz"))}
     minima = sets[TRAINING]
     low, high = WINDOW

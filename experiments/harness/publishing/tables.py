@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness.pipeline.table import count
 from experiments.harness.pipeline.table import results as summary_table
 from experiments.harness.runs.markdown import table
+from experiments.harness.runs.metrics import count
 from experiments.harness.structure_search.search_cost import table as search_cost_table
 
 Record = dict[str, Any]
@@ -30,11 +30,11 @@ def headline(results: Record) -> str:
     return textwrap.fill(
         f"In {s['seconds/all'] / 60:.0f} minutes on two CPU cores it trains on the shipped minima "
         f"of c(2x8) cells and generates {n} structures of {s['gen/composition']} in p(3x3), "
-        f"{count(s, 'gen/frac_valid')} of them valid. Relaxed with the reference calculator "
+        f"{count(s, 'gen/frac_valid')[0]} of them valid. Relaxed with the reference calculator "
         f"(CHGNet), their median energy is {s['gen_relaxed/energy_median']:.2f} eV, against "
         f"{s['rss/energy_median']:.2f} eV of {rss} minima of random search; the zero is the lowest "
-        f"of these {rss}. {count(s, 'gen/hit_rate')} of the {n} relaxes to that lowest minimum, "
-        f"{count(s, 'gen/frac_below_reference')} to one over 0.05 eV lower.",
+        f"of these {rss}. {count(s, 'gen/hit_rate')[0]} of the {n} relaxes to that lowest minimum, "
+        f"{count(s, 'gen/frac_below_reference')[0]} to one over 0.05 eV lower.",
         width=110,
     )
 
@@ -75,7 +75,8 @@ def claims(results: Record, speed: Record, search: Record) -> str:
 def results_table(results: Record) -> str:
     """Write one column per published run and one for random search; then the commands."""
     commands = [
-        f"- `{name}`: `{run['command']}` (seed {run['seed']}; {run['machine']})"
+        f"- `{name}`: `{run['command']}` (seed {run['seed']}; {run['machine']}; "
+        f"{_commit(run['environment'])})"
         for name, run in results.items()
     ]
     summaries = {name: run["summary"] for name, run in results.items()}

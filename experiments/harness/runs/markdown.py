@@ -4,10 +4,23 @@ import re
 from collections.abc import Iterable, Sequence
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table; one string per cell."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], texts: int | None = None) -> str:
+    """Write a table; one string per cell.
+
+    With `texts`, columns line up, and those after the first `texts` are numbers, to the right.
+    """
+    if texts is None:
+        return "\n".join(map(_row, [header, ["---"] * len(header), *rows]))
+    cells = [list(header), *map(list, rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    sides = [str.ljust] * texts + [str.rjust] * (len(header) - texts)
+    rule = ["-" * (width - 1) + ("-" if k < texts else ":") for k, width in enumerate(widths)]
+    padded = [[s(c, w) for s, c, w in zip(sides, line, widths, strict=True)] for line in cells]
+    return "\n".join(map(_row, [padded[0], rule, *padded[1:]]))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def fill(text: str, name: str, block: str) -> str:

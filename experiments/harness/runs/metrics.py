@@ -3,12 +3,14 @@
 Names are those of summary.json, metrics.jsonl and W&B.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 Direction = Literal["minimize", "maximize"]
 ENERGY_UNIT = "eV above the reference minimum"
+SHARE = "share"
+"""The unit of a share of structures, which `count` turns into a number of them."""
 SETS = {"gen": "generated", "gen_relaxed": "relaxed", "gen_predicted": "by the force field"}
 STATISTICS = {
     "mean": "Mean energy",
@@ -33,18 +35,19 @@ class Metric:
     name: str
     title: str
     unit: str
-    """Empty for a share or a number without one."""
+    """`SHARE` for a share of structures; empty for a number without one."""
     direction: Direction | None
     """Which values are better; None where neither is."""
     stage: str
-    """Kind of the stage whose summary holds it; "all" for a pipeline's own."""
+    """Kind of the stage whose summary holds it; "all" for a pipeline's own, "train" for rows that
+    trainings log."""
     compared: bool = False
     """Whether it needs a reference to compare with."""
 
     @property
     def label(self) -> str:
         """Title with the unit in brackets."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
+        return f"{self.title} ({self.unit})" if self.unit not in ("", SHARE) else self.title
 
 
 def _energies(name: str, stage: str, absolute: bool) -> list[Metric]:
@@ -74,30 +77,33 @@ _RESULTS = [
     Metric("forcefield/energy_mae", "Energy MAE", "meV/atom", "minimize", "forcefield"),
     Metric("forcefield/force_mae", "Force MAE", "meV/Å", "minimize", "forcefield"),
     Metric("gen/n", "Number of structures", "", None, "sample"),
-    Metric("gen/frac_finite", "Share of finite structures", "", "maximize", "sample"),
+    Metric("gen/frac_finite", "Finite structures", SHARE, "maximize", "sample"),
     Metric("gen/structures_per_second", "Structures sampled per second", "", "maximize", "sample"),
     *_energies("gen_predicted", "sample", absolute=False),
-    Metric("gen/frac_valid", "Share of valid structures", "", "maximize", "evaluate"),
-    Metric("gen/frac_unique", "Share of different structures", "", "maximize", "evaluate"),
+    Metric("gen/frac_valid", "Valid structures", SHARE, "maximize", "evaluate"),
+    Metric("gen/frac_unique", "Different structures", SHARE, "maximize", "evaluate"),
     Metric("gen/failed", "Number of failed relaxations", "", "minimize", "evaluate"),
     Metric("gen/relax_steps_mean", "Relaxation steps per structure", "", "minimize", "evaluate"),
-    Metric("gen/hit_rate", "Hit rate", "", "maximize", "evaluate", True),
     Metric(
-        "gen/frac_below_reference", "Share below random search's lowest", "", "maximize",
+        "gen/hit_rate", "Hits of random search's lowest minimum", SHARE, "maximize", "evaluate",
+        True,
+    ),
+    Metric(
+        "gen/frac_below_reference", "Below random search's lowest minimum", SHARE, "maximize",
         "evaluate", True,
     ),
     Metric(
-        "gen_relaxed/frac_converged", "Share of converged relaxations", "", "maximize", "evaluate"
+        "gen_relaxed/frac_converged", "Converged relaxations", SHARE, "maximize", "evaluate"
     ),
     Metric(
-        "gen_relaxed/frac_adsorbed", "Share that stays on the surface", "", "maximize", "evaluate"
+        "gen_relaxed/frac_adsorbed", "Structures on the surface", SHARE, "maximize", "evaluate"
     ),
     *_energies("gen", "evaluate", absolute=True),
     *_energies("gen_relaxed", "evaluate", absolute=True),
     Metric("label/n", "Number of labelled structures", "", None, "label"),
     Metric("label/failed", "Number of structures without a label", "", "minimize", "label"),
     Metric("label/cpu_seconds", "Time of all labels, CPU", "s", "minimize", "label"),
-    Metric("rss/hit_rate", "Hit rate of random search", "", None, "evaluate", True),
+    Metric("rss/hit_rate", "Hits of random search itself", SHARE, None, "evaluate", True),
     Metric("rss/n", "Number of minima of random search", "", None, "evaluate", True),
     Metric("rss/relax_steps_mean", "Relaxation steps of random search", "", None, "evaluate", True),
     Metric("rss/energy_mean", "Mean energy, random search", ENERGY_UNIT, None, "evaluate", True),
@@ -107,12 +113,17 @@ _RESULTS = [
     *(Metric(f"seconds/{s}", f"Time of {t}", "s", "minimize", s) for s, t in STAGES.items()),
     Metric("seconds/all", "Time of the whole run", "s", "minimize", "all"),
 ]  # fmt: skip
-METRICS = {metric.name: metric for metric in _RESULTS}
+_LOGGED = [
+    Metric("train/step", "Step", "", None, "train"),
+    Metric("train/loss", "Training loss", "", "minimize", "train"),
+    Metric("train/learning_rate", "Learning rate", "", None, "train"),
+    Metric("train/grad_norm", "Gradient norm", "", None, "train"),
+    Metric("train/structures_per_second", "Structures per second", "", "maximize", "train"),
+    Metric("val/loss", "Validation loss", "", "minimize", "train"),
+]
+METRICS = {metric.name: metric for metric in [*_RESULTS, *_LOGGED]}
 
-_TRAINING = frozenset({
-    "train/step", "train/loss", "train/learning_rate", "train/grad_norm",
-    "train/structures_per_second", "val/loss",
-})  # fmt: skip
+_TRAINING = frozenset(metric.name for metric in _LOGGED)
 REPORTED: dict[str, frozenset[str]] = {
     "forcefield": _TRAINING | {"forcefield/energy_mae", "forcefield/force_mae"},
     "score": _TRAINING,
@@ -122,28 +133,53 @@ REPORTED: dict[str, frozenset[str]] = {
 """In the rows that a stage logs while it runs."""
 
 
+def metric(name: str) -> Metric:
+    """Return a metric of the registry; that of a labelled stage has the label in its title.
+
+    A name that is in no registry is its own title.
+    """
+    label, _, rest = name.partition("/")
+    if name not in METRICS and rest in METRICS:
+        return replace(METRICS[rest], name=name, title=f"{METRICS[rest].title}, {label}")
+    return METRICS.get(name) or Metric(name, name, "", None, "")
+
+
 def metric_title(name: str) -> str:
-    """Return a metric's title with its unit; its own name if it is not in the registry."""
-    return METRICS[name].label if name in METRICS else name
+    """Return a metric's title with its unit (see `metric`)."""
+    return metric(name).label
 
 
-def metrics_of(stages: Iterable[str], guided: bool = True, compared: bool = True) -> frozenset[str]:
-    """Return the names in the summary of a pipeline of these kinds of stages.
+def common_title(names: Sequence[str]) -> str:
+    """Return the title of what these metrics have in common: "Loss" of two losses."""
+    words = [metric(name).title.split() for name in names]
+    if len(words) == 1:
+        return metric_title(names[0])
+    same = [w[0] for w in zip(*(reversed(w) for w in words), strict=False) if len({*w}) == 1]
+    return " ".join(reversed(same)).capitalize() or names[0].partition("/")[2]
+
+
+def count(summary: Mapping[str, Any], name: str) -> tuple[int, int]:
+    """Return how many structures a share stands for, and of how many it is.
+
+    Of random search all but the lowest count: that is no hit of its own.
+    """
+    total = summary["rss/n"] - 1 if name.startswith("rss/") else summary["gen/n"]
+    return round((summary[name] or 0) * total), total
+
+
+def metrics_of(kind: str, guided: bool = True, compared: bool = True) -> frozenset[str]:
+    """Return the names in the summary of a stage of this kind.
 
     Args:
-        stages: kinds.
+        kind: forcefield, score, sample or evaluate.
         guided: whether a force field predicts the energies of samples.
         compared: whether there is a reference. Without it energies are above the run's own lowest,
             and only the absolute ones compare between runs.
     """
-    # an evaluation counts what was sampled again
-    again = {"gen/n", "gen/frac_finite"}
-    wanted = {*stages, "all"}
-    found = {
-        m.name
-        for m in METRICS.values()
-        if m.stage in wanted or ("evaluate" in wanted and m.name in again)
-    }
+    found = {m.name for m in METRICS.values() if m.stage == kind}
+    found -= {name for name in found if name.startswith("seconds/")}  # the pipeline's own
+    if kind == "evaluate":  # it counts what was sampled again
+        found |= {"gen/n", "gen/frac_finite"}
     if not guided:
         found = {name for name in found if not name.startswith("gen_predicted/")}
     if not compared:

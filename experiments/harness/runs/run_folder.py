@@ -1,4 +1,4 @@
-"""The run folder: everything a command did, on disk, before any tracker hears of it.
+"""The run folder: everything a command did, on disk, before any tracker receives it.
 
     config.yaml       the resolved configuration
     metrics.jsonl     one row per event, flushed as it happens
@@ -270,7 +270,7 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str]]:
-    """Each differing key with one phrase that says how."""
+    """Each differing key with one phrase on how."""
     missing = object()
     found = []
     for key in sorted(old.keys() | new.keys()):

@@ -60,13 +60,13 @@ def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
     with Tracker(folder, **config.tracking.plain(), name=config.name, observe=observe) as tracker:
         for start, stop in rounds(done, total, config.surrogate):
             surrogate = None
-            if (asked := config.surrogate) is not None:
-                model = asked.model
-                if model is None and start >= asked.first:
+            if (planner := config.surrogate) is not None:
+                model = planner.model
+                if model is None and start >= planner.first:
                     home = folder.path / f"surrogate/{start}"
-                    model = trained(config, asked.training, base, tasks, home)
+                    model = trained(config, planner.training, base, tasks, home)
                 if model is not None:
-                    surrogate = Surrogate(model, asked.trust_radius)
+                    surrogate = Surrogate(model, planner.trust_radius)
             new = plan(config, template, folder.path, range(start, stop), surrogate)
             _search_all(config, new, start, total, tracker)
             tasks += new

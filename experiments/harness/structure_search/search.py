@@ -32,18 +32,18 @@ from sdedata.rss import random_surface
 from sdedata.template import Template
 
 RIDE: dict[str, Any] = {"fmax": 0.05, "max_steps": 100}
-"""Of the relaxation on the surrogate alone, before the reference is asked for the first time."""
+"""Of the relaxation on the surrogate alone, before the first call of the reference."""
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A force field that plans relaxations, so that the reference is asked less often."""
+    """A force field that plans relaxations, so that the reference is called less often."""
 
     model: str
     """Its file or run folder."""
     trust_radius: float | None = None
-    """Å, how far an atom may go for one call of the reference, which is asked from the random
-    start on; None: it is asked first where a relaxation on the surrogate has ended.
+    """Å, how far an atom may go for one call of the reference, which is called from the random
+    start on; None: it is first called where a relaxation on the surrogate has ended.
     """
 
 
@@ -125,7 +125,7 @@ def labels_of(
 ) -> list[tuple[float, np.ndarray] | Exception]:
     """Energy and forces on all atoms of each, or what the calculator raised.
 
-    A calculator with a method `batch`, from images to energies and forces, is asked once for all.
+    A calculator with a method `batch`, from images to energies and forces, is called once for all.
     """
     if hasattr(calculator, "batch"):
         try:
@@ -227,7 +227,7 @@ class _Paths:
         for b, (positions, forces) in enumerate(everything):
             frames = self.frames[b]
             if not state.finite[b]:
-                if b not in self.failed:  # the reference was just asked, in this order
+                if b not in self.failed:  # the reference was just called, in this order
                     self.failed[b] = self.reference.reasons.pop(0)
             elif not frames or not np.array_equal(frames[-1][0], positions.numpy()):
                 frames.append((positions.numpy(), float(state.energy[b]), forces.numpy()))

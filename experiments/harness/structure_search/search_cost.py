@@ -88,17 +88,17 @@ def run(config: SearchCost, observe: Observe | None = None) -> dict[str, Any]:
     model, trust_radius = config.surrogate.model, config.surrogate.trust_radius
     planners = {"planned": Surrogate(model), "leaps": Surrogate(model, trust_radius)}
     folder = RunFolder(Path(config.output) / "search_cost" / config.name)
-    asked = config.plain()
+    plain = config.plain()
     facts = {
         "planner": {"digest": planner.digest, "trained_on": planner.card["data"]},
         "search": {key: base.minima.meta[key] for key in SAME},
         "known": base.minima.digest,
     }
-    folder.save_config(asked | facts, MAY_CHANGE, config.overrides)
+    folder.save_config(plain | facts, MAY_CHANGE, config.overrides)
     (folder.path / REPORT).unlink(missing_ok=True)  # it may be of other starts
     known = distinct(base.minima)
     results = []
-    with Tracker(folder, **asked["tracking"], name=config.name, observe=observe) as tracker:
+    with Tracker(folder, **plain["tracking"], name=config.name, observe=observe) as tracker:
         for fmax in config.fmax:
             relaxation = {"relaxation.fmax": fmax, "relaxation.max_steps": config.max_steps}
             settings = settings.changed(relaxation)

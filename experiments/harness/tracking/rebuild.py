@@ -17,7 +17,7 @@ from experiments.harness.tracking.tracker import Tracker, inspect
 from experiments.harness.tracking.wandb_media import shown_name
 
 KILLED = 128 + 9
-"""The exit code of a run that never said how it ended."""
+"""The exit code of a run that never recorded its end."""
 
 
 class NotSynced(Exception):

@@ -13,7 +13,7 @@ ID_LENGTH = 64
 
 
 def identity(folder: RunFolder) -> dict[str, Any]:
-    """What tracking.json says: which W&B run this is, and its exit code; empty if never tracked."""
+    """Read tracking.json: the W&B run that this is, and its exit code; empty if never tracked."""
     path = folder.path / "tracking.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

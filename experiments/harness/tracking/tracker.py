@@ -7,10 +7,10 @@ figures and structures too), and is then shown to W&B. So the mirror can be rebu
         pass
 
 is all it takes, and is what happens whenever a command continues a run; `surfdiff sync` does it
-for many. W&B never stops a run: if it fails, one line says so and the folder goes on.
+for many. W&B never stops a run: if it fails, one line reports it and the folder goes on.
 
-The folder's tracking.json says which W&B run it is (id, project, group, ...) and how it ended. Its
-id holds for good, so a folder that is moved or renamed keeps its run.
+The folder's tracking.json records which W&B run it is (id, project, group, ...) and how it ended.
+Its id holds for good, so a folder that is moved or renamed keeps its run.
 """
 
 import json
@@ -306,7 +306,7 @@ def _tags_of_wandb() -> list[str]:
 
 
 def has_key() -> bool:
-    """Whether W&B could log in without asking: a key in the environment or in a netrc file."""
+    """Whether W&B could log in without a prompt: a key in the environment or in a netrc file."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     own = os.environ.get("WANDB_BASE_URL")
@@ -349,6 +349,6 @@ def _rows_held(home: Path, run_id: str) -> int:
 
 
 def inspect(log: Path) -> dict[str, Any]:
-    """What W&B's own reader tells of a log: "summary", "exit_code" (None if it has no end), ..."""
+    """Read a log by W&B's own reader: "summary", "exit_code" (None if it has no end), ..."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(log)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from experiments.harness.runs.energies import bin_counts
+from experiments.harness.runs.metrics import metric_title
 from experiments.harness.tracking.tracker import has_key
 from experiments.harness.tracking.wandb_media import HISTOGRAM, chart_table, shown_name
 
@@ -47,13 +48,20 @@ class Study:
     tracking: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def has_energies(self) -> bool:
-        return "evaluate" in self.stages
+    def kinds(self) -> list[str]:
+        """The kind of each stage: that of `score_lowE` is score."""
+        return [stage.partition("_")[0] for stage in self.stages]
+
+    @property
+    def evaluated(self) -> list[str]:
+        """What precedes the names of an evaluation's metrics: the label of its stage, if any."""
+        labels = [stage.partition("_")[2] for stage in self.stages if stage.startswith("evaluate")]
+        return [f"{label}/" if label else "" for label in labels]
 
     @property
     def metrics(self) -> list[str]:
         """What is drawn against each parameter: objectives first, then quantiles."""
-        quantiles = [f"gen_relaxed/energy_{q}" for q in QUANTILES if self.has_energies]
+        quantiles = [f"{e}gen_relaxed/energy_{q}" for e in self.evaluated for q in QUANTILES]
         return list(dict.fromkeys([*self.objectives, *quantiles]))
 
 
@@ -105,7 +113,7 @@ def workspaces(study: Study, project: str, entity: str = "") -> list[Any]:
         )
 
     found = [workspace("trials", "trial", _trial_sections(study), **_table(study))]
-    if any(stage in CURVES for stage in study.stages):
+    if any(kind in CURVES for kind in study.kinds):
         found.append(workspace("trainings", "train", [_learning_curves(study)]))
     return found
 
@@ -153,24 +161,25 @@ def _table(study: Study) -> dict[str, Any]:
 
 def _trial_sections(study: Study) -> list[Any]:
     sections = []
-    if study.has_energies:
-        sections.append(_section("Energies", _energies(), columns=2))
+    if study.evaluated:
+        sections.append(_section("Energies", _energies(study), columns=2))
     for key, log in study.parameters.items():
         sections.append(_section(key, [_against(metric, key, log) for metric in study.metrics]))
     importances = [
         wr.ParameterImportancePlot(with_respect_to=shown_name(name)) for name in study.objectives
     ]
     sections.append(_section("All parameters", [_parallel(study), *importances], columns=2))
-    if study.has_energies:
-        sections.append(_section("Structures", _gallery(), columns=1))
+    if study.evaluated:
+        sections.append(_section("Structures", _gallery(study), columns=1))
     return sections
 
 
-def _energies() -> list[Any]:
+def _energies(study: Study) -> list[Any]:
     """Histograms of all runs over each other, and counts in the bins that all runs share."""
     panels: list[Any] = []
-    for name, text in ENERGIES.items():
-        title = f"Energy of {text} structures above the reference (eV)"
+    for name, text in ((e + n, text) for e in study.evaluated for n, text in ENERGIES.items()):
+        label = name.rpartition("/")[0]
+        title = f"Energy of {text} structures above the reference (eV){label and f', {label}'}"
         table = {"id": None, "name": None, "_defaultColorIndex": None}
         panels.append(
             wr.CustomChart(
@@ -194,7 +203,8 @@ def _energies() -> list[Any]:
 
 def _against(metric: str, key: str, log: bool) -> Any:
     x, y = wr.SummaryMetric(_parameter(key)), wr.SummaryMetric(shown_name(metric))
-    return wr.ScatterPlot(title=f"{metric} against {key}", x=x, y=y, log_x=log or None)
+    title = f"{metric_title(metric)} against {key}"
+    return wr.ScatterPlot(title=title, x=x, y=y, log_x=log or None)
 
 
 def _parallel(study: Study) -> Any:
@@ -204,15 +214,17 @@ def _parallel(study: Study) -> Any:
         )
 
     parameters = [column(_parameter(key), key, log) for key, log in study.parameters.items()]
-    objectives = [column(shown_name(metric), metric) for metric in study.objectives]
+    objectives = [column(shown_name(metric), metric_title(metric)) for metric in study.objectives]
     return wr.ParallelCoordinatesPlot(
         title=study.question or None, columns=[*parameters, *objectives]
     )
 
 
-def _gallery() -> list[Any]:
-    """The best structures of each trial."""
-    pictures = {"best/structures": "from top and side", "best/molecules": "to turn"}
+def _gallery(study: Study) -> list[Any]:
+    """The best structures of each trial (see `sweeps.execution.trial`)."""
+    names = ["_".join(filter(None, ["best", prefix.strip("/")])) for prefix in study.evaluated]
+    shown = {"structures": "from top and side", "molecules": "to turn"}
+    pictures = {f"{name}/{kind}": text for name in names for kind, text in shown.items()}
     return [
         wr.MediaBrowser(
             title=f"Best structures, {text}", media_keys=[key], num_columns=2, gallery_axis="run"
@@ -222,8 +234,10 @@ def _gallery() -> list[Any]:
 
 
 def _learning_curves(study: Study) -> Any:
-    metrics = dict.fromkeys(m for stage in study.stages for m in CURVES.get(stage, ()))
-    curves = [wr.LinePlot(title=m, x="train/step", y=[m], log_y=True) for m in metrics]
+    metrics = dict.fromkeys(m for kind in study.kinds for m in CURVES.get(kind, ()))
+    curves = [
+        wr.LinePlot(title=metric_title(m), x="train/step", y=[m], log_y=True) for m in metrics
+    ]
     return _section("Learning curves", curves, columns=2)
 
 

@@ -1,4 +1,4 @@
-"""Model files: one small file rebuilds a network and says what it is for; it runs no code."""
+"""Model files: one small file rebuilds a network and records its purpose; it runs no code."""
 
 import hashlib
 import json
@@ -98,7 +98,7 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Atomically: a checkpoint that is there is whole."""
-    packed = BytesIO()  # torch's own writing tells of a full disk in words of its own
+    packed = BytesIO()  # torch's own writing reports a full disk by errors of its own
     torch.save(content, packed)
     with replacing(path) as part:
         part.write_bytes(packed.getbuffer())

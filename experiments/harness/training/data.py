@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.config.settings import Data, Train, renamed
+from experiments.harness.config.renamed import renamed
+from experiments.harness.config.settings import Data, Train
 from sdedata import Graph, StructureSet, Template, shipped
 from sdedata.dataset import (
     distinct,

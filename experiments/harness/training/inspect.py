@@ -1,4 +1,4 @@
-"""Say what a run or a model file is: how far, its losses, window, elements, cutoff."""
+"""Describe a run or a model file: how far it is, its losses, window, elements, cutoff."""
 
 import json
 from collections.abc import Mapping

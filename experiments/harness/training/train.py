@@ -19,7 +19,7 @@ from experiments.harness.runs.run_folder import Observe
 log = logging.getLogger(__name__)
 
 SHOWN = 4
-VALIDATED = ("val", "forcefield")  # what a model's card tells
+VALIDATED = ("val", "forcefield")  # what a model's card records
 MAY_CHANGE = (
     "tracking", "output", "device", "threads", "task.network.backend", "train.checkpoint_every"
 )  # fmt: skip

@@ -54,7 +54,7 @@ class Trainer:
         )
         self.step = 0
         self.losses: list[float] = []  # since the last row with their mean
-        self._whole = True  # False from the change of weights to the row that tells of it
+        self._whole = True  # False from the change of weights to the row that records it
 
     @property
     def best(self) -> Any:

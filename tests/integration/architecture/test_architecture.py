@@ -20,6 +20,7 @@ LAYERS = (
     "experiments.__main__",
     "experiments.harness.commands.main",
     "sweeps.commands",
+    "sweeps.subcommands",
     "experiments.harness.commands",
     "surfdiff",
     "experiments.harness.commands.command_line",
@@ -124,7 +125,7 @@ def test_optuna_and_slurm_are_the_sweeps_business():
 @pytest.mark.parametrize(
     "folder", ["experiments", "sweeps", *(f"packages/{p}/src" for p in PACKAGES)]
 )
-def test_modules_say_what_they_are_for(folder):
+def test_modules_have_docstrings(folder):
     for path in modules(folder):
         if path.read_text(encoding="utf-8").strip():
             assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path

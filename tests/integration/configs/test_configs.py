@@ -4,7 +4,9 @@ import pytest
 
 from experiments.harness.config import compose
 from experiments.harness.config.instantiate import build
+from experiments.harness.config.renamed import RENAMED
 from experiments.harness.config.settings import SCHEMAS
+from experiments.harness.runs.run_folder import flattened
 from painnx import ForceField, ScoreNetwork
 from sdedata import shipped
 from vpsde import SDE
@@ -83,3 +85,17 @@ def test_the_paper_s_subsets_come_from_two_keys(within, oxygen):
     assert found == {"all": everything, "poor": everything - rich, "rich": rich}[oxygen]
     assert facts["elements"] == [8, 47]
     assert facts["calculator"]["_target_"] == "experiments.calculators.chgnet"
+
+
+@pytest.mark.parametrize("key", RENAMED)
+@pytest.mark.parametrize("plus", ["", "+"])
+def test_a_key_of_earlier_versions_is_refused_with_its_name_today(key, plus):
+    """Also added with +, to an object that would take any argument."""
+    today = RENAMED[key]
+    entries = [entry for entry in SCHEMAS if today in flattened(compose.load(entry).plain())]
+    assert entries
+    for entry in entries:
+        with pytest.raises(
+            ValueError, match=rf"there is no config key.* '?{key}'?;.*called {today} now"
+        ):
+            compose.load(entry, [f"{plus}{key}=1"])

@@ -44,6 +44,9 @@ def tiny(experiment, world) -> dict[str, list[str]]:
         ],
     }  # fmt: skip
     stages = {n: [*own, *more[stage_name(n).kind]] for n, own in experiment.stages.items()}
+    for name, own in stages.items():
+        if stage_name(name).kind == "sample" and "guide=none" not in own:
+            own.append("guide.descent_steps=2")
     labels = [stage_name(n).label for n in stages if stage_name(n).kind == "sample"]
     return {n: own for n, own in stages.items() if stage_name(n).label not in labels[1:]}
 

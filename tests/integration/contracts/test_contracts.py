@@ -40,7 +40,7 @@ def network(kind: type, seed: int = 0) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("package", [painnx, vpsde, guidance])
-def test_a_graph_has_all_that_each_package_asks_for(package):
+def test_a_graph_has_all_that_each_package_needs(package):
     assert isinstance(graph(0), package.protocols.Graph)
 
 

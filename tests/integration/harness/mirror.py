@@ -1,4 +1,4 @@
-"""What W&B's own reader tells of a folder's offline runs, and a place where nobody is logged in."""
+"""What W&B's own reader finds in a folder's offline runs, and a place where nobody is logged in."""
 
 import json
 import os

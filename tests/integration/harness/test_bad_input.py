@@ -15,7 +15,7 @@ from ase.io import write
 
 from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.training.checkpoint import load_model, save_model
-from tests.tiny import RUN, SAMPLE, TRAIN, platinum, run, start
+from tests.tiny import PATIENCE, RUN, SAMPLE, TRAIN, platinum, run, start
 
 
 @pytest.fixture
@@ -397,7 +397,7 @@ def test_inspect_and_predict(refused, world, tmp_path):
 )
 def test_from_the_shell(entry, arguments, reported, tmp_path):
     process = start(entry, *arguments, f"output={tmp_path}")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert out == ""
     assert err.startswith(reported)

@@ -18,11 +18,13 @@ from experiments.harness.benchmarks.memory import largest_so_far
 from experiments.harness.benchmarks.peer import Peer
 from experiments.harness.benchmarks.relaxation import starts
 from experiments.harness.benchmarks.results import Goal, Pair, ratios
-from experiments.harness.benchmarks.tables import short, table
+from experiments.harness.benchmarks.tables import short
 from experiments.harness.benchmarks.workloads import CELLS, Timing
+from experiments.harness.commands import benchmark as command
 from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.config import compose
 from experiments.harness.config.settings import Benchmark
+from experiments.harness.runs.markdown import table
 from painnx import ForceField
 from sdedata import Graph, collate, shipped
 
@@ -53,7 +55,7 @@ def server(tmp_path):
     return path
 
 
-# What a task asks for
+# What a task needs
 
 
 def test_operations_and_bytes_of_known_tasks():
@@ -284,7 +286,7 @@ def test_both_ways_relax_to_the_same_force(finished):
 
 
 @pytest.mark.slow
-def test_goals_are_told_as_they_are(finished):
+def test_goals_are_reported_as_measured(finished):
     folder, record, _ = finished
     reached = {(one["task"], one["beside"]): one for one in record["reached"]}
     sampling = reached["sampling p3x3", "AGeDi"]
@@ -293,11 +295,11 @@ def test_goals_are_told_as_they_are(finished):
     assert reached["relaxation", "ASE"]["goal"]["aim"] == 20
     for one in record["reached"]:
         if one["goal"] and one["kind"] != "bytes":
-            assert (one["verdict"] == "missed") == (one["median"] < one["goal"]["at_least"])
+            assert (one["outcome"] == "missed") == (one["median"] < one["goal"]["at_least"])
     memory = reached["training score", "peak memory"]
     assert memory["median"] == record["memory"]["training score"]
     assert 2e8 < memory["median"] < 1.5e9
-    assert memory["verdict"] == "ok"
+    assert memory["outcome"] == "ok"
     assert reached["neighbour lists", "vesin"]["goal"] is None
     text = (folder / "table.md").read_text()
     assert f"{record['processor']}, 1 of its threads" in text
@@ -329,9 +331,9 @@ def test_another_configuration_does_not_overwrite(finished):
 # Words
 
 
-def test_verdicts():
-    assert [Goal(5, 12).verdict(x) for x in (4.99, 5, 12)] == ["missed", "ok", "aim reached"]
-    assert [Goal(1.5, below=True).verdict(x) for x in (1.4, 1.5)] == ["ok", "missed"]
+def test_outcomes_of_goals():
+    assert [Goal(5, 12).outcome(x) for x in (4.99, 5, 12)] == ["missed", "ok", "aim reached"]
+    assert [Goal(1.5, below=True).outcome(x) for x in (1.4, 1.5)] == ["ok", "missed"]
 
 
 def test_columns_line_up():
@@ -375,6 +377,6 @@ def test_a_gpu_that_is_not_there():
         benchmark.run(compose.load("benchmark", ["device=cuda"]))
 
 
-def test_help_says_how_to_set_up_the_peer():
-    assert 'pip install "agedi[full]==1.4.0"' in benchmark.__doc__
-    assert "peers.agedi=peer/bin/python" in benchmark.__doc__
+def test_help_explains_how_to_set_up_the_peer():
+    assert 'pip install "agedi[full]==1.4.0"' in command.__doc__
+    assert "peers.agedi=peer/bin/python" in command.__doc__

@@ -1,4 +1,4 @@
-"""The command line: help, config, exit codes, and what it says."""
+"""The command line: help, config, exit codes, and messages."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from experiments.harness.config import compose
 from experiments.harness.config.settings import SCHEMAS
 from experiments.harness.execution.progress import progress
 from experiments.harness.training import inspect, train
-from tests.tiny import ROOT, SAMPLE, start
+from tests.tiny import GUIDED, PATIENCE, ROOT, start
 
 GROUPS = {
     "train": {"task", "sde", "tracking"},
@@ -120,7 +120,7 @@ def generated(output):
 
 
 def test_a_grid_on_the_real_thing(world, tmp_path):
-    common = [*SAMPLE, *world.networks, "composition=Ag2O", "n=2", f"output={tmp_path}"]
+    common = [*GUIDED, *world.networks, "composition=Ag2O", "n=2", f"output={tmp_path}"]
     surfdiff(["sample", "-m", *common, "seed=1,2"])
     made = generated(tmp_path)
     assert set(made) == {"Ag2O-seed_1", "Ag2O-seed_2"}
@@ -202,7 +202,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch):
         surfdiff(["train"])
 
 
-def test_a_traceback_for_who_asks():
+def test_a_traceback_is_shown_on_request():
     with pytest.raises(ValueError, match=r"train\.steps"):
         surfdiff(["train", "train.steps=0", "--traceback"])
 
@@ -253,7 +253,7 @@ def test_doctor(capsys):
     assert end.value.code == 2
 
 
-def test_inspect_tells_what_a_model_is_for(world, capsys):
+def test_inspect_shows_what_a_model_is_for(world, capsys):
     surfdiff(["inspect", str(world.score)])
     out = capsys.readouterr().out
     for reported in (
@@ -267,7 +267,7 @@ def test_inspect_tells_what_a_model_is_for(world, capsys):
     assert "finished" in capsys.readouterr().out
 
 
-def test_inspect_tells_how_far_an_unfinished_run_is(world, tmp_path):
+def test_inspect_shows_how_far_an_unfinished_run_is(world, tmp_path):
     for name in ("config.yaml", "data.json"):
         (tmp_path / name).write_bytes((world.score / name).read_bytes())
     rows = (world.score / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -295,7 +295,7 @@ def test_predict_without_an_output_writes_beside_the_input(world, tmp_path, caps
 
 def test_help_from_the_shell():
     process = start("predict", "--help")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "any file that ASE reads" in out
     assert err == ""

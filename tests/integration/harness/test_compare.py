@@ -17,7 +17,6 @@ from experiments.harness.figures.plots import save
 from experiments.harness.runs.energies import EDGES, bin_counts, energy_statistics
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.data import load_set
-from tests.integration.harness.browser import CHROMIUM, Browser
 from tests.integration.harness.test_page import NASTY, READY, Reader, surface
 
 
@@ -29,11 +28,11 @@ def gen(seed, n=40):
     }
 
 
-def evaluation(path, seed, **knobs):
+def evaluation(path, seed, **changed):
     """An evaluation's folder as evaluate leaves it, without the relaxing."""
     run = RunFolder(path)
     sampled = {"guide": {"eta_dt": 0.001, "max_force": 10.0}, "sampler": {"steps": 200}}
-    run.save_config({"name": run.name, "seed": 0, "tolerance": 0.6, "sampled": sampled | knobs})
+    run.save_config({"name": run.name, "seed": 0, "tolerance": 0.6, "sampled": sampled | changed})
     summary = {"gen/n": 40, "gen/frac_valid": 0.5 + seed / 100, "rss/n": 70}
     for name, values in gen(seed).items():
         statistics = energy_statistics(name, values)
@@ -41,8 +40,8 @@ def evaluation(path, seed, **knobs):
         summary |= statistics
     summary["gen_relaxed/energy_min_abs"] = summary["gen_relaxed/energy_min"] - 80.0
     frames = [surface(k, -80.0 + e) for k, e in enumerate(sorted(gen(seed)["gen_relaxed"])[:6])]
-    run.save_structures("best", frames)
-    run.log({"event": "structures", "name": "best", "file": run / "structures/best.extxyz"})
+    run.save_structures("relaxed", frames)
+    run.log({"event": "structures", "name": "relaxed", "file": run / "structures/relaxed.extxyz"})
     run.update_summary(summary)
     return run
 
@@ -210,7 +209,7 @@ def test_only_what_differs_is_a_column(runs):
     assert "name" not in reported | by_key
 
 
-def test_stages_that_are_told_the_same_share_a_column(runs):
+def test_stages_with_the_same_value_share_a_column(runs):
     found, _ = find([runs / "sweeps"])
     columns, _ = table([read(path, 0) for path in found])
     seed = next(column for column in columns if column["key"] == "seed")
@@ -242,7 +241,7 @@ def command(*arguments):
     return reported.returncode, reported.stdout, reported.stderr
 
 
-def test_the_command_says_where_the_page_is(runs):
+def test_the_command_prints_where_the_page_is(runs):
     code, out, _ = command(runs / "evaluate/low", runs / "evaluate/none")
     assert (code, out) == (0, f"2 runs compared: look at {runs}/evaluate/compare.html\n")
     assert (runs / "evaluate/compare.html").is_file()
@@ -289,14 +288,6 @@ def test_everything_is_in_the_file(page):
     (image,) = reader.named("img")
     assert image["alt"] == "history"
     assert page.stat().st_size < 1_000_000
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed here")
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -419,7 +410,7 @@ def test_picking_changes_what_is_drawn(opened):
     assert count(opened, ".energies svg.chart") == 1
 
 
-def test_what_lies_outside_the_bins_is_told(opened):
+def test_what_lies_outside_the_bins_is_counted(opened):
     pick(opened, "low")
     note = opened.value("document.querySelector('[data-note=energies]').textContent")
     assert "Outside the bins: low (2.5 %)." in note
@@ -528,7 +519,7 @@ def test_hostile_names_stay_text(browser, tmp_path):
     assert browser.errors == []
 
 
-def test_many_runs_are_told_apart(browser, tmp_path):
+def test_many_runs_are_distinguished(browser, tmp_path):
     for number in range(20):
         run = evaluation(tmp_path / f"run{number:02d}", number)
         run.update_summary({"rss/n": None if number == 3 else 70})

@@ -92,7 +92,7 @@ def test_a_study_is_printed_without_an_account(sweep):
     assert "summary:param/sample_guide_eta_dt" in runs["runFeed"]["columnOrder"]
 
 
-def test_every_knob_and_objective_has_its_panels(sweep):
+def test_every_parameter_and_objective_has_its_panels(sweep):
     trials, _ = map(as_json, workspaces(read(sweep), "silver"))
     shown = panels(trials)
     assert list(shown) == [
@@ -102,11 +102,11 @@ def test_every_knob_and_objective_has_its_panels(sweep):
         "gen_relaxed/energy_median", "gen/structures_per_second",
         "gen_relaxed/energy_p10", "gen_relaxed/energy_p90",
     ]  # fmt: skip
-    for knob, name, log in (
+    for parameter, name, log in (
         ("score.sde.beta_max", "param/score_sde_beta_max", True),
         ("sample.guide.eta_dt", "param/sample_guide_eta_dt", None),
     ):
-        scatter = [config for kind, config in shown[knob] if kind == "Scatter Plot"]
+        scatter = [config for kind, config in shown[parameter] if kind == "Scatter Plot"]
         assert [one["yAxis"] for one in scatter] == ["summary:" + metric for metric in metrics]
         assert {one["xAxis"] for one in scatter} == {"summary:" + name}
         assert {one.get("xAxisLogScale") for one in scatter} == {log}
@@ -115,15 +115,18 @@ def test_every_knob_and_objective_has_its_panels(sweep):
     assert [(c["accessor"], c["displayName"]) for c in parallel[1]["columns"]] == [
         ("summary:param/score_sde_beta_max", "score.sde.beta_max"),
         ("summary:param/sample_guide_eta_dt", "sample.guide.eta_dt"),
-        ("summary:gen_relaxed/energy_median", "gen_relaxed/energy_median"),
-        ("summary:gen/structures_per_second", "gen/structures_per_second"),
+        (
+            "summary:gen_relaxed/energy_median",
+            "Median energy, relaxed (eV above the reference minimum)",
+        ),
+        ("summary:gen/structures_per_second", "Structures sampled per second"),
     ]
     assert [p[0] for p in (first, second)] == ["Parameter Importance"] * 2
     assert [p[1]["targetKey"] for p in (first, second)] == list(SWEEP["objectives"])
 
 
-def test_what_the_panels_ask_for_is_what_a_trial_gives(sweep, tmp_path):
-    """A dashboard that asks for other names would be empty, and nobody would notice."""
+def test_panels_show_what_a_trial_logs(sweep, tmp_path):
+    """A dashboard of other names would be empty, and nobody would notice."""
     folder = RunFolder(tmp_path / "runs" / "sweeps" / "pull" / "0000")
     folder.save_config({"seed": 0})
     surface = fcc111("Ag", (1, 1, 2), a=4.15, vacuum=6)
@@ -132,7 +135,7 @@ def test_what_the_panels_ask_for_is_what_a_trial_gives(sweep, tmp_path):
         for name in ("gen", "gen_relaxed"):
             tracker.energies(name, [-0.6, 0.1, 0.7, 9.0])
         tracker.structures("best", [surface], ["best"])
-        tracker.summary({f"param/{knob}": 1.0 for knob in SWEEP["space"]})
+        tracker.summary({f"param/{key}": 1.0 for key in SWEEP["space"]})
         tracker.summary({"gen/structures_per_second": 1.0, "gen_relaxed/energy_median": 0.4})
         tracker.summary({"optuna/state": "complete"})
     (log,) = logs(folder)
@@ -161,7 +164,9 @@ def test_what_the_panels_ask_for_is_what_a_trial_gives(sweep, tmp_path):
                 pytest.fail(f"a panel that this test does not know: {kind}")
     names = {name.removeprefix("summary:") for name in asked}
     assert names - given == set()
-    assert len(names) == 2 * 24 + 2 + 2 + 2 + 4 + 1  # bins, tables, media, knobs, metrics, state
+    assert (
+        len(names) == 2 * 24 + 2 + 2 + 2 + 4 + 1
+    )  # bins, tables, media, parameters, metrics, state
     charts = json.dumps(updates(log, "config"))
     for _, config in (p for p in panels(trials)["Energies"] if p[0] == "Vega2"):
         assert config["panelDefId"] in charts, "the chart that the run itself is shown with"
@@ -277,7 +282,7 @@ def test_saving_needs_to_know_for_whom(sweep):
     )
 
 
-def test_without_the_package_it_says_how_to_get_it(sweep):
+def test_without_the_package_the_error_names_it(sweep):
     code = (
         "import sys; sys.modules['wandb_workspaces'] = None\n"
         "from experiments.harness.commands.dashboard import main; main(sys.argv[1:])"

@@ -1,5 +1,6 @@
 """The page of an evaluation: its numbers are those of the summary, and its zero is named."""
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 from experiments.harness.figures.evaluation_page import Evaluated, calculator_name, write_evaluation
 from experiments.harness.generation.evaluation import relative_energies
 from experiments.harness.runs.energies import energy_statistics
-from tests.integration.harness.browser import CHROMIUM, Browser
+from experiments.harness.runs.metrics import metric_title
 from tests.integration.harness.test_page import NASTY, READY, Reader, surface
 
 ENERGIES = [-80.6, -81.0, -80.9, -80.2, -79.0]
@@ -69,7 +70,7 @@ def pages(tmp_path_factory):
 def tables(text: str) -> dict[str, str]:
     """The rows of all tables, by name."""
     rows = re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td>', text)
-    return dict(rows)
+    return {html.unescape(name): value for name, value in rows}
 
 
 @pytest.mark.parametrize("compared", [True, False])
@@ -125,9 +126,10 @@ def test_everything_but_the_beginning_is_folded(pages):
 def test_tables_hold_every_metric_and_setting(pages):
     run, _, text = pages[True]
     rows = tables(text)
-    assert set(run.metrics) <= set(rows)
-    assert rows["gen/hit_rate"] == "2 of 6"
-    assert float(rows["gen/energy_min"]) == pytest.approx(run.metrics["gen/energy_min"], abs=1e-3)
+    assert {metric_title(name) for name in run.metrics} <= set(rows)
+    assert rows[metric_title("gen/hit_rate")] == "2 of 6"
+    lowest = rows["Lowest energy, generated (eV above the reference minimum)"]
+    assert float(lowest) == pytest.approx(run.metrics["gen/energy_min"], abs=1e-3)
     assert (rows["relaxation.fmax"], rows["relaxation.note"]) == ("0.100", "–")
     assert rows["sampled.template.slab"] == "ag111"
 
@@ -158,25 +160,24 @@ def test_calculators_are_named():
 
 
 @pytest.mark.parametrize("width", [375, 1280])
-def test_the_page_fits_the_window_and_loads_nothing(pages, tmp_path_factory, width):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed here")
+def test_the_page_fits_the_window_and_loads_nothing(pages, browser, width):
     page = pages[True][1]
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
-        browser.send(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=900, deviceScaleFactor=1, mobile=False,
-        )  # fmt: skip
-        browser.open(page, READY)
-        assert browser.errors == []
-        assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
-        assert browser.value("document.documentElement.scrollWidth") <= width
-        images = "[...document.querySelectorAll('.cards img')].slice(0, 8)"
-        widths = browser.value(f"{images}.map(i => i.getBoundingClientRect().width)")
-        assert max(widths) - min(widths) < 1, "one scale"
-        share = browser.value("document.querySelector('.full img').getBoundingClientRect().width")
-        assert share > 0.85 * width, "the histogram takes the full width"
-        browser.value("[...document.querySelectorAll('details')].forEach(d => { d.open = true; })")
-        browser.settle()
-        assert browser.value("document.documentElement.scrollWidth") <= width
-        assert browser.value("document.querySelector('canvas').width") > 100, "drawn once unfolded"
+    browser.errors.clear()
+    browser.requests.clear()
+    browser.send(
+        "Emulation.setDeviceMetricsOverride",
+        width=width, height=900, deviceScaleFactor=1, mobile=False,
+    )  # fmt: skip
+    browser.open(page, READY)
+    assert browser.errors == []
+    assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    images = "[...document.querySelectorAll('.cards img')].slice(0, 8)"
+    widths = browser.value(f"{images}.map(i => i.getBoundingClientRect().width)")
+    assert max(widths) - min(widths) < 1, "one scale"
+    share = browser.value("document.querySelector('.full img').getBoundingClientRect().width")
+    assert share > 0.85 * width, "the histogram takes the full width"
+    browser.value("[...document.querySelectorAll('details')].forEach(d => { d.open = true; })")
+    browser.settle()
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    assert browser.value("document.querySelector('canvas').width") > 100, "drawn once unfolded"

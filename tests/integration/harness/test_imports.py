@@ -20,13 +20,15 @@ SPARED = {
     "experiments.harness.generation.sample": LATER | {"hydra", "omegaconf", "ase.io"},
     "experiments.harness.generation.evaluate": LATER - {"scipy"},
     "experiments.harness.comparison.compare": {"torch", "pandas", "wandb", "optuna"},
-    "sweeps.commands": {"torch", "ase", "scipy", "matplotlib", "pandas", "wandb"},
+    "sweeps.commands": HEAVY | COMPOSING,
+    "sweeps.subcommands": {"torch", "ase", "scipy", "matplotlib", "pandas", "wandb"},
 }
 """What each does without until there is work for it."""
 COMMANDS = {
     "--help": HEAVY | COMPOSING,
     "train --help": HEAVY | COMPOSING,
     "predict --help": HEAVY | COMPOSING,
+    "sweep --help": HEAVY | COMPOSING,
     "train --cfg job": HEAVY,
     "train data.path=gone.traj": HEAVY,
     "sample score=gone": HEAVY - {"ase"},

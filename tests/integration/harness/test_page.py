@@ -1,4 +1,4 @@
-"""The page holds everything, says only what the data says, and its structures can be turned."""
+"""The page holds everything, nothing that is not in the data, and its structures can be turned."""
 
 import base64
 import hashlib
@@ -16,7 +16,6 @@ from ase.constraints import FixAtoms
 
 from experiments.harness.figures.page import MOST, Figures, Gallery, Table, Text, write_page
 from experiments.harness.figures.plots import energy_histogram
-from tests.integration.harness.browser import CHROMIUM, Browser
 
 NASTY = '</script><script>document.title="broken"</script><img src=x onerror="document.title=1">&'
 
@@ -160,7 +159,7 @@ def test_atoms_that_are_not_finite_and_clusters_without_a_cell(tmp_path):
     assert second["edges"] == []
 
 
-def test_a_large_gallery_stays_small_and_says_so(tmp_path):
+def test_a_large_gallery_stays_small_and_states_it(tmp_path):
     big = surface(0, -1.0).repeat((2, 2, 1))
     path = write_page(tmp_path / "page.html", "T", Gallery("S", [big] * (MOST + 380)))
     assert path.stat().st_size < 1_500_000
@@ -178,14 +177,6 @@ def test_facts_must_match_structures(tmp_path):
 
 DATA_URL = "document.querySelectorAll('canvas')[{}].toDataURL()"
 READY = "document.documentElement.dataset.ready === 'yes'"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed here")
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -14,16 +14,17 @@ import torch
 
 from experiments.harness.execution.signals import SOON, Stopped, sigterm_exits
 from experiments.harness.pipeline import stages as pipeline
-from experiments.harness.runs.metrics import REPORTED, metrics_of
+from experiments.harness.pipeline.promised import promised
+from experiments.harness.runs.metrics import REPORTED
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.tracker import inspect
 from experiments.harness.training.checkpoint import load
-from tests.tiny import SAMPLE, SEARCH, TRAIN, start, wait_for
+from tests.tiny import GUIDED, PATIENCE, SAMPLE, SEARCH, TRAIN, start, wait_for
 
 TRAINING = [*TRAIN, "train.steps=12"]
 ALL = {
     "evaluate": SEARCH,
-    "sample": [*SAMPLE, "composition=Ag2O"],
+    "sample": [*GUIDED, "composition=Ag2O"],
     "score": TRAINING,
     "forcefield": TRAINING,
 }
@@ -128,15 +129,16 @@ def test_a_pipeline_s_summary_is_that_of_its_stages(finished):
     assert result["seconds/all"] == pytest.approx(sum(parts), abs=0.21)  # tenths, rounded
 
 
-def test_what_a_sweep_may_ask_for_is_what_stages_report(finished):
+def test_promised_metrics_are_those_that_stages_report(finished):
     """The names in `runs.metrics`, neither too many nor too few; this surface has no random
     search to compare with."""
-    _, folder, rows, result = finished
+    stages, _, rows, result = finished
     compared = {"gen/hit_rate", "gen/frac_below_reference"}
-    promised = metrics_of(ALL)
-    absent = {name for name in promised if name.startswith("rss/")} | compared
+    named = promised(stages, referenced=True)
+    absent = {name for name in named if name.startswith("rss/")} | compared
     numbers = {key for key, value in result.items() if not isinstance(value, str)}
-    assert numbers == promised - absent
+    assert numbers == named - absent
+    assert promised(stages) < numbers
     for stage, names in REPORTED.items():
         logged = {k for s, row in rows if s == stage and "event" not in row for k in row}
         assert logged == names
@@ -310,7 +312,7 @@ def small_quickstart(world):
 
 def steps_of(home):
     """That a kill would leave of the force field and of the score."""
-    time.sleep(0.05)  # who asks again and again shall leave the cores to those who work
+    time.sleep(0.05)  # polling shall leave the cores to those who work
     files = [home / f"train/{name}/checkpoints/last.pt" for name in pipeline.NETWORKS]
     return [load(file)["step"] if file.is_file() else 0 for file in files]
 
@@ -345,7 +347,7 @@ def test_two_trainings_survive_being_ended(world, small_quickstart, tmp_path):
             os.killpg(process.pid, number)  # as a terminal does
         else:
             process.send_signal(number)
-        reported = process.communicate(timeout=60)[1]
+        reported = process.communicate(timeout=PATIENCE)[1]
         assert process.returncode == code
         assert said in reported
         assert "Traceback" not in reported

@@ -82,7 +82,7 @@ def test_histogram_takes_given_bins_and_counts_what_lies_beyond():
     np.testing.assert_allclose([below, above], [[0, 2 / 4], [1 / 3, 0]])
 
 
-def test_the_axis_says_what_the_zero_is():
+def test_the_axis_names_its_zero():
     figure = plots.energy_histogram({"a": [0.1]}, zero="the lowest of this run")
     assert "the lowest of this run (eV)" in figure.axes[0].get_xlabel()
 
@@ -123,7 +123,9 @@ def test_histogram_of_next_to_nothing(energies, tmp_path):
 
 
 def test_learning_curves_draw_every_logged_number():
-    rows = [{"train/step": s, "train/loss": 1 / (1 + s), "train/lr": 0.1} for s in range(5)]
+    rows = [
+        {"train/step": s, "train/loss": 1 / (1 + s), "train/learning_rate": 0.1} for s in range(5)
+    ]
     rows += [{"train/step": 4, "val/loss": 0.3, "note": "x"}, {"gen/n": 3}, {"event": "figure"}]
     rows += [{"train/step": 3, "val/loss": None}]
     figure = plots.learning_curves(rows)
@@ -170,7 +172,7 @@ def test_overview_has_counts_energies_and_curves():
         "Structures",
         "Share of structures per 0.005 eV",
     ]
-    assert [p.get_title() for p in panels[2:]] == ["Loss", "Force MAE (meV/Å)"]
+    assert [p.get_title() for p in panels[2:]] == ["Training loss", "Force MAE (meV/Å)"]
 
 
 def image(axes):

@@ -222,7 +222,7 @@ def test_paths_are_stored_relative_and_the_folder_moves(folder, tmp_path):
             assert str(tmp_path) not in file.read_text()
 
 
-def test_environment_tells_versions_but_no_host(folder):
+def test_environment_holds_versions_but_no_host(folder):
     folder.save_environment(device="cpu")
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["python"] == platform.python_version()

@@ -21,6 +21,7 @@ from tests.integration.harness.mirror import (
     records,
     updates,
 )
+from tests.tiny import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 RUN = """
@@ -65,7 +66,7 @@ def working_on(folder: RunFolder) -> subprocess.Popen:
 
 def kill(process: subprocess.Popen) -> None:
     os.killpg(process.pid, signal.SIGKILL)  # W&B's service, too
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
 
 
 def command(*arguments: object) -> tuple[int, list[str], str]:
@@ -131,7 +132,7 @@ def test_what_came_after_the_mirror_is_added(folder):
     assert records(log_of(folder, "eta-0003"))[-1]["exit"]["exit_code"] == 0
 
 
-def test_only_what_was_not_uploaded_is_told_again(folder):
+def test_only_what_was_not_uploaded_is_sent_again(folder):
     with Tracker(folder, id="eta-0003") as tracker:
         tracker.log({"a": 1})
     (first,) = logs(folder, "eta-0003")

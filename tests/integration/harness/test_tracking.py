@@ -31,6 +31,7 @@ from tests.integration.harness.mirror import (
     records,
     updates,
 )
+from tests.tiny import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 
@@ -220,7 +221,7 @@ def test_a_repeated_command_continues_the_run(folder):
     assert items[1]["gen/energy_mean"] == 0.5
 
 
-def test_what_was_synced_is_not_told_twice(folder):
+def test_what_was_synced_is_not_sent_twice(folder):
     with Tracker(folder) as tracker:
         tracker.log({"train/step": 0})
         tracker.log({"train/step": 1})
@@ -269,7 +270,7 @@ def test_two_processes_never_work_on_one_folder(folder):
     with pytest.raises(ValueError, match="another process works in"):
         Tracker(folder, mode="disabled").__enter__()
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE)
     with Tracker(folder, mode="disabled"), pytest.raises(ValueError, match="another process"):
         Tracker(folder, mode="disabled").__enter__()
     assert len(folder.rows()) == 50
@@ -295,7 +296,7 @@ def test_sigterm_closes_the_run_and_loses_nothing(folder):
     """As Slurm's time limit does it: the signal goes to every process of the group."""
     process = long_run(folder)
     os.killpg(process.pid, signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143
     assert errors == ""
     (log,) = logs(folder)
@@ -306,7 +307,7 @@ def test_sigterm_closes_the_run_and_loses_nothing(folder):
 def test_sigkill_leaves_a_folder_that_rebuilds_the_mirror(folder):
     process = long_run(folder)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE)
     with Tracker(RunFolder(folder.path)):
         pass
     (log,) = logs(folder)

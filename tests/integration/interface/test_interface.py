@@ -19,9 +19,9 @@ from experiments.harness.training.checkpoint import load_model
 from guidance import ForceFieldCalculator
 from sdedata import Graph, StructureSet, Template
 from surfdiff import Generator, evaluate, relax, train
-from tests.tiny import SAMPLE, platinum, run
+from tests.tiny import GUIDED, platinum, run
 
-STEPS = {"steps": 4, "threads": 1, "device": "cpu"}
+STEPS = {"steps": 4, "descent_steps": 10, "threads": 1, "device": "cpu"}
 TINY = {
     "cutoff": 4.0, "task.network.features": 8, "task.network.blocks": 2,
     "task.network.n_radial": 6, "threads": 1, "device": "cpu", "data.max_repeats": 1,
@@ -67,7 +67,7 @@ def test_defaults_are_those_of_the_command(world):
 
 
 def test_structures_are_those_of_the_command(world, generator, slab, tmp_path):
-    run("sample", *SAMPLE, *world.networks, f"output={tmp_path}", "composition=Ag2O", "seed=3")
+    run("sample", *GUIDED, *world.networks, f"output={tmp_path}", "composition=Ag2O", "seed=3")
     written = RunFolder(tmp_path / "sample/Ag2O").structures("generated")
     surfaces = generator.sample(slab, "Ag2O", n=4, seed=3, batch_size=3)
     for ours, theirs in zip(surfaces, written, strict=True):

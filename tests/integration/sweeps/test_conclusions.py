@@ -20,7 +20,7 @@ def values_of(study_values):
 
 
 @pytest.mark.parametrize("training", [0.0, 0.4])
-def test_a_parameter_without_effect_is_seldom_said_to_have_one(training):
+def test_a_parameter_without_effect_is_seldom_reported_to_have_one(training):
     """Five settings with two trainings each, as in the sweep of beta; 16 structures each, which
     scatter by 0.4 eV, and trainings by `training`: however many structures, trials count."""
     rng, wrong, covered = np.random.default_rng(7), 0, 0
@@ -78,7 +78,7 @@ def test_a_conclusion_separates_the_optimum_from_what_is_worse():
     assert "highest at guide.eta_dt = 0" in sentences(highest)
 
 
-def test_of_single_trials_no_more_is_said_than_is_known():
+def test_single_trials_are_reported_as_insufficient_data():
     found = conclude(grid(seeds=(0,)), ETA, MEDIAN)
     assert not found.worse
     assert not found.similar

@@ -35,7 +35,7 @@ def test_both_ways_to_name_the_server(driver, postgresql):
     assert len(study_at(postgresql).trials) == 3
 
 
-def test_a_database_that_is_not_there_is_told_in_one_sentence(server):
+def test_a_missing_database_is_reported_in_one_sentence(server):
     with pytest.raises(ValueError, match='cannot be used: .*database "nowhere" does not exist'):
         open_storage(f"{server}/nowhere")
 
@@ -86,5 +86,5 @@ def test_four_workers_one_killed(world, postgresql, tmp_path):
 
 
 def begun(log):
-    """The trials that a worker says it has begun."""
+    """The trials that a worker has logged as begun."""
     return [int(n) for n in re.findall(r"^tiny, trial (\d+)\b.* = ", log.read_text(), re.M)]

@@ -127,10 +127,11 @@ BAD = {
     "a sample of no score": (
         {"stages": {"sample": UNGUIDED}, "space": {"sample.sampler.steps": {"low": 1, "high": 3}},
          "objectives": {"gen/frac_finite": "maximize"}},
-        "sample needs the stage score before it, or models.score",
+        "stage sample: it needs a stage score before it, or models.score",
     ),
     "an evaluation of no sample": (
-        {"stages": {"score": TRAINING, "evaluate": SEARCH}}, "evaluate needs the stage sample",
+        {"stages": {"score": TRAINING, "evaluate": SEARCH}},
+        "stage evaluate: it needs a stage sample before it",
     ),
     "an unknown stage": (
         {"stages": {"score": TRAINING, "dream": []}}, "there is no stage 'dream'",
@@ -153,7 +154,7 @@ BAD = {
     ),
     "a guide without a force field": (
         {"stages": {"score": TRAINING, "sample": [o for o in UNGUIDED if o != "guide=none"]}},
-        "sample is guided and has no force field",
+        "stage sample: it is guided: add a stage forcefield",
     ),
     "a parameter of the sweep": (space("score.output", choices=["a"]), "set by the sweep itself"),
     "a step of nothing": (space(RATE, low=0.1, high=0.2, step=0), r"step: .*greater than 0"),
@@ -164,7 +165,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("change", "said"), BAD.values(), ids=BAD)
-def test_bad_input_is_told_in_one_sentence(change, said, tmp_path):
+def test_bad_input_is_reported_in_one_sentence(change, said, tmp_path):
     content = {k: v for k, v in trained(**change).items() if v is not None}
     path = write(tmp_path / "mine.yaml", content)
     with pytest.raises(ValueError, match=said) as error:
@@ -226,7 +227,7 @@ def test_a_file_s_name_is_the_study_s_and_overrides_change_keys(tmp_path):
 
 def test_a_range_is_of_the_kind_of_the_value_that_it_turns(tmp_path):
     """Whole numbers in the file make no whole number of what is none, and log stays log."""
-    knobs = {
+    space = {
         STEPS: {"low": 10, "high": 1000, "log": True},
         "score.train.batch_size": {"low": 2, "high": 8, "step": 2},
         "score.task.time_power": {"low": 1, "high": 3},
@@ -234,7 +235,7 @@ def test_a_range_is_of_the_kind_of_the_value_that_it_turns(tmp_path):
         "score.data.oxygen": {"choices": ["poor", "all"]},
         "sample.sampler.noisy_end": {"choices": [True, False]},
     }
-    sweep = read(write(tmp_path / "mine.yaml", trained(space=knobs)))
+    sweep = read(write(tmp_path / "mine.yaml", trained(space=space)))
     assert sweep.distributions() == {
         STEPS: IntDistribution(10, 1000, log=True),
         "score.train.batch_size": IntDistribution(2, 8, step=2),
@@ -283,3 +284,15 @@ def test_online_tracking_needs_a_key(tmp_path, monkeypatch):
     path = write(tmp_path / "mine.yaml", trained(tracking={"mode": "online"}))
     with pytest.raises(ValueError, match="online needs a W&B key: run `wandb login`"):
         read(path)
+
+
+def test_metrics_of_labelled_stages_have_the_label_before_their_names(world, tmp_path):
+    stages = {"score_a": TRAINING, "sample_a": UNGUIDED}
+    stages["evaluate_a"] = [*SEARCH, f"reference={world.reference}"]
+    space = {"evaluate_a.tolerance": {"low": 0.1, "high": 0.5}}
+    names = ("a/gen_relaxed/energy_median", "a/score/loss", "seconds/evaluate_a")
+    labelled = {"stages": stages, "space": space, "objectives": dict.fromkeys(names, "minimize")}
+    assert read(write(tmp_path / "a.yaml", trained(**labelled))).trials == 3
+    labelled["objectives"] = {MEDIAN: "minimize"}
+    with pytest.raises(ValueError, match=f"reports {MEDIAN}; did you mean a/{MEDIAN}"):
+        read(write(tmp_path / "b.yaml", trained(**labelled)))

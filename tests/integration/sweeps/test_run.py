@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.run_id import identity
 from experiments.harness.training.checkpoint import load, save
-from sweeps import commands
+from sweeps import commands, subcommands
 from sweeps.definition.reader import read
 from sweeps.execution.study import FAILURE, SLOT, states
 from tests.integration.sweeps.tiny_sweep import (
@@ -30,7 +30,7 @@ from tests.integration.sweeps.tiny_sweep import (
     trained,
     write,
 )
-from tests.tiny import ROOT, SAMPLE, SEARCH, wait_for
+from tests.tiny import GUIDED, ROOT, SEARCH, wait_for
 
 QUICK = ["heartbeat=2", "tracking.mode=disabled"]
 
@@ -41,7 +41,7 @@ def where(home: Path) -> list[str]:
 
 def here(*arguments: object) -> optuna.Study:
     """The command in this process: importing torch once more takes longer than a trial."""
-    return commands.run([*map(str, arguments)])
+    return subcommands.run([*map(str, arguments)])
 
 
 def study_in(home: Path, name: str):
@@ -114,7 +114,7 @@ def test_a_finished_study_is_left_alone(undisturbed, capsys):
     assert len(study_in(home, "tiny").trials) == rows
 
 
-def test_a_study_that_is_told_to_end_goes_on_to_the_same_results(undisturbed, tmp_path):
+def test_a_terminated_study_resumes_to_the_same_results(undisturbed, tmp_path):
     """Also with other workers than it began with."""
     file, home = undisturbed
     process = start(file, *where(tmp_path), "workers=2")
@@ -146,7 +146,7 @@ def test_a_killed_worker_s_training_goes_on_from_its_checkpoint(world, tmp_path)
     kill(process)
     state = load(folder / "checkpoints/last.pt")
     assert 4 <= state["step"] < 390
-    save(folder / "checkpoints/last.pt", state | {"step": 390})  # to tell whether it is read
+    save(folder / "checkpoints/last.pt", state | {"step": 390})  # to see whether it is read
     before = steps_of(folder)
     here(*command)
     assert steps_of(folder) == [*before, *range(391, 401)]
@@ -201,7 +201,7 @@ def test_an_objective_that_is_not_reported_after_all_fails_its_trial(world, tmp_
     space = {"sample.guide.eta_dt": {"choices": [0.0001, 1e300]}}
     models = {"score": str(world.score), "forcefield": str(world.forcefield)}
     stages = {
-        "sample": [*SAMPLE, "composition=Ag2O", "n=2"],
+        "sample": [*GUIDED, "composition=Ag2O", "n=2"],
         "evaluate": [*SEARCH, f"reference={world.reference}"],
     }
     content = sampled(world, space=space, models=models, stages=stages)
@@ -213,7 +213,7 @@ def test_an_objective_that_is_not_reported_after_all_fails_its_trial(world, tmp_
 
 
 def test_a_pruned_trial_is_no_failure(world, tmp_path):
-    """Its training ends when the pruner says so, as a run that went well."""
+    """Its training ends when the pruner decides, as a run that went well."""
     training = [*TRAINING, f"data.path={world.minima}", "train.steps=40"]
     stages = {"score": training, "sample": UNGUIDED}
     pruner = {"_target_": "optuna.pruners.ThresholdPruner", "upper": 0.0, "n_warmup_steps": 15}
@@ -278,7 +278,7 @@ def test_another_space_under_the_same_name_is_refused(undisturbed, tmp_path):
 
 
 def test_smoke(tmp_path):
-    """The sweep that tells whether all is in place."""
+    """The sweep that checks whether all is in place."""
     finish(start(ROOT / "sweeps/smoke.yaml", *where(tmp_path), "workers=2"), seconds=1200)
     study = study_in(tmp_path, "smoke")
     counts = states(study)

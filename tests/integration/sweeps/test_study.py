@@ -3,18 +3,20 @@
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
 from experiments.harness.execution.signals import Stopped
 from sweeps.execution import worker
+from sweeps.execution.storage import open_storage
 from sweeps.execution.study import (
     FAILURE,
     SLOT,
     attempts,
+    load_study,
     retry,
     retry_abandoned,
     retry_failed,
@@ -33,6 +35,7 @@ from tests.integration.sweeps.tiny_sweep import (
     study_at,
     sweep_of,
 )
+from tests.tiny import PATIENCE, until
 
 RATE, STEPS, BATCH = "score.train.learning_rate", "score.train.steps", "score.train.batch_size"
 PRUNED = {
@@ -163,7 +166,7 @@ def test_a_finished_study_hands_out_nothing(sqlite, tmp_path, play):
     assert states(study) == {"complete": 2, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
 
 
-def test_a_study_says_what_it_is(sqlite):
+def test_a_study_records_its_definition(sqlite):
     sweep = sweep_of(budget=2, constraints={"gen/frac_finite": {"at_least": 0.5}})
     attributes = make(sweep, sqlite).user_attrs
     assert attributes["budget"] == 2
@@ -212,7 +215,7 @@ def test_what_a_killed_worker_leaves_is_done_by_another(when, storage, crew):
     if when == "in its trial":
         workers.start(play="hang")
         workers.wait_until_ran(1)
-        wait_for(lambda: study.trials[0].intermediate_values)
+        until(lambda: study.trials[0].intermediate_values)
         workers.send(0, signal.SIGKILL)
         codes = [-signal.SIGKILL, 0]
     else:
@@ -248,7 +251,7 @@ def test_a_worker_that_sleeps_too_long_is_overtaken_and_changes_nothing(then, sq
     workers.wait_until_ran(1)
     workers.send(0, signal.SIGSTOP)
     workers.start()
-    workers.members[1].join(120)
+    workers.members[1].join(PATIENCE)
     done = study.trials
     assert states(study)["complete"] == 2
     workers.send(0, signal.SIGCONT)
@@ -257,7 +260,7 @@ def test_a_worker_that_sleeps_too_long_is_overtaken_and_changes_nothing(then, sq
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-def test_a_worker_that_is_told_to_end_gives_its_trial_back_at_once(kind, sqlite, tmp_path, play):
+def test_a_terminated_worker_gives_its_trial_back_at_once(kind, sqlite, tmp_path, play):
     sweep = sweep_of(budget=2)
     study = make(sweep, sqlite)
     play(_stopped_once(kind))
@@ -475,7 +478,7 @@ def test_seeds_follow_from_study_and_number():
     assert sweep_of(seed=1).trial_seed(0) != seeds[0]
 
 
-def test_constraints_tell_the_sampler_what_is_infeasible(sqlite, tmp_path, play):
+def test_constraints_mark_trials_as_infeasible_for_the_sampler(sqlite, tmp_path, play):
     """The best trial is the best of those that keep to the bound."""
     bounds = {"gen/frac_finite": {"at_least": 0.005}}
     sweep = sweep_of(budget=8, constraints=bounds)
@@ -488,8 +491,11 @@ def test_constraints_tell_the_sampler_what_is_infeasible(sqlite, tmp_path, play)
         assert trial.constraints["gen/frac_finite"] == pytest.approx(0.005 - trial.values[0])
 
 
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+def test_a_study_of_an_earlier_version_is_refused(tmp_path):
+    """Its trials have no slots: it would be taken for one without trials."""
+    url = f"sqlite:///{tmp_path}/studies.db"
+    study = optuna.create_study(storage=open_storage(url), study_name="tiny")
+    study.enqueue_trial({})
+    for use in (lambda: make(sweep_of(), url), lambda: load_study("tiny", open_storage(url))):
+        with pytest.raises(ValueError, match="study tiny was made by an earlier version"):
+            use()

@@ -20,7 +20,7 @@ from sweeps.execution import worker
 from sweeps.execution.storage import open_storage
 from sweeps.execution.study import open_study, storage_of
 from sweeps.execution.trial import Place, Result
-from tests.tiny import ROOT, SAMPLE, SEARCH, TRAIN, World
+from tests.tiny import PATIENCE, ROOT, SAMPLE, SEARCH, TRAIN, World, until
 
 TEXTS = {
     "question": "Does it?", "claim": "It does.", "reading": "Look.", "cost": "a second",
@@ -85,7 +85,7 @@ def start(*arguments: Any, **more: Any) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, cwd=ROOT, **pipes | more)
 
 
-def finish(process: subprocess.Popen, code: int = 0, seconds: float = 600) -> str:
+def finish(process: subprocess.Popen, code: int = 0, seconds: float = PATIENCE) -> str:
     """Standard error, when it has ended with this code."""
     reported = process.communicate(timeout=seconds)[1]
     assert process.returncode == code, reported
@@ -117,7 +117,7 @@ class Crew:
         self.barriers: list[Any] = []  # gone with their last reference, members started or not
 
     def start(self, n: int = 1, play: str = "quick") -> None:
-        """Let n more of them begin at once; `play` says what their trials do."""
+        """Let n more of them begin at once; `play` names what their trials do."""
         barrier = PROCESSES.Barrier(n)
         self.barriers.append(barrier)
         for _ in range(n):
@@ -126,7 +126,7 @@ class Crew:
             self.members.append(PROCESSES.Process(target=_member, args=arguments, daemon=True))
             self.members[-1].start()
 
-    def finish(self, seconds: float = 120) -> list[int | None]:
+    def finish(self, seconds: float = PATIENCE) -> list[int | None]:
         for member in self.members:
             member.join(seconds)
         return [member.exitcode for member in self.members]
@@ -136,11 +136,8 @@ class Crew:
         assert pid is not None
         os.kill(pid, what)
 
-    def wait_until_ran(self, trials: int, seconds: float = 120) -> None:
-        end = time.monotonic() + seconds
-        while len(self.ran) < trials:
-            assert time.monotonic() < end, self.ran
-            time.sleep(0.05)
+    def wait_until_ran(self, trials: int) -> None:
+        until(lambda: len(self.ran) >= trials)
 
     @property
     def ran(self) -> list[tuple[int, int]]:
@@ -204,7 +201,7 @@ def make_at_once(sweep: Sweep, url: str, n: int) -> list[int | None]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(PATIENCE)
     return [process.exitcode for process in processes]
 
 

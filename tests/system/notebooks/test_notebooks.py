@@ -1,4 +1,4 @@
-"""Each notebook runs from the repository root, on one core, and says what is true."""
+"""Each notebook runs from the repository root, on one core, and its statements are true."""
 
 import re
 import resource

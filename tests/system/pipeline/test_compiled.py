@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 from experiments.harness.runs.run_folder import RunFolder
-from tests.tiny import ROOT, SAMPLE, run, start
+from tests.tiny import GUIDED, ROOT, run, start
 
 
 def positions(folder) -> np.ndarray:
@@ -14,7 +14,7 @@ def positions(folder) -> np.ndarray:
 
 
 def arguments(world, output) -> list[str]:
-    return [*world.networks, *SAMPLE, "composition=Ag2O", f"output={output}", "batch_size=2"]
+    return [*world.networks, *GUIDED, "composition=Ag2O", f"output={output}", "batch_size=2"]
 
 
 def test_compiled_sampling_generates_the_same_structures_with_one_program(world, tmp_path):

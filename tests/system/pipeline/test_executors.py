@@ -10,7 +10,7 @@ import pytest
 
 from experiments.harness.runs.run_folder import RunFolder
 from sdedata import StructureSet
-from tests.tiny import ROOT, run, start, wait_for
+from tests.tiny import PATIENCE, ROOT, run, start, wait_for
 
 SEARCH = [
     "calculator=emt", "tracking.mode=disabled", "compositions=[Ag3,Ag2O]", "n_per_composition=10",
@@ -54,7 +54,7 @@ def test_a_killed_dask_worker_loses_nothing_and_repeats_nothing(dask, tmp_path):
     wait_for(lambda: len(list(folder.glob("candidates/[0-9]*.npz"))) >= 3, process)
     os.kill(workers[0].pid, signal.SIGKILL)
     at_death = len(list(folder.glob("candidates/[0-9]*.npz")))
-    _, reported = process.communicate(timeout=300)
+    _, reported = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, reported
     assert at_death < 20
     rows = [row for row in RunFolder(folder).rows() if row.get("event") == "candidate"]
@@ -68,7 +68,7 @@ def test_a_killed_dask_worker_loses_nothing_and_repeats_nothing(dask, tmp_path):
         assert ours.digest == undisturbed.digest
 
 
-def test_an_address_where_nobody_answers_is_told(tmp_path):
+def test_an_address_where_nobody_answers_is_reported(tmp_path):
     with pytest.raises(ValueError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
         run(
             "generate_data", *SEARCH, f"output={tmp_path}", "executor=dask",
@@ -76,7 +76,7 @@ def test_an_address_where_nobody_answers_is_told(tmp_path):
         )  # fmt: skip
 
 
-def test_slurms_dry_run_tells_the_script_and_submits_nothing(tmp_path):
+def test_slurms_dry_run_shows_the_script_and_submits_nothing(tmp_path):
     with pytest.raises(ValueError, match="dry run, nothing was submitted; 3 jobs") as reported:
         run(
             "generate_data", *SEARCH, f"output={tmp_path}", "executor=slurm",

@@ -17,7 +17,7 @@ from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import load
 from sdedata import StructureSet
-from tests.tiny import SEARCH, TRAIN, run, start
+from tests.tiny import PATIENCE, SEARCH, TRAIN, run, start
 
 SEARCHED = [
     *SEARCH, "surrogate=null", "compositions=[Ag3]", "relaxation.fmax=0.5", "task_size=2",
@@ -52,7 +52,7 @@ def disk(tmp_path):
 
 def refused(process: subprocess.Popen, entry: str) -> str:
     """Its one sentence, after lines of progress; and that it ended with code 2."""
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, err
     *progress, sentence = err.strip().splitlines()
     assert all(re.match(r"\w+: \d+ of \d+|.* structures of ", line) for line in progress), err

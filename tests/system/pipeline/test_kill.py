@@ -12,7 +12,7 @@ import torch
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import load
 from sdedata import StructureSet
-from tests.tiny import SAMPLE, SEARCH, TRAIN, run, start, until, wait_for
+from tests.tiny import PATIENCE, SAMPLE, SEARCH, TRAIN, run, start, until, wait_for
 
 
 def kill(process) -> None:
@@ -96,7 +96,7 @@ def test_train(long_training, tmp_path):
     assert_same_training(folder, undisturbed)
 
 
-def test_train_told_to_end(long_training, tmp_path):
+def test_train_terminated(long_training, tmp_path):
     """SIGTERM, as Slurm sends it; the W&B log is closed properly, too."""
     what, undisturbed = long_training
     what = [*what, f"output={tmp_path}", "tracking.mode=offline"]
@@ -104,7 +104,7 @@ def test_train_told_to_end(long_training, tmp_path):
     process = start("train", *what)
     wait_for((folder / "checkpoints/last.pt").exists, process)
     process.terminate()
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
     (log,) = folder.glob("wandb/offline-run-*/*.wandb")
     assert log.stat().st_size > 1000
@@ -168,4 +168,7 @@ def test_evaluate(world, tmp_path):
     assert {k: v for k, v in summary.items() if isinstance(v, float)} == pytest.approx(
         {k: v for k, v in undisturbed.items() if isinstance(v, float)}, abs=1e-6
     )
-    assert [a.info["index"] for a in RunFolder(folder).structures("relaxed")] == [0, 1, 2, 3]
+    relaxed = RunFolder(folder).structures("relaxed")
+    assert sorted(a.info["index"] for a in relaxed) == [0, 1, 2, 3]
+    energies = [a.get_potential_energy() for a in relaxed]
+    assert energies == sorted(energies)

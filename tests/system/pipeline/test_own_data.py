@@ -11,7 +11,7 @@ from experiments.harness.training import inspect
 from experiments.harness.training.checkpoint import load_model
 from guidance import ForceFieldCalculator
 from sdedata import Graph
-from tests.tiny import SAMPLE, SEARCH, TRAIN, platinum, run
+from tests.tiny import GUIDED, SEARCH, TRAIN, platinum, run
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_own_data_train_sample_and_evaluate(platinum_run):
         assert model.card["compositions"] == ["Pt3"]
         assert model.card["structures"] == 10
     run(
-        "sample", *SAMPLE, f"score={home}/train/score", f"forcefield={home}/train/forcefield",
+        "sample", *GUIDED, f"score={home}/train/score", f"forcefield={home}/train/forcefield",
         f"template.slab={home}/slab.extxyz", "composition=Pt3", "n=2", f"output={home}",
     )  # fmt: skip
     folder = RunFolder.existing(home / "sample/Pt3")

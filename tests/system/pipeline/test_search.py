@@ -30,19 +30,20 @@ from sdedata.similarity import same
 from tests.docs.documents import empty_site
 from tests.tiny import NETWORK, NoOxygen, run, start, wait_for
 
-TRAINING = [*NETWORK, "train.steps=150", "train.batch_size=8", "threads=1", "train.warmup=5"]
+TRAINING = [*NETWORK, "train.steps=20", "train.batch_size=8", "threads=1", "train.warmup=5"]
 SAME = [
-    "calculator=emt", "tracking.mode=disabled", "compositions=[Ag3,Ag2O]", "task_size=2",
-    "surrogate.first=8", "surrogate.growth=2", f"surrogate.training={TRAINING}",
+    "calculator=emt", "tracking.mode=disabled", "compositions=[Ag,Ag2O]", "task_size=2",
+    "template.slab=ag111_p3x3", "surrogate.first=4", "surrogate.growth=2",
+    f"surrogate.training={TRAINING}",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """24 candidates: 8 by the calculator alone, 8 and 8 planned by a force field each."""
+    """12 candidates: 4 by the calculator alone, 4 and 4 planned by a force field each."""
     home = tmp_path_factory.mktemp("search")
     summary = run(
-        "generate_data", *SAME, "executor=threads", "n_per_composition=12", f"output={home}",
+        "generate_data", *SAME, "executor=threads", "n_per_composition=6", f"output={home}",
         "name=whole",
     )  # fmt: skip
     return home / "generate_data/whole", summary
@@ -65,9 +66,9 @@ def test_rounds():
 def test_minima_are_those_of_the_calculator_whoever_planned(searched):
     folder, summary = searched
     minima = StructureSet.read(folder / "minima.npz")
-    assert summary["data/candidates"] == 24
-    assert sorted(minima.info["index"]) == list(range(24))
-    assert sorted(p.name for p in (folder / "surrogate").iterdir()) == ["16", "8"]
+    assert summary["data/candidates"] == 12
+    assert sorted(minima.info["index"]) == list(range(12))
+    assert sorted(p.name for p in (folder / "surrogate").iterdir()) == ["4", "8"]
     for atoms in minima.to_atoms():
         energy = atoms.get_potential_energy()
         atoms.calc = EMT()
@@ -75,10 +76,10 @@ def test_minima_are_those_of_the_calculator_whoever_planned(searched):
         assert np.linalg.norm(atoms.get_forces(), axis=1).max() < 0.1 + 2e-3
 
 
-def test_frames_are_what_the_calculator_said_on_the_way(searched):
+def test_frames_are_labelled_by_the_calculator(searched):
     folder, _ = searched
     frames = StructureSet.read(folder / "frames.npz")
-    assert set(frames.info["index"]) == set(range(24))
+    assert set(frames.info["index"]) == set(range(12))
     for i in range(0, len(frames), 5):
         atoms = frames.atoms(i)
         forces = atoms.get_forces(apply_constraint=False)
@@ -92,36 +93,36 @@ def test_frames_are_what_the_calculator_said_on_the_way(searched):
 def test_a_set_is_gone_on_from_and_never_mixed(searched, tmp_path):
     folder, _ = searched
     more = [f"output={tmp_path}", "executor=threads", f"extend={folder / 'minima.npz'}"]
-    summary = run("generate_data", *SAME, *more, "n_per_composition=14", "name=more")
-    assert summary["data/minima"] == 28
+    summary = run("generate_data", *SAME, *more, "n_per_composition=7", "name=more")
+    assert summary["data/minima"] == 14
     before, after = (
         StructureSet.read(path / "minima.npz") for path in (folder, tmp_path / "generate_data/more")
     )
-    assert before.digest == after.select(np.arange(24)).digest
+    assert before.digest == after.select(np.arange(12)).digest
     assert after.meta["extend"] == str(folder / "minima.npz")
     for changed, reported in (
         ("seed=8", "seed=7, this search has seed=8"),
-        ("template.slab=ag111_p3x3", "template="),
+        ("template.slab=ag111_c2x8", "template="),
         ("calculator._target_=tests.tiny.NoOxygen", "calculator="),
     ):
         with pytest.raises(ValueError, match=f"was made with {reported}.* are not put together"):
-            run("generate_data", *SAME, *more, "n_per_composition=14", "name=other", changed)
+            run("generate_data", *SAME, *more, "n_per_composition=7", "name=other", changed)
 
 
 def test_a_force_field_that_is_there_plans_from_the_first_on(searched, tmp_path):
     folder, _ = searched
-    model = folder / "surrogate/16/train/forcefield"
-    command = [*SAME, "executor=threads", f"output={tmp_path}", "name=given", "n_per_composition=3",
+    model = folder / "surrogate/8/train/forcefield"
+    command = [*SAME, "executor=threads", f"output={tmp_path}", "name=given", "n_per_composition=2",
                f"surrogate.model={model}"]  # fmt: skip
     run("generate_data", *command)
     ours = StructureSet.read(tmp_path / "generate_data/given/minima.npz")
     plain = StructureSet.read(folder / "minima.npz")
-    plain = plain.select(plain.info["index"] < 6)  # of the same starts, by the calculator alone
-    assert set(ours.info["index"]) == set(plain.info["index"]) == set(range(6))
+    plain = plain.select(plain.info["index"] < 4)  # of the same starts, by the calculator alone
+    assert set(ours.info["index"]) == set(plain.info["index"]) == set(range(4))
     assert ours.info["relax_steps"].tolist() != plain.info["relax_steps"].tolist()
     config = compose.load("generate_data", command)
-    template = Template.ag111("c2x8", (1.0, 4.5))
-    tasks = plan(config, template, tmp_path, range(6), Surrogate(str(model)))
+    template = Template.load("ag111_p3x3", (1.0, 4.5))
+    tasks = plan(config, template, tmp_path, range(4), Surrogate(str(model)))
     steps = {row["index"]: row["relax_steps"] for task in tasks for row in search(task)}
     assert ours.info["relax_steps"].tolist() == [steps[i] for i in ours.info["index"]]
     assert ours.meta["surrogate"]["model"].startswith("sha256:")
@@ -131,14 +132,14 @@ def test_a_force_field_that_is_there_plans_from_the_first_on(searched, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_calculator_is_asked_from_the_random_start_on_where_leaps_are_short(searched, tmp_path):
+def test_within_a_trust_radius_the_calculator_is_called_from_the_start_on(searched, tmp_path):
     folder, _ = searched
     minima, ways = {}, {}
     for leap in ("null", "0.2"):
         home = tmp_path / leap
         run(
-            "generate_data", *SAME, "executor=threads", f"output={home}", "n_per_composition=3",
-            f"surrogate.model={folder}/surrogate/16/train/forcefield",
+            "generate_data", *SAME, "executor=threads", f"output={home}", "n_per_composition=2",
+            f"surrogate.model={folder}/surrogate/8/train/forcefield",
             f"surrogate.trust_radius={leap}",
         )  # fmt: skip
         made = home / "generate_data/rss_c2x8"
@@ -151,10 +152,11 @@ def test_a_calculator_is_asked_from_the_random_start_on_where_leaps_are_short(se
             if before.info["index"] == after.info["index"]
         )
     plain = StructureSet.read(folder / "minima.npz")
-    plain = plain.select(plain.info["index"] < 6)  # of the same starts, by the calculator alone
+    plain = plain.select(plain.info["index"] < 4)  # of the same starts, by the calculator alone
     start = {way: one.info["energy_initial"] for way, one in minima.items()}
     np.testing.assert_allclose(start["0.2"], plain.info["energy_initial"])
-    assert not np.isclose(start["null"], start["0.2"]).any()
+    oxides = minima["0.2"].info["index"] % 2 == 1  # a single Ag stays where the surrogate has it
+    assert not np.isclose(start["null"], start["0.2"])[oxides].any()
     assert minima["0.2"].meta["surrogate"]["trust_radius"] == 0.2
     assert ways["0.2"] == pytest.approx(0.2, abs=1e-4)  # as stored
     assert ways["null"] > 0.3
@@ -176,18 +178,18 @@ def test_frames_know_the_surface_in_which_their_path_ended(searched):
 
 
 STAGES = (
-    ("candidates by the calculator alone", "candidates/[0-9]*.npz", 2, signal.SIGTERM),
-    ("a training", "surrogate/8/train/forcefield/checkpoints/last.pt", 1, signal.SIGKILL),
-    ("planned candidates", "candidates/[0-9]*.npz", 6, signal.SIGTERM),
-    ("the next training", "surrogate/16/train/forcefield/checkpoints/last.pt", 1, signal.SIGTERM),
-    ("the last candidates", "candidates/[0-9]*.npz", 10, signal.SIGKILL),
+    ("candidates by the calculator alone", "candidates/[0-9]*.npz", 1, signal.SIGTERM),
+    ("a training", "surrogate/4/train/forcefield/checkpoints/last.pt", 1, signal.SIGKILL),
+    ("planned candidates", "candidates/[0-9]*.npz", 3, signal.SIGTERM),
+    ("the next training", "surrogate/8/train/forcefield/checkpoints/last.pt", 1, signal.SIGTERM),
+    ("the last candidates", "candidates/[0-9]*.npz", 5, signal.SIGKILL),
 )
 """What has just been written, how many of it, and how the command is ended then."""
 
 
 def test_interruptions_in_any_stage_change_nothing(searched, tmp_path):
     folder, _ = searched
-    command = [*SAME, "n_per_composition=12", f"output={tmp_path}", "name=whole",
+    command = [*SAME, "n_per_composition=6", f"output={tmp_path}", "name=whole",
                "executor.max_workers=2"]  # fmt: skip
     home = tmp_path / "generate_data/whole"
     for _, files, count, how in STAGES:
@@ -203,12 +205,12 @@ def test_interruptions_in_any_stage_change_nothing(searched, tmp_path):
         assert ours.digest == StructureSet.read(folder / name).digest
 
 
-COST = ["tracking.mode=disabled", "executor=threads", "task_size=2", "candidates=6"]
+COST = ["tracking.mode=disabled", "executor=threads", "task_size=2", "candidates=4"]
 
 
 def cost(folder, *overrides):
     """Of the search in `folder`, planned by the last force field that was trained there."""
-    model, minima = folder / "surrogate/16/train/forcefield", folder / "minima.npz"
+    model, minima = folder / "surrogate/8/train/forcefield", folder / "minima.npz"
     return run("search_cost", *COST, f"surrogate.model={model}", f"extend={minima}", *overrides)
 
 
@@ -217,7 +219,7 @@ def test_the_cost_of_a_search_is_counted_on_the_same_new_starts(searched, tmp_pa
     folder, _ = searched
     asked = [f"output={tmp_path}", "max_steps=150", "fmax=[0.1,0.05]"]
     report = cost(folder, *asked)
-    assert report["first"] == 24
+    assert report["first"] == 12
     assert [result["fmax"] for result in report["results"]] == [0.1, 0.05]
     result = report["results"][0]
     known = StructureSet.read(folder / "minima.npz").to_atoms()
@@ -225,21 +227,21 @@ def test_the_cost_of_a_search_is_counted_on_the_same_new_starts(searched, tmp_pa
         "planned": ["surrogate.trust_radius=null"], "leaps": ["surrogate.trust_radius=0.3"],
         "alone": None,
     }.items():  # they are those of a search that goes on  # fmt: skip
-        model = [f"surrogate.model={folder}/surrogate/16/train/forcefield"]
+        model = [f"surrogate.model={folder}/surrogate/8/train/forcefield"]
         run(
             "generate_data", *SAME, f"extend={folder}/minima.npz", f"name={way}",
-            f"output={tmp_path}", "n_per_composition=15", "executor=threads",
+            f"output={tmp_path}", "n_per_composition=8", "executor=threads",
             *(["surrogate=null"] if planner is None else model + planner),
         )  # fmt: skip
         minima = StructureSet.read(tmp_path / f"generate_data/{way}/minima.npz")
-        minima = minima.select(minima.info["index"] >= 24)
-        assert sorted(minima.info["index"]) == list(range(24, 30))
+        minima = minima.select(minima.info["index"] >= 12)
+        assert sorted(minima.info["index"]) == list(range(12, 16))
         calls = (minima.info["relax_steps"] + 1).sum()
-        assert result[way]["calls_per_minimum"] == pytest.approx(calls / 6)
+        assert result[way]["calls_per_minimum"] == pytest.approx(calls / 4)
         new = [not any(same(atoms, one) for one in known) for atoms in minima.to_atoms()]
         assert result[way]["new"] == pytest.approx(np.mean(new))
     for way in search_cost.WAYS:
-        assert result[way]["converged"] == result["compared"] == 6
+        assert result[way]["converged"] == result["compared"] == 4
         assert 0 < result[way]["distinct"] <= 1
         further = report["results"][1][way]
         assert further["calls_per_minimum"] > result[way]["calls_per_minimum"]
@@ -261,22 +263,22 @@ def test_the_cost_of_a_search_is_counted_on_the_same_new_starts(searched, tmp_pa
     assert (home.path / "figures/energies_fmax_0.05.png").is_file()
     tasks = {path: path.stat().st_mtime_ns for path in home.path.glob("fmax_*/*/candidates/*")}
     assert cost(folder, *asked) == report
-    assert len(tasks) == 2 * 4 * 3
+    assert len(tasks) == 2 * 4 * 2
     assert {path: path.stat().st_mtime_ns for path in tasks} == tasks  # nothing is done twice
 
 
 @pytest.mark.slow
 def test_starts_can_be_left_out_of_the_cost(searched, tmp_path, capsys):
     folder, _ = searched
-    report = cost(folder, f"output={tmp_path}", "fmax=[0.1]", "skip=4", "candidates=2")
-    assert report["first"] == 28
+    report = cost(folder, f"output={tmp_path}", "fmax=[0.1]", "skip=2", "candidates=2")
+    assert report["first"] == 14
     assert "was trained on other frames than those of" in capsys.readouterr().err
     home = tmp_path / "search_cost/rss_c2x8/fmax_0.1_steps_1000"
-    assert [path.name for path in sorted(home.glob("ase/candidates/*"))] == ["000028-000029.npz"]
+    assert [path.name for path in sorted(home.glob("ase/candidates/*"))] == ["000014-000015.npz"]
     with pytest.raises(ValueError, match="another configuration .surrogate.trust_radius was 0.3"):
         cost(folder, f"output={tmp_path}", "surrogate.trust_radius=0.4")
     run = RunFolder(tmp_path)  # as `surfdiff run relaxation_cost` leaves it
-    experiment = read_experiment("relaxation_cost", ["search_cost.skip=4"])
+    experiment = read_experiment("relaxation_cost", ["search_cost.skip=2"])
     run.save_config(
         {"experiment": "relaxation_cost", "small": False} | experiment.model_dump(exclude={"small"})
     )
@@ -285,10 +287,10 @@ def test_starts_can_be_left_out_of_the_cost(searched, tmp_path, capsys):
     published = json.loads(publish(tmp_path, root).read_text())
     page = documents(root)[root / "docs/searching.md"]
     assert search_cost.table(report) in page
-    assert published["command"] == "surfdiff run relaxation_cost search_cost.skip=4"
+    assert published["command"] == "surfdiff run relaxation_cost search_cost.skip=2"
     assert published["command"] in page
     assert published["record"] == report
-    assert published["training"]["train"]["steps"] == 150
+    assert published["training"]["train"]["steps"] == 20
     assert not {"output", "tracking"} & set(published["training"])  # of this machine
 
 
@@ -303,7 +305,7 @@ def test_candidates_that_a_calculator_refuses_are_left_out_of_the_cost(searched,
         for task in tasks:
             (search_cost.one_by_one if way == "ase" else search)(task)
         ways[way] = search_cost.found(tasks)
-        assert sorted(ways[way]) == [0, 2]  # Ag3; the others are Ag2O
+        assert sorted(ways[way]) == [0, 2]  # Ag; the others are Ag2O
     report, energies = search_cost.judge(ways, known)
     assert report["compared"] == report["ase"]["converged"] == len(energies["ase"]) == 2
     for _, row in ways["ase"].values():
@@ -337,7 +339,7 @@ def test_what_is_gained_and_lost_from_the_same_starts_is_weighed():
     assert search_cost._mcnemar(gained[0], gained[0]) == 1.0
 
 
-def test_what_a_calculator_refuses_is_told_and_costs_nobody_else(searched):
+def test_structures_that_a_calculator_refuses_are_reported_and_cost_no_others(searched):
     images = [StructureSet.read(searched[0] / "minima.npz").atoms(i) for i in range(4)]
     graph = collate([Graph.from_atoms(image, 1.0, dtype=torch.float64) for image in images])
     reference = Reference(NoOxygen())
@@ -350,7 +352,7 @@ def test_what_a_calculator_refuses_is_told_and_costs_nobody_else(searched):
     assert reference.reasons == ["RuntimeError: SCF did not converge"] * refused.sum()
 
 
-def test_a_batch_that_fails_is_asked_one_by_one():
+def test_a_batch_that_fails_is_calculated_one_by_one():
     class Picky(NoOxygen):
         def batch(self, images):
             raise RuntimeError("one of them")

@@ -10,13 +10,13 @@ from sdedata import shipped
 from sdedata.__main__ import main
 
 
-def said(capsys, *arguments: str) -> str:
+def printed(capsys, *arguments: str) -> str:
     main(arguments)
     return capsys.readouterr().out
 
 
 def test_list_as_json_is_true(capsys):
-    listed = {one["name"]: one for one in json.loads(said(capsys, "list", "--json"))}
+    listed = {one["name"]: one for one in json.loads(printed(capsys, "list", "--json"))}
     assert set(listed) == {n for n in shipped.names() if not n.endswith("_frames")}
     for name, one in listed.items():
         data = shipped.load(name)
@@ -31,14 +31,14 @@ def test_list_as_json_is_true(capsys):
 
 
 def test_list_for_people_names_every_set(capsys):
-    lines = said(capsys, "list").splitlines()
-    assert len(lines) == 2 + len(json.loads(said(capsys, "list", "--json")))
+    lines = printed(capsys, "list").splitlines()
+    assert len(lines) == 2 + len(json.loads(printed(capsys, "list", "--json")))
     assert lines[0].startswith("| name | minima | frames |")
 
 
 @pytest.mark.parametrize("name", shipped.names())
 def test_show_prints_counts_and_provenance(capsys, name):
-    text, data = said(capsys, "show", name), shipped.load(name)
+    text, data = printed(capsys, "show", name), shipped.load(name)
     assert f"- structures: {len(data)}" in text
     assert f"- digest: {data.digest}" in text
     if name.startswith(shipped.SEARCH):

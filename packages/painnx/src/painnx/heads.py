@@ -158,19 +158,21 @@ class _Differentiable:
 
     @classmethod
     def of(cls, graph: Graph, mobile: Bool[Tensor, " n"]) -> "_Differentiable":
-        def plain(x: Tensor) -> Tensor:  # autograd refuses tensors made in inference mode
-            return x.clone() if not torch.compiler.is_compiling() and x.is_inference() else x
-
         return cls(
-            plain(graph.numbers),
-            plain(graph.batch),
-            plain(mobile),
-            plain(graph.senders),
-            plain(graph.receivers),
-            plain(graph.vectors).detach().requires_grad_(),
+            _plain(graph.numbers),
+            _plain(graph.batch),
+            _plain(mobile),
+            _plain(graph.senders),
+            _plain(graph.receivers),
+            _plain(graph.vectors).detach().requires_grad_(),
             graph.cutoff,
             graph.n_structures,
         )
+
+
+def _plain(x: Tensor) -> Tensor:
+    """Copy a tensor made in inference mode, which autograd refuses."""
+    return x.clone() if not torch.compiler.is_compiling() and x.is_inference() else x
 
 
 def fit_shift_and_scale(

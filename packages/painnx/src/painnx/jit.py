@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import starmap
 from typing import Any
 
 import torch
@@ -65,14 +66,11 @@ def run(
         each: Tensors with one entry for each part, passed last.
     """
     given = [type(x)(*arrays(*x)) if isinstance(x, tuple) else arrays(x)[0] for x in tensors]
-
-    def do(k: int) -> None:
-        function(*parts[k], *given, *arrays(*(x[k] for x in each)))
-
-    if len(parts) < 2:
-        list(map(do, range(len(parts))))
+    calls = [(*part, *given, *arrays(*(x[k] for x in each))) for k, part in enumerate(parts)]
+    if len(calls) < 2:
+        list(starmap(function, calls))
     else:
-        list(_pool(len(parts)).map(do, range(len(parts))))
+        list(_pool(len(calls)).map(function, *zip(*calls, strict=True)))
 
 
 class Last(torch.autograd.Function):

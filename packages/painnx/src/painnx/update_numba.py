@@ -251,12 +251,8 @@ class _InvariantsBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *at: Tensor) -> tuple[Tensor | None, ...]:
-        def compute(*given: Tensor) -> tuple[Tensor, ...]:
-            m, x, _, dp = given[:4]
-            out = *_like(m, x, dp), m.new_empty(len(m), 3, dp.shape[1])
-            return _run(_invariants_backward_again, given, *out)
-
-        to_m, *others = Last.apply(compute, *ctx.saved_tensors, *_contiguous(at))
+        given = *ctx.saved_tensors, *_contiguous(at)
+        to_m, *others = Last.apply(_twice_invariants, *given)
         return to_m, None, *others  # x is a function of m and included there
 
 
@@ -280,10 +276,17 @@ class _UpdateBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *at: Tensor) -> tuple[Tensor, ...]:
-        def compute(*given: Tensor) -> tuple[Tensor, ...]:
-            return _run(_update_backward_again, given, *_like(*given[:5]))
+        return Last.apply(_twice_update, *ctx.saved_tensors, *_contiguous(at))
 
-        return Last.apply(compute, *ctx.saved_tensors, *_contiguous(at))
+
+def _twice_invariants(*given: Tensor) -> tuple[Tensor, ...]:
+    m, x, _, dp = given[:4]
+    out = *_like(m, x, dp), m.new_empty(len(m), 3, dp.shape[1])
+    return _run(_invariants_backward_again, given, *out)
+
+
+def _twice_update(*given: Tensor) -> tuple[Tensor, ...]:
+    return _run(_update_backward_again, given, *_like(*given[:5]))
 
 
 def _contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
