@@ -41,6 +41,8 @@ PICTURES = 16
 """Structures that the table in W&B shows."""
 SHOWN = ("formula", "energy_before", "energy", "valid", "surface", "steps", "converged", "hit")
 """Columns of that table."""
+BATCH = 8
+"""Structures that a worker relaxes side by side; a kill costs so many at most."""
 EVALUATED, RELAXED = "evaluated", "relaxed"
 """Files: what was generated with its reference energy, and the same relaxed, lowest first."""
 
@@ -113,10 +115,13 @@ def _relax_all(config: Evaluate, generated: list[Atoms], folder: RunFolder, trac
     relaxation = config.relaxation.plain()
     failed, reason = 0, ""
     with workers(config.executor) as executor:
-        futures = [executor.submit(assess, atoms, calculator, relaxation) for atoms in missing]
-        finished = progress(as_completed(futures), "relax", len(finite), len(done))
-        for n, future in enumerate(finished, start=1):
-            row, frames = future.result()
+        futures = [
+            executor.submit(assess, missing[k : k + BATCH], calculator, relaxation)
+            for k in range(0, len(missing), BATCH)
+        ]
+        results = (one for future in as_completed(futures) for one in future.result())
+        finished = progress(results, "relax", len(finite), len(done))
+        for n, (row, frames) in enumerate(finished, start=1):
             if frames:
                 folder.append_structures(EVALUATED, frames[:1])
                 folder.append_structures(RELAXED, frames[1:])

@@ -85,7 +85,7 @@ def label_one(
 ) -> tuple[dict[str, Any], list[Atoms]]:
     """Label one structure in a worker (see `relaxation.assess`); CPU seconds are added."""
     began = cpu_seconds()
-    row, frames = assess(atoms, calculator, relaxation)
+    ((row, frames),) = assess([atoms], calculator, relaxation)
     row["cpu_seconds"] = round(cpu_seconds() - began, 2)
     for frame in frames:
         frame.info["cpu_seconds"] = row["cpu_seconds"]

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -11,12 +12,13 @@ from ase.constraints import FixAtoms
 
 from experiments.harness.execution.progress import progress
 from experiments.harness.generation.process import batches
-from experiments.harness.structure_search.search import calculator_of
+from experiments.harness.structure_search.search import Paths, calculator_of, relaxed
 from experiments.harness.training.checkpoint import Model, load_model
 from guidance import LBFGS, ForceFieldCalculator
 from guidance import relax as relax_batch
 from painnx import ForceField
 from sdedata import Graph, collate, rss
+from sdedata.frames import frozen_mask
 
 
 def relax(
@@ -33,12 +35,13 @@ def relax(
 
     Args:
         surfaces: any structures with atoms that may move.
-        calculator: an ASE calculator, which relaxes one structure after the other; or a trained
-            force field (its calculator, `Model`, file or run folder), which relaxes batches.
+        calculator: an ASE calculator, which relaxes one structure after the other, or batches if it
+            has a method `batch` as those of `experiments.calculators`; or a trained force field
+            (its calculator, `Model`, file or run folder), which relaxes batches.
         fmax: eV/Å, the largest force on a mobile atom of a relaxed structure.
         max_steps: steps before a structure is left unconverged.
         max_step: Å, the longest way of an atom in one step.
-        batch_size: structures relaxed at once on a force field; changes speed and memory alone.
+        batch_size: structures relaxed at once; changes speed and memory alone.
         show_progress: whether to show a progress bar.
 
     Returns:
@@ -52,27 +55,42 @@ def relax(
             constraint than FixAtoms on a structure relaxed in a batch.
     """
     options: dict[str, Any] = {"fmax": fmax, "max_steps": max_steps, "max_step": max_step}
-    field = _force_field(calculator, surfaces)
+    field, made = _force_field(calculator, surfaces), cast(Calculator, calculator)
+    if field is None and hasattr(made, "batch") and _have_fixed_atoms_alone(surfaces):
+        chunks = batches(range(len(surfaces)), batch_size)
+        ends: list[Atoms] = []
+        for chunk in progress(chunks, "relax") if show_progress else chunks:
+            images = [surfaces[i] for i in chunk]
+            paths = relaxed(images, made, options)
+            ends += [_end(atoms, _path(atoms, paths, b)) for b, atoms in enumerate(images)]
+        return ends
     if field is None:
         found = progress(surfaces, "relax") if show_progress else surfaces
-        return [_with_calculator(atoms, calculator, options) for atoms in found]
+        return [_end(atoms, _trajectory(atoms, made, options)) for atoms in found]
     _require_fixed_atoms_alone(surfaces)
     chunks = batches(range(len(surfaces)), batch_size)
-    relaxed: list[Atoms] = []
+    ends = []
     for chunk in progress(chunks, "relax") if show_progress else chunks:
-        relaxed += _in_batch([surfaces[i] for i in chunk], field, options)
-    return relaxed
+        ends += _in_batch([surfaces[i] for i in chunk], field, options)
+    return ends
 
 
 def assess(
-    atoms: Atoms, calculator: str, relaxation: dict[str, Any]
-) -> tuple[dict[str, Any], list[Atoms]]:
-    """Relax one generated structure in a worker, with its own calculator (see `calculator_of`).
+    images: Sequence[Atoms], calculator: str, relaxation: dict[str, Any]
+) -> list[tuple[dict[str, Any], list[Atoms]]]:
+    """Relax generated structures in a worker, with its own calculator (see `calculator_of`).
 
-    Returns its row for the log, and the frames before and after, if it succeeded.
+    Returns of each its row for the log, and the frames before and after, if it succeeded.
     """
+    made = calculator_of(calculator)
+    if not (hasattr(made, "batch") and _have_fixed_atoms_alone(images)):
+        return [_assessed(atoms, _trajectory(atoms, made, relaxation)) for atoms in images]
+    paths = relaxed(images, made, relaxation)
+    return [_assessed(atoms, _path(atoms, paths, b)) for b, atoms in enumerate(images)]
+
+
+def _assessed(atoms: Atoms, path: rss.Trajectory | str) -> tuple[dict[str, Any], list[Atoms]]:
     row: dict[str, Any] = {"index": int(atoms.info["index"])}
-    path = _trajectory(atoms, calculator_of(calculator), relaxation)
     if isinstance(path, str):
         return row | {"failed": path}, []
     facts = {"relax_steps": path.steps, "converged": path.converged}
@@ -81,6 +99,16 @@ def assess(
         frame.info.update(facts)
     energies = {"energy": float(path.energies[0]), "energy_relaxed": float(path.energies[-1])}
     return row | facts | energies, frames
+
+
+def _path(atoms: Atoms, paths: Paths, b: int) -> rss.Trajectory | str:
+    """Return the relaxation of structure b; the reason if it failed. Atoms at rest keep digits."""
+    if b in paths.failed:
+        return paths.failed[b]
+    fixed = frozen_mask(atoms)
+    positions, energies, forces = (np.array(part) for part in zip(*paths.frames[b], strict=True))
+    positions[:, fixed] = atoms.positions[fixed]
+    return rss.Trajectory(fixed, positions, energies, forces, bool(paths.last.converged[b]))
 
 
 def _trajectory(
@@ -93,17 +121,16 @@ def _trajectory(
         return f"{type(error).__name__}: {error}"
 
 
-def _with_calculator(atoms: Atoms, calculator: Any, options: dict[str, Any]) -> Atoms:
-    path = _trajectory(atoms, calculator, options)
+def _end(atoms: Atoms, path: rss.Trajectory | str) -> Atoms:
     if isinstance(path, str):
         return _failed(atoms, path)
-    relaxed = path.frame(-1, atoms)
-    relaxed.info |= {
+    end = path.frame(-1, atoms)
+    end.info |= {
         "energy_initial": float(path.energies[0]),
         "relax_steps": path.steps,
         "converged": path.converged,
     }
-    return relaxed
+    return end
 
 
 def _in_batch(surfaces: Sequence[Atoms], field: ForceField, options: dict[str, Any]) -> list[Atoms]:
@@ -112,10 +139,10 @@ def _in_batch(surfaces: Sequence[Atoms], field: ForceField, options: dict[str, A
     initial = field(graph)[0].tolist()
     done = relax_batch(graph, field, select=Graph.select, **options)
     forces = done.forces.cpu().double().split(graph.counts.tolist())
-    relaxed = []
+    ends = []
     for b, (atoms, moved) in enumerate(zip(surfaces, done.graph.to_atoms(), strict=True)):
         if not done.finite[b]:
-            relaxed.append(_failed(atoms, "FloatingPointError: energy or forces not finite"))
+            ends.append(_failed(atoms, "FloatingPointError: energy or forces not finite"))
             continue
         result = atoms.copy()
         mobile = graph.mobile[graph.batch == b].cpu().numpy()
@@ -128,8 +155,8 @@ def _in_batch(surfaces: Sequence[Atoms], field: ForceField, options: dict[str, A
             "relax_steps": int(done.steps[b]),
             "converged": bool(done.converged[b]),
         }
-        relaxed.append(result)
-    return relaxed
+        ends.append(result)
+    return ends
 
 
 def _failed(atoms: Atoms, reason: str) -> Atoms:
@@ -149,6 +176,10 @@ def _force_field(calculator: Any, surfaces: Sequence[Atoms]) -> ForceField | Non
         raise ValueError(f"{model.source} holds a {model.kind} network; a forcefield is needed")
     model.require_elements({int(z) for atoms in surfaces for z in atoms.numbers})
     return model.network
+
+
+def _have_fixed_atoms_alone(surfaces: Sequence[Atoms]) -> bool:
+    return all(isinstance(c, FixAtoms) for atoms in surfaces for c in atoms.constraints)
 
 
 def _require_fixed_atoms_alone(surfaces: Sequence[Atoms]) -> None:

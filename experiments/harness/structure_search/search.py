@@ -6,7 +6,7 @@ belongs to a task never changes: the task that is repeated after a kill gives th
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,10 @@ def search(task: Task) -> list[dict[str, Any]]:
             row["failed"] = str(error)
     sets = []
     if drawn:
-        paths = _relaxed([atoms for _, atoms in drawn], task)
+        paths = relaxed(
+            [atoms for _, atoms in drawn],
+            calculator_of(task.calculator), task.relaxation, task.surrogate,
+        )  # fmt: skip
         for b, (row, _) in enumerate(drawn):
             row |= paths.row(b)
             if paths.frames[b]:
@@ -174,13 +177,21 @@ def search(task: Task) -> list[dict[str, Any]]:
     return rows
 
 
-def _relaxed(images: Sequence[Atoms], task: Task) -> "_Paths":
-    """Relax all of them, by the reference alone or as a surrogate plans it."""
-    settings, surrogate = task.relaxation, task.surrogate
-    reference = Reference(calculator_of(task.calculator))
+def relaxed(
+    images: Sequence[Atoms],
+    calculator: Calculator,
+    settings: Mapping[str, Any],
+    surrogate: Surrogate | None = None,
+) -> "Paths":
+    """Relax structures side by side, by the calculator alone or as a surrogate plans it.
+
+    `settings` are fmax (eV/Å), max_steps and max_step (Å). A calculator with a method `batch`
+    computes all of them in one call.
+    """
+    reference = Reference(calculator)
     cutoff = 1.0 if surrogate is None else surrogate_of(surrogate.model).cutoff
     graph = collate([Graph.from_atoms(image, cutoff, dtype=torch.float64) for image in images])
-    paths = _Paths(graph, reference)
+    paths = Paths(graph, reference)
     common: Any = {"select": Graph.select, "observe": paths}
     common |= {"fmax": settings["fmax"], "max_steps": settings["max_steps"]}
     if surrogate is None:
@@ -207,8 +218,12 @@ def _with_surrogate(
     return refine(begin, reference, guess, fallback=graph.positions, **common)
 
 
-class _Paths:
-    """What an observer of a relaxation has seen: the frames of each structure."""
+class Paths:
+    """What an observer of a relaxation has seen: the frames of each structure.
+
+    A frame is positions (Å), energy (eV) and forces on all atoms (eV/Å); `failed` has the reasons
+    of structures that the calculator refused.
+    """
 
     last: Relaxation[Graph]
 

@@ -246,3 +246,24 @@ def test_a_slab_for_dft_is_open_along_z_with_its_own_vacuum_and_k_points():
         assert energy == pytest.approx(atoms.get_potential_energy())
         np.testing.assert_allclose(forces, atoms.get_forces(), atol=1e-9)
     assert len(heard) == 2, "energy and forces come from one calculation"
+
+
+def test_a_batched_relaxation_ends_where_the_loop_does(sevennet):
+    """With the same moves: one structure after the other by the package's own calculator."""
+    from experiments.harness.generation.relaxation import relax
+
+    surfaces = [shipped.load("rss_ag6o3_p3x3").atoms(k) for k in (0, 1)]
+    rng = np.random.default_rng(1)
+    for atoms in surfaces:
+        atoms.calc = None
+        atoms.positions[18:] += rng.normal(scale=0.05, size=(9, 3))
+    start = [atoms.positions.copy() for atoms in surfaces]
+    options = {"fmax": 0.1, "max_steps": 8}
+    batched = relax(surfaces, sevennet, **options)
+    loop = relax(surfaces, own_calculator("sevennet"), **options)
+    for one, other, before in zip(batched, loop, start, strict=True):
+        assert one.get_potential_energy() == pytest.approx(other.get_potential_energy(), abs=2e-3)
+        np.testing.assert_allclose(one.positions, other.positions, atol=0.02)
+        np.testing.assert_array_equal(one.positions[:18], before[:18])
+        for key in ("relax_steps", "converged"):
+            assert one.info[key] == other.info[key]
