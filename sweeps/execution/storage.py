@@ -50,6 +50,11 @@ def open_storage(
         address = sqlalchemy.engine.make_url(url)
         is_sqlite = address.get_backend_name() == "sqlite"
         if is_sqlite:
+            if address.database in (None, "", ":memory:"):
+                raise ValueError(
+                    f"storage={url} names no file: several workers share a study, give "
+                    "storage=sqlite:///FILE.db"
+                )
             if must_exist and not Path(address.database or "").is_file():
                 raise ValueError(f"there is no storage {without_password(url)}: has the sweep run?")
             Path(address.database or "").parent.mkdir(parents=True, exist_ok=True)

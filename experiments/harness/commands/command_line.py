@@ -97,9 +97,10 @@ def _settings(entry: str, given: argparse.Namespace) -> list[Any]:
     if not given.multirun:
         return [load(entry, given.overrides, given.directory)]
     from experiments.harness.config.overriding import grid
+    from experiments.harness.config.texts import as_texts
 
     every = []
-    for overrides, differing in grid(given.overrides):
+    for overrides, differing in grid(as_texts(given.overrides, entry)):
         settings = load(entry, overrides, given.directory)
         if differing:
             name = "-".join(filter(None, [settings.name, differing]))

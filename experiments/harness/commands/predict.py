@@ -19,7 +19,8 @@ def main(arguments: Sequence[str]) -> None:
     with refusing("predict", parsed.traceback):
         from experiments.harness.generation.predict import predict
 
-        energies = predict(parsed.run, structures, output)
-    for k, energy in enumerate(energies):
+        energies, errors = predict(parsed.run, structures, output)
+    for k, energy in energies.items():
         print(f"frame {k}: {energy:.4f} eV")
+    print(errors)
     print(f"written to {output}")

@@ -1,6 +1,6 @@
 """The page behind `surfdiff compare`: what differs between runs, what came out, structures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ FINE = np.arange(EDGES[0], EDGES[-1] + 0.01, (EDGES[1] - EDGES[0]) / 2)
 """Each common bin in two halves; the page puts them together again, or does not."""
 EACH = 4  # structures of a run that are shown, fewer if there are more than 30 runs
 POINTS = 300  # of a learning curve
+CALCULATOR = "evaluate.calculator."
 ENERGIES = ("gen", "gen_relaxed")
 
 
@@ -71,6 +72,7 @@ def data(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Any]:
                 "name": name,
                 "path": str(run.path),
                 "energies": {k: histogram(v) for k, v in run.energies.items() if k in ENERGIES},
+                "calculator": calculator(run.config),
                 # Without random search an evaluation takes its own lowest for zero.
                 "own_zero": run.results.get("rss/n") is None,
                 "reference": next(
@@ -86,6 +88,15 @@ def data(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Any]:
         "curves": curves(runs),
         "colours": list(COLOURS),
     }
+
+
+def calculator(config: Mapping[str, Any]) -> str | None:
+    """Name what a run's energies are of, with its settings; None if the config does not say."""
+    found = {key.rpartition(CALCULATOR)[2]: v for key, v in config.items() if CALCULATOR in key}
+    target = found.pop("_target_", None)
+    if target is None:
+        return None
+    return " ".join([str(target).rpartition(".")[2], *(f"{k}={v}" for k, v in found.items())])
 
 
 def histogram(energies: np.ndarray) -> dict[str, Any]:

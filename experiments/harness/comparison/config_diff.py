@@ -25,12 +25,12 @@ PROVENANCE = re.compile(r"(^|\.)(study|sample|digest|digests\.\w+|device|threads
 def table(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Return columns of the results and of what differs between the configs, and what is the same.
 
-    The main results come first, then the configs, then the other results.
+    Results come before configs, the main ones first.
     """
     results, equal_results = _results([run.results for run in runs])
     configs, equal_configs = _configs([run.config for run in runs])
     main, others = ([c for c in results if c["main"] == shown] for shown in (True, False))
-    return [*main, *configs, *others], equal_configs + equal_results
+    return [*main, *others, *configs], equal_configs + equal_results
 
 
 def _configs(

@@ -24,9 +24,10 @@ def load(entry: str, overrides: Sequence[str] = (), directory: Path | None = Non
 
     from experiments.harness.config import overriding
     from experiments.harness.config.settings import checked
+    from experiments.harness.config.texts import as_texts
 
     try:
-        parsed = overriding.parse(overrides)
+        parsed = overriding.parse(as_texts(overrides, entry))
         given = [overriding.as_listed(one, entry) for one in parsed]
         if directory is not None:
             given.append(f"hydra.searchpath=['file://{_existing(directory)}']")

@@ -1,6 +1,7 @@
 """Overrides of a config in Hydra's syntax: what they may be, and what an error about them means."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from itertools import product
 
@@ -10,6 +11,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from experiments.harness.config.renamed import new_name
+from experiments.harness.config.texts import quoted
 
 TARGET = "_target_"
 OPTIONAL_GROUPS = ("experiment", "template")
@@ -34,11 +36,19 @@ def as_listed(override: Override, entry: str) -> str:
     if override.is_sweep_override():
         raise ValueError(
             f"{line} gives several values: add -m to run {entry} once for each, or write a list "
-            f"as {override.key_or_group}=[...]"
+            f"as {override.key_or_group}=[...]; a text with a comma needs quotes, "
+            f"{shown(line)}"
         )
     if override.key_or_group.endswith(f".{TARGET}"):
         return f"++{line.lstrip('+')}"  # also where no object of this kind is the default
     return line.lstrip("+") if override.key_or_group in OPTIONAL_GROUPS else line
+
+
+def shown(override: str) -> str:
+    """Return how a shell is given an override whose value is one text, in quotes for Hydra too."""
+    key, _, value = override.partition("=")
+    text = f"{key}={quoted(value)}"
+    return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
 
 
 def grid(overrides: Sequence[str]) -> list[tuple[list[str], str]]:
@@ -93,8 +103,10 @@ def sentence(error: Exception) -> str:
     text = str(error).split("Config search path")[0].split("See https")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if isinstance(error, OverrideParseException):
-        advice = "; put quotes around a value with ( ) [ ] { } , = : # or letters such as Å"
-        return f"cannot read {error.override!r} as KEY=VALUE: {lines[-1]}{advice}"
+        advice = "put quotes around a value with ( ) [ ] { } , = : # or letters such as Å"
+        given = error.override or ""
+        example = f", as in {shown(given)}" if "=" in given else ""
+        return f"cannot read {given!r} as KEY=VALUE: {lines[-1]}; {advice}{example}"
     if lines[0].startswith("Could not override"):
         key = lines[0].split()[3].rstrip(".")
         if key == "'experiment'":

@@ -195,6 +195,7 @@ class Data(Section):
     path: str
     frames: str | None
     max_energy: Positive
+    max_force: Positive = 0.2
     oxygen: Literal["all", "poor", "rich"]
     z_range: Window
     max_repeats: Count

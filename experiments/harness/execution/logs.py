@@ -8,7 +8,7 @@ import logging
 import sys
 from dataclasses import dataclass
 
-ROOTS = ("experiments", "sweeps")
+ROOTS = ("experiments", "sweeps", "sdedata")
 
 
 @dataclass(frozen=True)

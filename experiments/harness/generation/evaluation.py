@@ -22,7 +22,7 @@ from experiments.harness.training.data import load_set
 from sdedata import StructureSet
 from sdedata.adsorption import is_adsorbed
 from sdedata.composition import formula
-from sdedata.frames import frozen_mask
+from sdedata.frozen import frozen_mask
 from sdedata.similarity import SAME, same, unique
 
 if TYPE_CHECKING:

@@ -170,8 +170,8 @@ class Generator(Process):
 
         Args:
             slab: ASE atoms, a file that ASE reads, or a shipped slab (ag111_c2x8, ag111_p3x3,
-                ag111_p4x4). Atoms under FixAtoms are the substrate, others are removed; if none is
-                fixed, all are the substrate.
+                ag111_p4x4). Its substrate is that of `Template.from_slab`: the frozen atoms and
+                free layers like theirs; all atoms if none is frozen.
             composition: formula of the overlayer, such as "Ag6O3".
             n: how many structures.
             seed: of all that is random.

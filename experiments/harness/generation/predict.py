@@ -1,7 +1,10 @@
-"""Energies and forces of structures with a trained force field."""
+"""Energies and forces of structures with a trained force field, and their errors."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -9,49 +12,123 @@ from ase.data import chemical_symbols
 
 from experiments.harness.execution.progress import progress
 
+log = logging.getLogger(__name__)
 
-def predict(run: Path, source: Path, output: Path) -> list[float]:
-    """Write `source` with predicted labels (also on fixed atoms) to `output`; returns energies.
 
-    ValueError for a model or file that cannot be used, or an element that the model does not know.
+@dataclass(frozen=True)
+class Errors:
+    """Mean absolute errors against the labels of a file, where it has them; None without."""
+
+    frames: int
+    energy: float | None
+    """meV per atom."""
+    force: float | None
+    """meV/Å, of the components on atoms whose forces the file knows."""
+
+    def __str__(self) -> str:
+        parts = [
+            f"{name} {value:.1f} {unit}"
+            for name, value, unit in (
+                ("energy", self.energy, "meV/atom"), ("forces", self.force, "meV/Å")
+            )
+            if value is not None
+        ]  # fmt: skip
+        if not parts:
+            return "the file holds no energies or forces to compare with"
+        return f"mean absolute error against the file's labels: {', '.join(parts)}"
+
+
+def predict(run: Path, source: Path, output: Path) -> tuple[dict[int, float], Errors]:
+    """Write `source` with predicted labels (also on fixed atoms) to `output`.
+
+    Returns energies (eV) by frame, and errors against the labels of the file. Frames that hold no
+    structure are left out, and the log names them. ValueError for a model or file that cannot be
+    used, an element that the model does not know, or many frames that hold none.
     """
     from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.io import write
     from ase.io.formats import filetype, ioformats
 
     from experiments.harness.runs.atomic_io import replacing
     from experiments.harness.training.checkpoint import load_model
     from guidance import ForceFieldCalculator
     from sdedata import Graph
-    from sdedata.frames import read_frames
+    from sdedata.files import read_frames, write_frames
+    from sdedata.frames import labels
 
     model = load_model(run, "forcefield")
     frames = read_frames(source)
     if filetype(str(output), read=False) not in ioformats:
         raise ValueError(f"{output}: ASE writes no format of this name")
-    for k, atoms in enumerate(frames):
-        _check(atoms, model.elements, f"{source}, frame {k}")
+    good = _good(frames, source, model.elements)
 
     def to_graph(atoms: Atoms) -> Graph:
         return Graph.from_atoms(atoms, model.network.cutoff)
 
     calculator = ForceFieldCalculator(model.network, to_graph)
-    energies = []
-    for atoms in progress(frames, "predict"):
-        energies.append(calculator.get_potential_energy(atoms))
+    energies, differences = {}, []
+    for k in progress(good, "predict"):
+        atoms, known = frames[k], labels(frames[k])
+        energies[k] = calculator.get_potential_energy(atoms)
         forces = calculator.results["forces"]
-        atoms.calc = SinglePointCalculator(atoms, energy=energies[-1], forces=forces)
+        differences.append(_difference(atoms, known, energies[k], forces))
+        atoms.calc = SinglePointCalculator(atoms, energy=energies[k], forces=forces)
     with replacing(output) as part:
-        write(part, frames)
-    return energies
+        for phrase in write_frames(part, [frames[k] for k in good]):
+            log.info(f"{output}: {phrase} left out: the format does not return it")
+    return energies, _errors(differences)
 
 
-def _check(atoms: Atoms, elements: Sequence[int], where: str) -> None:
-    """ValueError, beginning with `where`, for a structure that the model cannot judge."""
-    unknown = sorted({chemical_symbols[z] for z in atoms.numbers if z not in elements})
-    if unknown:
-        raise ValueError(f"{where}: the model does not know {', '.join(unknown)}")
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        raise ValueError(f"{where}: positions or cell are not finite")
-    if any(p and not v.any() for p, v in zip(atoms.pbc, atoms.cell.array, strict=True)):
-        raise ValueError(f"{where}: periodic along a direction without a cell vector")
+def _good(frames: Sequence[Atoms], source: Path, elements: Sequence[int]) -> list[int]:
+    """Return the frames that hold a structure; log the others. Errors as for `predict`."""
+    from sdedata.frames import MOST_INVALID, require_atoms
+
+    good, first = [], ""
+    for k, atoms in enumerate(frames):
+        where = f"{source}, frame {k}"
+        try:
+            if any(p and not v.any() for p, v in zip(atoms.pbc, atoms.cell.array, strict=True)):
+                raise ValueError(f"{where}: periodic along a direction without a cell vector")
+            require_atoms(atoms, where)
+        except ValueError as error:
+            first = first or str(error)
+            continue
+        unknown = sorted({chemical_symbols[z] for z in atoms.numbers if z not in elements})
+        if unknown:
+            raise ValueError(f"{where}: the model does not know {', '.join(unknown)}")
+        good.append(k)
+    if len(frames) - len(good) > MOST_INVALID * len(frames):
+        raise ValueError(first)
+    if first:
+        log.info(f"{first}; left out, {len(frames) - len(good)} of {len(frames)} frames in all")
+    return good
+
+
+def _difference(
+    atoms: Atoms, known: Mapping[str, Any], energy: float, forces: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Return errors per atom of the energy (eV) and of known force components; NaN, or none."""
+    from sdedata.frames import energy_of, forces_of
+    from sdedata.frozen import frozen_mask
+
+    try:
+        per_atom = (energy - energy_of(known, "")) / len(atoms)
+    except ValueError:
+        per_atom = np.nan
+    try:
+        labelled = forces_of(known, len(atoms), "")
+    except ValueError:
+        return per_atom, np.empty(0)
+    frozen = frozen_mask(atoms)
+    zeroed = bool(frozen.any()) and not labelled[frozen].any()
+    return per_atom, (forces - labelled)[~(frozen & zeroed)].ravel()
+
+
+def _errors(differences: Sequence[tuple[float, np.ndarray]]) -> Errors:
+    energies = np.array([energy for energy, _ in differences])
+    energies = energies[np.isfinite(energies)]
+    forces = np.concatenate([force for _, force in differences])
+    return Errors(
+        len(differences),
+        1000 * float(np.abs(energies).mean()) if len(energies) else None,
+        1000 * float(np.abs(forces).mean()) if len(forces) else None,
+    )

@@ -13,7 +13,9 @@ from experiments.harness.training.data import load_set
 from sdedata import StructureSet, shipped
 from sdedata.adsorption import adsorbed
 from sdedata.composition import formula
-from sdedata.frames import frozen_mask
+from sdedata.frozen import frozen_mask
+from sdedata.similarity import on_one_template
+from sdedata.structures import SAME_CELL
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +64,11 @@ def reference_set(
         differing = [key for key, value in wanted.items() if data.meta.get(key, value) != value]
         if path and differing:
             raise ValueError(f"{path} was made with another {' and '.join(differing)}")
-        if path and match.any() and not data.meta:
+        if path and match.any() and not wanted.keys() & data.meta.keys():
             log.info(f"{path} does not record how it was made: assumed to be made as here")
         if match.any() and not differing:
+            for note in data.notes:
+                log.info(note)
             return on_the_surface(data.select(match))
     if path:
         raise ValueError(f"{path} holds no such overlayer on this substrate and cell")
@@ -86,17 +90,14 @@ def on_the_surface(data: StructureSet) -> StructureSet:
 
 
 def same_surface(data: StructureSet, example: Atoms) -> np.ndarray:
-    """Mask of the structures with the example's cell, frozen substrate and overlayer."""
+    """Mask of the structures with the example's cell, frozen substrate and overlayer.
+
+    The order of atoms and their periodic images do not matter.
+    """
     frozen = frozen_mask(example)
-    same_cell = np.abs(data.cell - np.asarray(example.cell)).max(axis=(1, 2)) < 1e-2
+    same_cell = np.abs(data.cell - np.asarray(example.cell)).max(axis=(1, 2)) <= SAME_CELL
     match = same_cell & (data.counts == len(example))
     match &= data.compositions == formula(example.numbers[~frozen])
     for i in np.flatnonzero(match):
-        other = data.atoms(int(i))
-        fixed = frozen_mask(other)
-        match[i] = (
-            np.array_equal(fixed, frozen)
-            and np.array_equal(other.numbers[fixed], example.numbers[frozen])
-            and np.abs(other.positions[fixed] - example.positions[frozen]).max() < 1e-2
-        )
+        match[i] = on_one_template(example, data.atoms(int(i)))
     return match

@@ -8,7 +8,6 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
 
 from experiments.harness.execution.progress import progress
 from experiments.harness.generation.process import batches
@@ -18,7 +17,7 @@ from guidance import LBFGS, ForceFieldCalculator
 from guidance import relax as relax_batch
 from painnx import ForceField
 from sdedata import Graph, collate, rss
-from sdedata.frames import frozen_mask
+from sdedata.frozen import frozen_mask, only_frozen
 
 
 def relax(
@@ -31,7 +30,7 @@ def relax(
     batch_size: int = 32,
     show_progress: bool = False,
 ) -> list[Atoms]:
-    """Relax the atoms that are not under FixAtoms, by L-BFGS; the input is not changed.
+    """Relax the atoms that are not frozen, by L-BFGS; the input is not changed.
 
     Args:
         surfaces: any structures with atoms that may move.
@@ -51,8 +50,8 @@ def relax(
         in `.info["failed"]`.
 
     Raises:
-        ValueError: for a file that is no force field, an element that it does not know, or another
-            constraint than FixAtoms on a structure relaxed in a batch.
+        ValueError: for a file that is no force field, an element that it does not know, or a
+            constraint that does more than freeze atoms on a structure relaxed in a batch.
     """
     options: dict[str, Any] = {"fmax": fmax, "max_steps": max_steps, "max_step": max_step}
     field, made = _force_field(calculator, surfaces), cast(Calculator, calculator)
@@ -179,14 +178,14 @@ def _force_field(calculator: Any, surfaces: Sequence[Atoms]) -> ForceField | Non
 
 
 def _have_fixed_atoms_alone(surfaces: Sequence[Atoms]) -> bool:
-    return all(isinstance(c, FixAtoms) for atoms in surfaces for c in atoms.constraints)
+    return all(map(only_frozen, surfaces))
 
 
 def _require_fixed_atoms_alone(surfaces: Sequence[Atoms]) -> None:
     for i, atoms in enumerate(surfaces):
-        other = [type(c).__name__ for c in atoms.constraints if not isinstance(c, FixAtoms)]
-        if other:
+        if not only_frozen(atoms):
+            kinds = ", ".join(sorted({type(one).__name__ for one in atoms.constraints}))
             raise ValueError(
-                f"structure {i} is under {other[0]}: a batch keeps FixAtoms alone; give an ASE "
-                "calculator"
+                f"structure {i} is under {kinds}, which do more than freeze atoms: a batch keeps "
+                "frozen atoms alone; give an ASE calculator"
             )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
 
 from experiments.harness.config.settings import Sample
 from experiments.harness.execution.progress import progress
@@ -20,6 +21,7 @@ from experiments.harness.generation.generator import Generator
 from experiments.harness.generation.process import PATH_TIMES, Generation, batches
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from experiments.harness.runs.shipped_models import DEFAULT
+from experiments.harness.training.checkpoint import Model
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ def prepare(config: Sample) -> Generation:
         config.neighbours,
     )
     template = config.template
+    _require_known_slab(config, generator.score)
     return generator.on(
         template.slab,
         config.composition,
@@ -100,6 +103,17 @@ def _shipped(config: Sample) -> dict[str, str]:
     """The networks of the shipped model, for a command that names none."""
     log.info(f"the networks are those of the shipped model {DEFAULT}: score=... gives others")
     return {"score": DEFAULT} | ({} if config.guide is None else {"forcefield": DEFAULT})
+
+
+def _require_known_slab(config: Sample, score: Model) -> None:
+    """Raise ValueError if no slab was given, and the network does not know that of the default."""
+    given = any(one.lstrip("+").startswith("template") for one in config.overrides)
+    if not given and atomic_numbers["Ag"] not in score.elements:
+        known = ", ".join(chemical_symbols[z] for z in score.elements)
+        raise ValueError(
+            f"no slab was given, and the default is Ag(111) ({config.template.slab}), while the "
+            f"network in {score.source} knows {known}: give template.slab=FILE"
+        )
 
 
 def _missing(folder: RunFolder, n: int) -> list[int]:

@@ -6,7 +6,6 @@ which is quicker than one after the other on all of them.
 """
 
 import logging
-import re
 import shlex
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -19,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness.config import compose
+from experiments.harness.config.texts import quoted
 from experiments.harness.execution.workers import side_by_side
 from experiments.harness.pipeline.kinds import KINDS, NETWORKS, REFERENCE, Kind, stage_name
 from experiments.harness.runs.run_folder import Observe, RunFolder
 
 log = logging.getLogger(__name__)
 
-PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
 """A text that Hydra reads as itself."""
 
 
@@ -150,14 +149,6 @@ def _wiring(kind: str, label: str, found: Mapping[str, str], own: Sequence[str])
         labels = {stage_name(n).label or n: p for n, p in found.items() if n.startswith("label")}
         return [f"labels={{{', '.join(f'{n}: {quoted(p)}' for n, p in labels.items())}}}"]
     return [f"{key}={quoted(value)}" for key, value in given.items() if value is not None]
-
-
-def quoted(text: str) -> str:
-    """Write a text as an override needs it: in quotes if Hydra could read it as something else."""
-    if PLAIN.fullmatch(text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
-        return text
-    before_quotes = re.sub(r"(\\*)(?='|$)", r"\1\1", text)
-    return "'" + before_quotes.replace("'", "\\'") + "'"
 
 
 def _share(kind: Kind, cores: int | None, at_once: int) -> list[str]:

@@ -184,13 +184,17 @@ class RunFolder:
     def save_structures(self, name: str, frames: Iterable[Any]) -> Path:
         """Replace structures/<name>.extxyz by these ASE atoms."""
         path = self / f"structures/{name}.extxyz"
-        write_text(path, _extxyz(frames))
+        from sdedata.files import extxyz
+
+        write_text(path, extxyz(frames))
         return path
 
     def append_structures(self, name: str, frames: Iterable[Any]) -> Path:
         """Add ASE atoms to structures/<name>.extxyz, after the last whole frame."""
         path = self / f"structures/{name}.extxyz"
-        self._append(path, _extxyz(frames), last_whole_frame)
+        from sdedata.files import extxyz
+
+        self._append(path, extxyz(frames), last_whole_frame)
         return path
 
     def structures(self, name: str) -> list[Any]:
@@ -238,14 +242,6 @@ class RunFolder:
 
     def _json(self, value: Any, indent: int | None = None) -> str:
         return json.dumps(self.plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
-
-
-def _extxyz(frames: Iterable[Any]) -> str:
-    from ase.io import write
-
-    text = StringIO()
-    write(text, list(frames), format="extxyz")
-    return text.getvalue()
 
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:

@@ -26,9 +26,9 @@ from painnx import ForceField
 from sdedata import Graph, StructureSet, collate
 from sdedata.adsorption import is_adsorbed
 from sdedata.dataset import concatenate
-from sdedata.frames import with_third_vector
 from sdedata.packed import read_packed
 from sdedata.rss import random_surface
+from sdedata.surface import with_third_vector
 from sdedata.template import Template
 
 RIDE: dict[str, Any] = {"fmax": 0.05, "max_steps": 100}
@@ -109,7 +109,7 @@ class Reference:
             energies.append(one[0])
             forces.append(one[1])
         like = graph.positions
-        return like.new_tensor(energies), like.new_tensor(np.concatenate(forces))
+        return torch.tensor(energies, dtype=torch.float64), like.new_tensor(np.concatenate(forces))
 
     @staticmethod
     def _checked(one: Any) -> Any:

@@ -16,6 +16,8 @@ from sdedata.dataset import (
     require_window,
     split,
 )
+from sdedata.frozen import frozen_mask
+from sdedata.relaxations import minima, relaxations
 from vpsde import generators
 
 SPLIT_STREAM = 2**31  # a random stream that no training step uses
@@ -29,6 +31,8 @@ class TrainingData:
     """Both, as labelled structures."""
     facts: dict[str, Any]
     """For the model's card: elements, calculator, digest, compositions, counts."""
+    notes: list[str]
+    """Sentences for the log: what is unusual, what was left out, how many relaxations there are."""
 
 
 def load_set(path: str, cache: Path | None = None) -> StructureSet:
@@ -40,9 +44,10 @@ def load_set(path: str, cache: Path | None = None) -> StructureSet:
 def training_data(config: Train, kind: str) -> TrainingData:
     """Graphs for a network of this kind, split so that frames of one relaxation stay together.
 
-    A score learns minima within `data.max_energy` of the lowest of their stoichiometry, of each
-    surface the lowest. A force field learns every frame of the relaxations. Raises ValueError for
-    data that cannot be used.
+    A score learns minima (the last frames of relaxations, with forces up to `data.max_force`)
+    within `data.max_energy` of the lowest of their stoichiometry, of each surface the lowest. A
+    force field learns every frame of the relaxations. Raises ValueError for data that cannot be
+    used.
     """
     section = config.data
     source = _source(section, kind)
@@ -52,20 +57,22 @@ def training_data(config: Train, kind: str) -> TrainingData:
     total = len(data)
     own = source not in shipped.names()
     window = section.z_range
-    if own:
-        _require_room(
-            data, window, config.cutoff, source
-        )  # of a user's data, nothing is left out unasked
+    if own:  # of a user's data, nothing is left out without a word
+        _require_room(data, window, config.cutoff, source)
     else:
         data = data.select(inside_window(data, window))
+    notes, left_out = data.notes, ""
     if kind == "score":
-        data = low_energy(distinct(data), section.max_energy)
+        data, left_out = minima(distinct(data), section.max_force)
+        data = low_energy(data, section.max_energy)
     if section.oxygen != "all":
         data = (oxygen_poor if section.oxygen == "poor" else oxygen_rich)(data)
     (generator,) = generators(config.seed, [SPLIT_STREAM])
     train, val = split(
         data, config.train.validation_share, generator, config.train.validation_at_most
     )
+    notes += [f"{source}: {left_out}"] if left_out else []
+    notes.append(f"{source}: {len(data)} structures of {relaxations(data)}")
     graphs = data.graphs(config.cutoff, window, config.neighbours)
     return TrainingData(
         train=[graphs[i] for i in train],
@@ -81,6 +88,7 @@ def training_data(config: Train, kind: str) -> TrainingData:
             "calculator": data.meta.get("calculator"),
             "window": list(window),
         },
+        notes=notes,
     )
 
 
@@ -101,7 +109,8 @@ def _require_room(
     require_window(data, window, source)
     for i in range(len(data)):
         try:
-            Template.from_slab(data.atoms(i), window).require_vacuum(cutoff)
+            atoms = data.atoms(i)
+            Template.from_slab(atoms[frozen_mask(atoms)], window).require_vacuum(cutoff)
         except ValueError as error:
             raise ValueError(f"{source}, frame {i}, {error}") from error
 

@@ -27,7 +27,7 @@ def train(
     The same call continues a run that was interrupted, and loads one that is finished.
 
     Args:
-        frames: with energies (eV) and forces (eV/Å) in `.calc`, and the substrate under FixAtoms.
+        frames: with energies (eV) and forces (eV/Å) in `.calc`, and the substrate frozen.
             A score learns relaxed minima, a force field also the frames on the way to them.
         task: what to train: "score" (generates) or "forcefield" (guides and relaxes).
         name: of the run; None: the task's.

@@ -69,9 +69,10 @@ class ForceFieldTask:
     def loss(self, network: Any, graph: Graph, generator: torch.Generator) -> Tensor:
         energy, forces = network(graph)
         true_energy, true_forces = _labels(graph)
-        per_atom = (energy - true_energy) / graph.counts
+        per_atom = ((energy - true_energy) / graph.counts).to(forces.dtype)
         # Huber: the violent first frames of a relaxation must not drown the region that matters.
-        force_error = torch.nn.functional.huber_loss(forces, true_forces, delta=1.0)
+        known = true_forces.isfinite()
+        force_error = torch.nn.functional.huber_loss(forces[known], true_forces[known], delta=1.0)
         energy_error = torch.nn.functional.huber_loss(
             per_atom, torch.zeros_like(per_atom), delta=0.1
         )
@@ -86,6 +87,7 @@ class ForceFieldTask:
             calm = _calm(graph)
             per_atom = ((energy - true_energy) / graph.counts)[calm]
             difference = (forces - true_forces)[calm[graph.batch]]
+            difference = difference[difference.isfinite()]
             energy_errors.append(per_atom.abs())
             force_errors.append(difference.abs().flatten())
             with torch.no_grad():
@@ -101,7 +103,7 @@ CALM = 5.0  # eV/Å
 
 
 def _labels(graph: Graph) -> tuple[Tensor, Tensor]:
-    """Energies and forces; ValueError for a graph without them."""
+    """Energies in float64, and forces, NaN where unknown; ValueError for a graph without them."""
     if graph.energy is None or graph.forces is None:
         raise ValueError("a force field learns from energies and forces: the data have none")
     return graph.energy, graph.forces
@@ -110,7 +112,7 @@ def _labels(graph: Graph) -> tuple[Tensor, Tensor]:
 def _calm(graph: Graph) -> Tensor:
     """Per structure: is every force below CALM?"""
     _, forces = _labels(graph)
-    largest = forces.norm(dim=-1)
+    largest = forces.nan_to_num().norm(dim=-1)
     return largest.new_zeros(graph.n_structures).scatter_reduce(
         0, graph.batch, largest, "amax"
     ) < CALM  # fmt: skip
@@ -123,6 +125,7 @@ def make_task(config: Train, elements: Sequence[int], train: Sequence[Graph]) ->
         return ScoreTask(network, build(config.sde), config.task.time_power)
     graph = collate(train)
     energy, forces = _labels(graph)
+    forces = forces.nan_to_num()
     calm = forces.norm(dim=-1, keepdim=True) < CALM
     shift, scale = fit_shift_and_scale(
         list(elements), graph.numbers, graph.batch, energy, forces * calm

@@ -48,6 +48,8 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
     folder.save_environment(str(device))
     folder.write_json("data.json", data.facts)
     facts = data.facts
+    for note in data.notes:
+        log.info(note)
     log.info(
         f"{config.task.kind}: {facts['structures']} of {facts['of']} structures of {facts['data']} "
         f"(data.z_range, data.max_energy, data.oxygen); {len(data.train)} to learn from, "

@@ -374,7 +374,7 @@ def test_inspect_and_predict(refused, world, tmp_path):
         ((field, tmp_path / "pt.traj"), "pt.traj, frame 0: the model does not know Pt"),
         ((field, tmp_path / "gone.traj"), "there is no file"),
         ((field, tmp_path / "empty.extxyz"), "is empty"),
-        ((field, tmp_path / "nan.extxyz"), "frame 0: positions or cell are not finite"),
+        ((field, tmp_path / "nan.extxyz"), "frame 0: positions are not finite"),
         ((field, tmp_path / "cell.extxyz"), "frame 1: periodic along a direction without a cell"),
     ):
         assert reported in refused("predict", *arguments)

@@ -64,9 +64,17 @@ def test_own_data_inspect(platinum_run):
 def test_predictions_are_the_force_field_s_own(platinum_run):
     home = platinum_run
     output = home / "predicted.extxyz"
-    energies = predict(home / "train/forcefield", home / "mine.traj", output)
+    energies, errors = predict(home / "train/forcefield", home / "mine.traj", output)
     network = load_model(home / "train/forcefield").network
-    for energy, atoms in zip(energies, read(output, ":"), strict=True):
+    labelled, predicted = read(home / "mine.traj", ":"), read(output, ":")
+    of_energies, of_forces = (
+        [getattr(a, get)(apply_constraint=False) - getattr(b, get)(apply_constraint=False)
+         for a, b in zip(predicted, labelled, strict=True)]
+        for get in ("get_potential_energy", "get_forces")
+    )  # fmt: skip
+    assert errors.energy == pytest.approx(1000 * np.mean(np.abs(of_energies)) / 21, rel=1e-5)
+    assert errors.force == pytest.approx(1000 * np.mean(np.abs(of_forces)), rel=1e-5)
+    for energy, atoms in zip(energies.values(), predicted, strict=True):
         assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-6)
         forces = atoms.get_forces(apply_constraint=False)
         assert np.abs(forces[:18]).max() > 1e-3  # on fixed atoms, too

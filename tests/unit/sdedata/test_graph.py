@@ -154,7 +154,8 @@ def test_to_another_precision_and_back():
     single = found.to(dtype=torch.float32)
     for name in TENSORS:
         floating = getattr(found, name).is_floating_point()
-        expected = torch.float32 if floating else getattr(found, name).dtype
+        single_too = floating and name != "energy"  # totals have more digits than float32
+        expected = torch.float32 if single_too else getattr(found, name).dtype
         assert getattr(single, name).dtype == expected, name
     assert single.vectors.dtype == torch.float32
     again = single.to("cpu", torch.float64)

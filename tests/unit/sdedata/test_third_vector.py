@@ -6,8 +6,8 @@ from ase.build import add_adsorbate, fcc111
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
-from sdedata.frames import with_third_vector
 from sdedata.rss import relax
+from sdedata.surface import with_third_vector
 
 
 class NeedsACell(EMT):

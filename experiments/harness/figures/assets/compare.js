@@ -5,7 +5,6 @@
   const home = document.querySelector("section.drawn");
   const data = JSON.parse(home.querySelector("script").textContent);
   const DASHES = ["", "7 3", "2 2.5", "8 3 2 3"];
-  const FIRST = 8;  // runs that are picked at first
   // How a run looks: a colour, and a dash where the colours come again. Black is the ink of the page.
   const COLOURS = data.colours.map(colour => colour === "#000000" ? "var(--ink)" : colour);
   const strokeOf = run => ({
@@ -154,6 +153,11 @@
     const all = [...used.map(n => [null, data.references[n]]), ...shown.map(run => [run, drawn(run)])]
       .map(([run, one]) => ({ run, median: one.median, n: one.n, name: one.name, ...join(one, together) }));
     const alone = shown.filter(run => data.runs[run].own_zero).map(name);
+    const groups = (runs, of) => [...new Set(runs.map(of))].map(value =>
+      `${value} (${runs.filter(run => of(run) === value).map(name).join(", ")})`);
+    const calculators = groups(shown, run => data.runs[run].calculator ?? "not recorded");
+    const zeros = groups(shown.filter(run => !data.runs[run].own_zero), run =>
+      data.references[data.runs[run].reference]?.name ?? "a search that is not at hand");
     const zero = alone.length === shown.length ? "of the run itself"
       : alone.length ? "of random search, or of the run itself" : "of random search";
     const tallest = Math.max(0.05, ...all.flatMap(one => one.shares.slice(from, to)));
@@ -182,6 +186,8 @@
     note.textContent = [
       runs.length ? "A triangle and its line mark a median." : "No run with energies is picked.",
       ...references.map(one => `Grey: ${one.name}, median ${short(one.median)} eV.`),
+      calculators.length > 1 ? `Energies of different calculators, which do not compare: ${calculators.join("; ")}.` : "",
+      zeros.length > 1 ? `Zeros differ: the lowest of ${zeros.join("; ")}.` : "",
       alone.length ? `Relative to their own lowest, as there is no random search to compare with: ${alone.join(", ")}.` : "",
       outside.length ? `Outside the bins: ${outside.join(", ")}.` : "",
       without.length && runs.length ? `Without energies: ${without.join(", ")}.` : ""].join(" ");
@@ -257,8 +263,5 @@
       charts, note);
   if (data.curves.length)
     home.append(heading("Learning curves"), make("div", { class: "controls" }, scaleLabel), curves, noCurves);
-  const useful = all.filter(run => Object.keys(data.runs[run].energies).length
-    || data.curves.some(({ lines }) => lines.some(line => line.run === run)));
-  const first = new Set((useful.length ? useful : all).slice(0, FIRST));
-  pick(run => first.has(run));
+  pick(() => true);
 }

@@ -107,7 +107,7 @@ def refine(
             )
     difference = Difference(graph)
     difference.add(positions, missing, finite)
-    radius = energy.new_full((b,), min(INITIAL_RADIUS, trust_radius))
+    radius = positions.new_full((b,), min(INITIAL_RADIUS, trust_radius))
     while bool((running := state.finite & ~state.converged & (steps < max_steps)).any()):
         atoms = running[batch]
         part = select(state.graph, running)
@@ -117,7 +117,7 @@ def refine(
         )
         proposed, fall = _minimised(part, corrected, forces[atoms], fmax)
         trial = positions.index_put((atoms,), proposed)
-        predicted = torch.ones_like(energy).index_put((running,), fall)
+        predicted = torch.ones_like(energy).index_put((running,), fall.to(energy))
         steps = steps + running
         new_energy, new_forces = evaluate_reference(trial, running)
         new_expected, new_missing = _missing(evaluate_surrogate, trial, running, new_forces, graph)
@@ -208,7 +208,7 @@ def _minimised(
     # Where that does not lower the energy: a step along the forces, short enough to lower it.
     down = mobile_only(forces, graph)
     down = down * (radius / longest(down, batch, b)).clamp(max=FIRST_SCALE)[batch, None]
-    first_order = energy.new_zeros(b).index_add(0, batch, (down * forces).sum(1))
+    first_order = forces.new_zeros(b).index_add(0, batch, (down * forces).sum(1))
     lower = energy < 0
     displacement = torch.where(lower[batch, None], displacement, down)
     return graph.positions + displacement, torch.where(lower, -energy, first_order)

@@ -66,8 +66,9 @@ class ScoreNetwork(nn.Module):
 class ForceField(nn.Module):
     """Predict energies (eV) as sums of atomic energies, and forces (eV/Å) as minus their gradient.
 
-    The energy of an atom is shift[element] + scale * readout(scalars); `fit_shift_and_scale` fits
-    both constants, `set_shift_and_scale` sets them. Arguments and errors as for `PaiNN`.
+    The energy of an atom is shift[element] + scale * readout(scalars), added in float64;
+    `fit_shift_and_scale` fits both constants, `set_shift_and_scale` sets them. Arguments and errors
+    as for `PaiNN`.
     """
 
     shift: Tensor
@@ -85,7 +86,8 @@ class ForceField(nn.Module):
         super().__init__()
         self.painn = PaiNN(elements, features, blocks, n_radial, cutoff, backend)
         self.readout = mlp(features, features // 2, 1)
-        self.register_buffer("shift", torch.zeros(len(self.painn.elements)))
+        # In float64: totals of all-electron codes (1e6 eV) have more digits than float32.
+        self.register_buffer("shift", torch.zeros(len(self.painn.elements), dtype=torch.float64))
         self.register_buffer("scale", torch.ones(()))
 
     @property
@@ -131,9 +133,10 @@ class ForceField(nn.Module):
         return (energy, forces) if train else (energy.detach(), forces)
 
     def _energy(self, graph: Graph, painn: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
+        """Add up the atoms of each structure, in float64."""
         scalars, _ = painn(graph)
-        atomic = self.shift[self.painn.index[graph.numbers]]  # `painn` has checked the elements
-        atomic = atomic + self.scale * self.readout(scalars)[:, 0]
+        shift = self.shift[self.painn.index[graph.numbers]]  # `painn` has checked the elements
+        atomic = shift + self.scale * self.readout(scalars)[:, 0]
         return atomic.new_zeros(graph.n_structures).index_add(0, graph.batch, atomic)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from sdedata import own, shipped
-from sdedata.dataset import UNITS, counts_table, units
+from sdedata.dataset import counts_table
+from sdedata.relaxations import NAMES, Relaxations, relaxations
 from sdedata.structures import StructureSet
 
 
@@ -37,8 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     files = argparse.ArgumentParser(add_help=False)
     files.add_argument(
         "files", metavar="FILE", type=Path, nargs="+",
-        help="any file that ASE reads; each of several files counts as one relaxation, unless "
-        f"frames have {' or '.join(UNITS)} in their info",
+        help=f"any file that ASE reads; relaxations are named by {' or '.join(NAMES)} in the info "
+        "of frames; else each of several files is one, and in a single file frames that continue "
+        "each other are one",
     )  # fmt: skip
     checking = commands.add_parser(
         "check", parents=[files], help="summarise files and list invalid frames with reasons",
@@ -82,13 +84,16 @@ def _show(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> int:
-    data, bad = own.read_good(parsed.files)
+    found = own.read_good(parsed.files)
+    data, bad = found.data, found.bad
     print(f"{len(data)} valid frames, {len(bad)} invalid")
     if len(data):
         rows = own.contents(data)
         print("\n" + _table(list(rows[0]), [list(row.values()) for row in rows]))
-    if bad:
-        print("\n" + "\n".join(bad))
+        print(f"\n{Relaxations(relaxations(data).labels, found.rule)}; {own.ends(data)}")
+    for lines in (found.notes, bad):
+        if lines:
+            print("\n" + "\n".join(lines))
     if parsed.good and len(data):
         data.write(parsed.good)
         print(f"\nvalid frames written to {parsed.good}")
@@ -96,16 +101,22 @@ def _check(parsed: argparse.Namespace) -> int:
 
 
 def _split(parsed: argparse.Namespace) -> int:
-    data, bad = own.read_good(parsed.files)
+    found = own.read_good(parsed.files)
+    bad = found.bad
     if bad:
         raise ValueError(f"{bad[0]} (the first of {len(bad)}); `check --good FILE` omits them")
-    for name, part in own.parts(data, parsed.share, parsed.seed).items():
+    parts = own.parts(found.data, parsed.share, parsed.seed)
+    known = Relaxations(relaxations(found.data).labels, found.rule)
+    print("\n".join([*found.notes, f"{len(found.data)} frames of {known}"]))
+    for name, part in parts.items():
         path = parsed.out / f"{name}.extxyz"
         part.write(path)
-        print(
-            f"{len(part)} frames of {len(set(units(part).tolist()))} relaxations written to {path}"
-        )
+        print(f"{len(part)} frames of {_count(part)} relaxations written to {path}")
     return 0
+
+
+def _count(data: StructureSet) -> int:
+    return len(relaxations(data))
 
 
 def sets() -> list[dict[str, Any]]:

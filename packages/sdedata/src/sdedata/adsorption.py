@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from sdedata.frames import frozen_mask
+from sdedata.frozen import frozen_mask
 from sdedata.structures import StructureSet
 
 BOND = 1.3

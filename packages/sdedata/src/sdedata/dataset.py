@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from sdedata.composition import parse_formula
-from sdedata.frames import frozen_mask
+from sdedata.frozen import frozen_mask
+from sdedata.relaxations import relaxations
 from sdedata.similarity import unique
 from sdedata.structures import PER_ATOM, PER_STRUCTURE, StructureSet
 
@@ -16,8 +17,6 @@ D_MAX_ENERGY = 2.0
 """eV above the lowest structure of its stoichiometry: the paper's set D."""
 LOW_MAX_ENERGY = 0.5
 """eV: the paper's set D_lowE."""
-UNITS = ("surface_index", "index")
-"""Entries of `info` that group structures which a split must keep together; the first present."""
 
 
 def concatenate(sets: Sequence[StructureSet]) -> StructureSet:
@@ -144,31 +143,25 @@ def thin(energies: np.ndarray, forces: np.ndarray, keep: int) -> np.ndarray:
     return np.unique(np.abs(path[None] - targets[:, None]).argmin(1))
 
 
-def units(data: StructureSet) -> np.ndarray:
-    """Label the unit of each structure, shape (s,); a split keeps units together.
-
-    The unit is `surface_index` or else `index`: the frames of one relaxation, and relaxations that
-    end in one surface, stay together. Without these entries each structure is a unit of its own.
-    """
-    known = [data.info[fact] for fact in UNITS if fact in data.info]
-    return known[0] if known else np.arange(len(data))
-
-
 def split(
     data: StructureSet, share: float, generator: torch.Generator, at_most: int | None = None
 ) -> tuple[list[int], list[int]]:
-    """Split `units` at random; return the indices for training and for validation.
+    """Split `relaxations` at random; return the indices for training and for validation.
 
-    `share`: of the units for validation, which holds about `at_most` structures. Both get at least
-    one unit; ValueError if there is only one.
+    `share`: of the relaxations for validation, which holds about `at_most` structures. Both get at
+    least one; of a single relaxation the last frames are held out. ValueError for one structure.
     """
-    names, unit = np.unique(units(data), return_inverse=True)
-    if len(names) < 2:
+    found = relaxations(data)
+    names, unit = np.unique(found.labels, return_inverse=True)
+    if len(data) < 2:
         raise ValueError(
-            f"training and validation need a structure each: there is {len(names)} in the data"
+            f"training and validation need a structure each: there is {len(data)} in the data"
         )
     if at_most is not None:
         share = min(share, at_most / len(data))
+    if len(names) == 1:
+        learned = min(max(1, round((1 - share) * len(data))), len(data) - 1)
+        return list(range(learned)), list(range(learned, len(data)))
     order = torch.randperm(len(names), generator=generator).numpy()
     held = np.isin(unit, order[: min(max(1, round(share * len(names))), len(names) - 1)])
     return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()

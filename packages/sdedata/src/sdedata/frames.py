@@ -1,63 +1,18 @@
-"""Read structures with ASE; errors name the file and the frame."""
+"""Frames of users: their labels, and what makes a frame invalid for training."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
+from sdedata.frozen import frozen_mask, listed, partly_held
+from sdedata.surface import upright
 
-def read_frames(path: str | Path) -> list[Atoms]:
-    """Read all structures of a file in any of ASE's formats.
-
-    Raises ValueError, naming the file, if it cannot be read to its end or holds no structure.
-    """
-    frames, broken = whole_frames(path)
-    if broken is not None:
-        where = f" after frame {len(frames) - 1}" if frames else ""
-        raise ValueError(f"{path} cannot be read as structures{where}: {broken}")
-    return frames
-
-
-def whole_frames(path: str | Path) -> tuple[list[Atoms], str | None]:
-    """Read the structures of a file up to its end or to the first error; also return the error.
-
-    Raises ValueError if there is no such file, or no structure in it.
-    """
-    path = Path(path)
-    require_file(path)
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty")
-    from ase.io import iread
-
-    frames: list[Atoms] = []
-    try:
-        frames.extend(iread(path, index=":"))
-    except Exception as error:  # ASE's readers raise nearly any exception for a broken file
-        return frames, str(error) or type(error).__name__
-    if not frames:
-        raise ValueError(f"{path} holds no structures")
-    return frames, None
-
-
-def require_file(path: Path) -> None:
-    """Raise ValueError, naming the path, unless it is a file."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a file")
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
-
-
-def frozen_mask(atoms: Atoms) -> np.ndarray:
-    """Mark atoms under a FixAtoms constraint, shape (n,)."""
-    from ase.constraints import FixAtoms  # brings all of scipy.optimize
-
-    frozen = np.zeros(len(atoms), dtype=bool)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            frozen[constraint.get_indices()] = True
-    return frozen
+TOUCHING = 0.3
+"""Å: no two nuclei of a real structure are closer."""
+MOST_INVALID = 0.25
+"""Share of the frames of a file; where more are invalid, the fault is not of single frames."""
 
 
 def labels(atoms: Atoms) -> dict[str, Any]:
@@ -70,64 +25,87 @@ def labels(atoms: Atoms) -> dict[str, Any]:
     return dict(atoms.calc.results)
 
 
-def facts(atoms: Atoms) -> dict[str, Any]:
-    """Return the single-valued entries of `atoms.info`: strings, numbers and booleans."""
-    return {
-        k: v for k, v in atoms.info.items() if isinstance(v, str | bool | int | float | np.generic)
-    }
+def require_atoms(atoms: Atoms, where: str) -> None:
+    """Raise ValueError, beginning with `where`, unless there are real atoms at places of their own.
 
-
-def with_third_vector(atoms: Atoms, vacuum: float = 30.0) -> Atoms:
-    """Return the structure with a third cell vector: a copy with one along z where it has none.
-
-    Many calculators need it, although nothing depends on its length where z is not periodic;
-    `vacuum` (Å) is what it leaves above the structure.
+    Refused are positions that are not finite, dummy atoms, and atoms closer than `TOUCHING`.
     """
-    cell = np.array(atoms.cell)
-    if atoms.pbc[2] or np.abs(cell[2]).max() > 1e-6 or not len(atoms):
-        return atoms
-    completed = atoms.copy()
-    completed.calc = atoms.calc
-    cell[2] = [0.0, 0.0, np.ptp(atoms.positions[:, 2]) + vacuum]
-    completed.cell = cell
-    return completed
+    from ase.neighborlist import neighbor_list  # brings scipy
 
-
-def require_surface_cell(atoms: Atoms, where: str) -> None:
-    """Raise ValueError, beginning with `where`, unless a periodic cell spans the x-y plane."""
-    cell = np.asarray(atoms.cell)
-    if not abs(np.linalg.det(cell[:2, :2])) > 1e-3:
-        raise ValueError(f"{where}: no cell in the plane; set the first two cell vectors")
-    if np.abs(cell[:2, 2]).max() > 1e-3:
-        raise ValueError(f"{where}: the first two cell vectors do not lie in the x-y plane")
-    if not atoms.pbc[:2].all():
-        raise ValueError(f"{where}: not periodic in the plane; set pbc to True along x and y")
-    if atoms.pbc[2] and not abs(cell[2, 2]) > 1e-3:
-        raise ValueError(
-            f"{where}: periodic along z without a cell vector; set pbc to False or add one"
-        )
+    if not np.isfinite(atoms.positions).all():
+        raise ValueError(f"{where}: positions are not finite")
+    dummies = atoms.numbers < 1
+    if dummies.any():
+        names = ", ".join(map(str, np.flatnonzero(dummies)[:6]))
+        raise ValueError(f"{where}: dummy atoms (X, no element) at index {names}; remove them")
+    if not np.isfinite(atoms.cell.array).all():
+        raise ValueError(f"{where}: the cell is not finite")
+    one, two, apart = neighbor_list("ijd", atoms, TOUCHING)
+    if len(one):
+        k = int(apart.argmin())
+        pair = f"{listed(atoms, [int(one[k])])} and {listed(atoms, [int(two[k])])}"
+        raise ValueError(f"{where}: {pair} are at one place ({apart[k]:.2f} Å apart)")
 
 
 def require_labelled_surface(atoms: Atoms, where: str) -> None:
     """Raise ValueError, beginning with `where`, unless the structure is valid for training.
 
-    Required: a surface cell, finite positions, energy and forces, fixed and free atoms.
+    Required: atoms at places of their own, a surface with its normal along z (`surface.upright`),
+    finite energy and forces, fixed atoms and, not below them, free ones.
     """
-    require_surface_cell(atoms, where)
+    slab = upright(atoms, where)
     # Positions first: NaN differs from itself, so that labels would seem to be of other positions.
-    if not np.isfinite(atoms.positions).all():
-        raise ValueError(f"{where}: positions are not finite")
+    require_atoms(slab, where)
     found = labels(atoms)
-    for label in ("energy", "forces"):
-        if label not in found:
-            raise ValueError(f"{where}: no {label}; compute it and store it with the structure")
-        if not np.isfinite(found[label]).all():
-            raise ValueError(f"{where}: {label} not finite")
+    energy_of(found, where)
+    forces_of(found, len(atoms), where)
     frozen = frozen_mask(atoms)
     if not frozen.any():
-        raise ValueError(f"{where}: no fixed atoms; put a FixAtoms constraint on the substrate")
+        raise ValueError(f"{where}: no fixed atoms{_but_partly(atoms)}; {REMEDY}")
     if frozen.all():
         raise ValueError(f"{where}: no free atoms; leave the overlayer out of the constraint")
+    if slab.positions[~frozen, 2].max() < slab.positions[frozen, 2].min():
+        raise ValueError(
+            f"{where}: the free atoms lie below the fixed ones; turn the slab over, so that the "
+            "surface points along z"
+        )
+
+
+REMEDY = "put a FixAtoms constraint on the substrate"
+
+
+def _but_partly(atoms: Atoms) -> str:
+    partly = partly_held(atoms)
+    return f" ({listed(atoms, partly)}: held along some axes only)" if partly.any() else ""
+
+
+def energy_of(found: Mapping[str, Any], where: str) -> float:
+    """Return the energy among results, eV; ValueError, beginning with `where`, if it is none."""
+    if "energy" not in found:
+        raise ValueError(f"{where}: no energy; compute it and store it with the structure")
+    energy = found["energy"]
+    try:
+        if energy is None or np.ndim(energy) > 0:
+            raise TypeError
+        value = float(energy)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: energy is {energy!r}, not a number") from None
+    if not np.isfinite(value):
+        raise ValueError(f"{where}: energy not finite")
+    return value
+
+
+def forces_of(found: Mapping[str, Any], n: int, where: str) -> np.ndarray:
+    """Return the forces among results, (n, 3) in eV/Å; ValueError if they are none."""
+    if "forces" not in found:
+        raise ValueError(f"{where}: no forces; compute them and store them with the structure")
+    try:
+        forces = np.asarray(found["forces"], dtype=float).reshape(n, 3)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: forces are not three numbers for each atom") from None
+    if not np.isfinite(forces).all():
+        raise ValueError(f"{where}: forces not finite")
+    return forces
 
 
 def bad_frames(frames: Sequence[Atoms]) -> dict[int, str]:
@@ -139,3 +117,36 @@ def bad_frames(frames: Sequence[Atoms]) -> dict[int, str]:
         except ValueError as error:
             found[i] = str(error)
     return found
+
+
+def valid_frames(
+    frames: Sequence[Atoms], source: str, most_invalid: float
+) -> tuple[list[Atoms], list[str]]:
+    """Leave out the invalid frames of a file; also return what to report about that.
+
+    ValueError, naming `source` and the first invalid frame, if there are none, or if a larger share
+    of them than `most_invalid` is invalid.
+    """
+    if not frames:
+        raise ValueError(f"{source} holds no structures")
+    bad = bad_frames(frames)
+    if not bad:
+        return list(frames), []
+    first = f"{source}, {min(bad.items())[1]}"
+    check = f"{len(bad)} of {len(frames)} frames are invalid: `python -m sdedata check {source}`"
+    if len(bad) > most_invalid * len(frames):
+        raise ValueError(first + (f"; {check} lists them" if len(bad) > 1 else ""))
+    others = f", with others: {check} lists them" if len(bad) > 1 else ""
+    return [a for i, a in enumerate(frames) if i not in bad], [f"{first}; left out{others}"]
+
+
+def remarks(frames: Sequence[Atoms], source: str) -> list[str]:
+    """Describe atoms that are held along some axes only; nothing if there are none."""
+    partly = {i: held for i, atoms in enumerate(frames) if (held := partly_held(atoms)).any()}
+    if not partly:
+        return []
+    i, held = next(iter(partly.items()))
+    return [
+        f"{source}, frame {i}: {listed(frames[i], held)} held along some axes only, taken as free; "
+        f"likewise in {len(partly)} of {len(frames)} frames"
+    ]

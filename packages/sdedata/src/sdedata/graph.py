@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sdedata.cached import cached_property
-from sdedata.frames import frozen_mask, labels
+from sdedata.frames import labels
+from sdedata.frozen import freeze, frozen_mask
 from sdedata.neighbours import Edges, Search, edge_vectors, neighbour_list
 
 
@@ -39,7 +40,9 @@ class Graph:
     """Lowest and highest z (Å, absolute) of a mobile atom: the confinement."""
     cutoff: float
     energy: Float[Tensor, " b"] | None = None
+    """In float64: totals of all-electron codes have more digits than float32."""
     forces: Float[Tensor, "n 3"] | None = None
+    """NaN where they are not known."""
     backend: str = "auto"
     """Neighbour list: "auto", "torch" or "cluster" (see `sdedata.neighbours`)."""
     max_edges: int | None = None
@@ -146,10 +149,14 @@ class Graph:
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Graph":
-        """Copy the graph to another device or floating-point type."""
+        """Copy the graph to another device or floating-point type; energies keep theirs."""
+
+        def moved(name: str, value: Tensor) -> Tensor:
+            keeps = name == "energy" or not value.is_floating_point()
+            return value.to(device=device, dtype=None if keeps else dtype)
 
         tensors: dict[str, Any] = {
-            f.name: value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+            f.name: moved(f.name, value)
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
@@ -163,14 +170,15 @@ class Graph:
         backend: str = "auto",
         dtype: torch.dtype = torch.float32,
     ) -> "Graph":
-        """Convert one ASE structure; atoms under FixAtoms are frozen.
+        """Convert one ASE structure; atoms held along all axes are frozen (`frozen_mask`).
 
         Energy (eV) and forces (eV/Å) are taken from the calculator where it has them; forces on
         *all* atoms (ASE's own getter zeroes them on fixed atoms). `window` is the lowest and the
         highest z (Å, absolute) of a mobile atom; without it, z is unbounded.
         """
         found = labels(atoms)
-        energy = torch.tensor([float(found["energy"])], dtype=dtype) if "energy" in found else None
+        known = "energy" in found
+        energy = torch.tensor([float(found["energy"])], dtype=torch.float64) if known else None
         forces = torch.tensor(found["forces"], dtype=dtype) if "forces" in found else None
         bounds = window if window is not None else (-np.inf, np.inf)
         return Graph(
@@ -233,17 +241,13 @@ class Graph:
 
 
 def _single_to_atoms(graph: Graph) -> Atoms:
-    from ase.constraints import FixAtoms  # brings all of scipy.optimize
-
     atoms = Atoms(
         numbers=graph.numbers.cpu().numpy(),
         positions=graph.positions.detach().cpu().double().numpy(),
         cell=graph.cell[0].cpu().double().numpy(),
         pbc=graph.pbc[0].cpu().numpy(),
     )
-    frozen = (~graph.mobile).cpu().numpy()
-    if frozen.any():
-        atoms.set_constraint(FixAtoms(mask=frozen))
+    freeze(atoms, (~graph.mobile).cpu().numpy())
     results: dict[str, object] = {}
     if graph.energy is not None:
         results["energy"] = float(graph.energy[0])

@@ -1,57 +1,112 @@
 """User data: summarise files, find invalid frames, split into training and validation."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from sdedata.dataset import UNITS, split, units
-from sdedata.frames import bad_frames, whole_frames
+from sdedata.dataset import concatenate, split
+from sdedata.files import whole_frames
+from sdedata.frames import bad_frames
+from sdedata.relaxations import NAMES, RELAXED, Relaxations, largest_forces, relaxations
 from sdedata.structures import StructureSet
 
+ONE_FILE = "a file without names is one"
 
-def read_good(paths: Sequence[Path]) -> tuple[StructureSet, list[str]]:
-    """Read the valid frames of files; also return file, frame and reason of each invalid one.
 
-    Each of several files counts as one relaxation, unless `info` of their frames names units.
+@dataclass(frozen=True)
+class Files:
+    """The valid frames of files, their relaxations numbered by info `index`."""
+
+    data: StructureSet
+    bad: list[str] = field(default_factory=list)
+    """File, frame and reason of each invalid frame."""
+    notes: list[str] = field(default_factory=list)
+    """What is unusual."""
+    rule: str = ""
+    """By which relaxations were found."""
+
+
+def read_good(paths: Sequence[Path]) -> Files:
+    """Read the valid frames of files, and list the invalid ones.
+
+    Of several files, one whose frames have no `index` or `surface_index` counts as one relaxation.
     Raises ValueError for a file without structures.
     """
-    good, bad = [], []
-    for number, path in enumerate(paths):
-        if path.suffix == ".npz":
-            frames, broken = StructureSet.read(path).to_atoms(), None
-        else:
-            frames, broken = whole_frames(path)
-        faults = bad_frames(frames)
-        if broken is not None:
-            faults[len(frames)] = f"frame {len(frames)} and what follows cannot be read: {broken}"
-        bad += [f"{path}, {reason}" for reason in faults.values()]
-        good += [(number, atoms) for i, atoms in enumerate(frames) if i not in faults]
-    if len(paths) > 1 and not any(fact in atoms.info for _, atoms in good for fact in UNITS):
-        for number, atoms in good:
-            atoms.info[UNITS[-1]] = number
-    if not good:
-        return StructureSet.empty(), bad
-    return StructureSet.from_atoms([atoms for _, atoms in good]), bad
+    sets: list[StructureSet] = []
+    bad: list[str] = []
+    notes: list[str] = []
+    rules: dict[str, list[str]] = {}
+    start = 0
+    for path in paths:
+        good, faults = _read(path)
+        bad += [f"{path}, {reason}" for reason in faults]
+        if len(good):
+            found = _relaxations(good, len(paths) > 1)
+            if len(paths) > 1 or not found.named:
+                good = _numbered(good, found, start)
+            sets.append(good)
+            start += len(found)
+            notes += good.notes
+            rules[found.rule] = [*rules.get(found.rule, []), path.name]
+    if not sets:
+        return Files(StructureSet.empty(), bad)
+    several = len(rules) > 1
+    rule = "; ".join(f"{r} in {', '.join(f)}" if several else r for r, f in rules.items())
+    return Files(concatenate(sets), bad, notes, rule)
+
+
+def _read(path: Path) -> tuple[StructureSet, list[str]]:
+    """Read one file; return its valid frames and the reasons against the others."""
+    if path.suffix == ".npz":
+        return StructureSet.read(path), []
+    frames, broken = whole_frames(path)
+    faults = bad_frames(frames)
+    good = [atoms for i, atoms in enumerate(frames) if i not in faults]
+    reasons = list(faults.values())
+    if broken is not None:
+        reasons.append(f"frame {len(frames)} and what follows cannot be read: {broken}")
+    return StructureSet.from_atoms(good, str(path)) if good else StructureSet.empty(), reasons
+
+
+def _relaxations(data: StructureSet, several: bool) -> Relaxations:
+    if several and not any(name in data.info for name in NAMES):
+        return Relaxations(np.zeros(len(data), dtype=int), ONE_FILE)
+    return relaxations(data)
+
+
+def _numbered(data: StructureSet, found: Relaxations, start: int) -> StructureSet:
+    """Write the relaxations into `info` alone, where other files and commands find them."""
+    _, labels = np.unique(found.labels, return_inverse=True)
+    info = {key: value for key, value in data.info.items() if key not in NAMES}
+    return replace(data, info=info | {"index": labels + start})
 
 
 def contents(data: StructureSet) -> list[dict[str, str]]:
     """Summarise each overlayer on its substrate in a row: number of frames, energies, heights."""
-    rows, groups = [], data.groups
+    rows, groups, labels = [], data.groups, relaxations(data).labels
     for group in sorted(set(groups.tolist())):
         part = data.select(groups == group)
         relative, heights = part.relative_energy, np.concatenate(part.heights())
         rows.append({
             "overlayer": str(part.compositions[0]),
             "frames": str(len(part)),
-            "relaxations": str(len(set(units(part).tolist()))),
+            "relaxations": str(len(np.unique(labels[groups == group]))),
             "lowest (eV)": f"{part.energy.min():.3f}",
             "median above it": f"{np.median(relative):.2f}",
             "highest above it": f"{relative.max():.2f}",
             "above the slab (Å)": f"{heights.min():.2f} to {heights.max():.2f}",
         })  # fmt: skip
     return rows
+
+
+def ends(data: StructureSet) -> str:
+    """Describe how many relaxations end in a minimum, which is what a score learns."""
+    last = relaxations(data).last
+    minima = int((largest_forces(data)[last] <= RELAXED).sum())
+    return f"{minima} of {len(last)} end in a minimum (largest force at most {RELAXED:g} eV/Å)"
 
 
 def parts(data: StructureSet, share: float, seed: int) -> dict[str, StructureSet]:

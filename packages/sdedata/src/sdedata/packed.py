@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sdedata.frames import require_file
+from sdedata.files import require_file
 
 
 def read_packed(path: Path) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from ase.optimize import BFGS
 from ase.optimize.optimize import Optimizer
 
 from sdedata.composition import parse_formula
-from sdedata.frames import frozen_mask, with_third_vector
+from sdedata.frozen import frozen_mask
+from sdedata.surface import with_third_vector
 from sdedata.template import Template
 
 CLOSEST = 0.76
@@ -147,7 +148,7 @@ def relax(
     max_step: float = 0.2,
     optimizer: Callable[..., Optimizer] = BFGS,
 ) -> Trajectory:
-    """Relax the atoms that are not under FixAtoms and store every frame.
+    """Relax the atoms that are not frozen and store every frame.
 
     A slab without a third cell vector is relaxed in a cell with one along z, for calculators that
     need it. `fmax` in eV/Å on the free atoms, `max_step` in Å per atom and step; `optimizer` is a

@@ -19,7 +19,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Bool, Float, Int
 
-from sdedata.graph import frozen_mask
+from sdedata.frozen import frozen_mask
 
 # Å. Oxide minima in one flat valley, relaxed to 0.1 eV/Å, lie up to 0.57 apart, others 0.7 and
 # more; beyond 0.85 an atom on Ag(111) may have left its hollow for the bridge beside it.
@@ -82,6 +82,18 @@ def same(
     pairing of the atoms gives a smaller displacement. Errors as in `distance`.
     """
     return distance(a, b, frozen) <= tolerance
+
+
+def on_one_template(a: Atoms, b: Atoms) -> bool:
+    """Test whether two structures have one in-plane cell and one frozen substrate.
+
+    Frozen atoms may come in any order, and be a lattice vector of the plane apart.
+    """
+    try:
+        _require_same_template(_read(a, None), _read(b, None))
+    except ValueError:
+        return False
+    return True
 
 
 def unique(

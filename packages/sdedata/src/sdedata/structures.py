@@ -8,7 +8,7 @@ structure.
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,31 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from jaxtyping import Bool, Float, Int, Integer
 
 from sdedata.composition import formula
-from sdedata.frames import bad_frames, facts, frozen_mask, labels, read_frames
+from sdedata.files import read_frames, write_frames
+from sdedata.frames import (
+    MOST_INVALID,
+    energy_of,
+    forces_of,
+    labels,
+    remarks,
+    valid_frames,
+)
+from sdedata.frozen import freeze, frozen_mask
 from sdedata.graph import Graph
+from sdedata.info import OF_ASE, kept_info
 from sdedata.packed import read_packed, write_packed
+from sdedata.surface import upright
 
+NOTES = "notes"
+"""Entry of `meta`."""
+READER = 2
+"""Version of what is read from files, in the name of each that is cached."""
 SMALL = {"counts": np.int32, "numbers": np.uint8, "positions": np.float32, "forces": np.float32}
 """Types of the packed arrays, without loss."""
 PER_ATOM = ("numbers", "positions", "fixed", "forces")
 PER_STRUCTURE = ("counts", "cell", "pbc", "energy")
+SAME_CELL = 0.01
+"""Å, up to which cells are equal: programs write few digits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +111,37 @@ class StructureSet:
 
     @property
     def groups(self) -> np.ndarray:
-        """Label of structures with comparable energies: same composition, substrate and cell."""
+        """Label of structures with comparable energies: same composition, substrate and cell.
+
+        Cells are the same if no component differs by more than `SAME_CELL` Å.
+        """
         substrate = [formula(self.numbers[s][self.fixed[s]]) for s in self._slices]
-        cells = [",".join(f"{x:.2f}" for x in cell.flat) for cell in self.cell + 0.0]
+        cells = [f"cell {number}" for number in self._cells]
         return np.array(
             [" ".join(x) for x in zip(self.compositions, substrate, cells, strict=True)]
         )
+
+    @property
+    def _cells(self) -> Int[np.ndarray, " s"]:
+        """Number the cells that differ, in the order of their first structures."""
+        numbers = np.full(len(self), -1)
+        while (unknown := numbers < 0).any():
+            first = self.cell[unknown.argmax()]
+            same = np.abs(self.cell - first).max(axis=(1, 2)) <= SAME_CELL
+            numbers[same & unknown] = numbers.max() + 1
+        return numbers
+
+    @cached_property
+    def known_forces(self) -> Bool[np.ndarray, " N"]:
+        """False on the fixed atoms of structures where all of these have forces of exactly zero.
+
+        Programs that hold atoms write so (QE, CP2K, LAMMPS' setforce): no force was computed there.
+        """
+        known = np.ones(len(self.numbers), dtype=bool)
+        for s in self._slices:
+            fixed = self.fixed[s]
+            known[s] = ~fixed | bool(self.forces[s][fixed].any())
+        return known
 
     @property
     def relative_energy(self) -> Float[np.ndarray, " s"]:
@@ -147,14 +189,11 @@ class StructureSet:
 
     def atoms(self, i: int) -> Atoms:
         """Convert structure i to ASE, with its constraint, labels and info."""
-        from ase.constraints import FixAtoms  # brings all of scipy.optimize
-
         s = self._slices[i]
         atoms = Atoms(
             self.numbers[s], positions=self.positions[s], cell=self.cell[i], pbc=self.pbc[i]
         )
-        if self.fixed[s].any():
-            atoms.set_constraint(FixAtoms(mask=self.fixed[s]))
+        freeze(atoms, self.fixed[s])
         atoms.calc = SinglePointCalculator(
             atoms, energy=float(self.energy[i]), forces=self.forces[s].copy()
         )
@@ -172,7 +211,12 @@ class StructureSet:
         backend: str = "auto",
         dtype: torch.dtype = torch.float32,
     ) -> list[Graph]:
-        """Convert to one graph per structure; `window` in Å above its highest fixed atom."""
+        """Convert to one graph per structure; `window` in Å above its highest fixed atom.
+
+        Energies stay in float64: totals of all-electron codes have more digits than float32. Forces
+        that are not known (`known_forces`) are NaN.
+        """
+        forces = np.where(self.known_forces[:, None], self.forces, np.nan)
         return [
             Graph(
                 positions=torch.tensor(self.positions[s], dtype=dtype),
@@ -183,12 +227,16 @@ class StructureSet:
                 pbc=torch.tensor(self.pbc[i : i + 1]),
                 window=torch.tensor([[self.top(i) + z for z in window]], dtype=dtype),
                 cutoff=float(cutoff),
-                energy=torch.tensor(self.energy[i : i + 1], dtype=dtype),
-                forces=torch.tensor(self.forces[s], dtype=dtype),
+                energy=torch.tensor(self.energy[i : i + 1], dtype=torch.float64),
+                forces=torch.tensor(forces[s], dtype=dtype),
                 backend=backend,
             )
             for i, s in enumerate(self._slices)
         ]
+
+    def span(self, i: int) -> slice:
+        """Return the range of the atoms of structure i."""
+        return self._slices[i]
 
     @cached_property
     def _slices(self) -> list[slice]:
@@ -200,33 +248,44 @@ class StructureSet:
         images: Iterable[Atoms],
         source: str = "structures",
         meta: Mapping[str, Any] | None = None,
+        most_invalid: float = 0.0,
     ) -> "StructureSet":
-        """Convert labelled ASE structures; ValueError names `source` and an invalid frame."""
-        frames = list(images)
-        if not frames:
-            raise ValueError(f"{source} holds no structures")
-        bad = bad_frames(frames)
-        if bad:
-            others = f"; {len(bad)} of {len(frames)} frames are invalid: "
-            others += f"`python -m sdedata check {source}` lists them"
-            raise ValueError(f"{source}, {min(bad.items())[1]}{others if len(bad) > 1 else ''}")
-        rows = [facts(atoms) for atoms in frames]
+        """Convert labelled ASE structures; slabs are put upright (`surface.upright`).
+
+        Up to a share `most_invalid` of the frames is left out if invalid; `notes` reports that, and
+        what else is unusual. ValueError names `source` and the first invalid frame.
+        """
+        frames, left_out = valid_frames(list(images), source, most_invalid)
+        slabs = [upright(atoms, source) for atoms in frames]
         found = [labels(atoms) for atoms in frames]
-        return cls(
-            counts=np.array([len(atoms) for atoms in frames]),
-            numbers=np.concatenate([atoms.numbers for atoms in frames]),
-            positions=np.concatenate([atoms.positions for atoms in frames]),
+        info, lost = _columns([atoms.info for atoms in frames])
+        notes = [*left_out, *remarks(frames, source), *(f"{source}: {phrase}" for phrase in lost)]
+        data = cls(
+            counts=np.array([len(atoms) for atoms in slabs]),
+            numbers=np.concatenate([atoms.numbers for atoms in slabs]),
+            positions=np.concatenate([atoms.positions for atoms in slabs]),
             fixed=np.concatenate([frozen_mask(atoms) for atoms in frames]),
-            cell=np.array([np.asarray(atoms.cell) for atoms in frames]),
-            pbc=np.array([atoms.pbc for atoms in frames]),
-            energy=np.array([float(label["energy"]) for label in found]),
-            forces=np.concatenate([label["forces"] for label in found]),
-            info={
-                key: np.array([row[key] for row in rows])
-                for key in sorted(set.intersection(*map(set, rows)))
-            },
+            cell=np.array([np.asarray(atoms.cell) for atoms in slabs]),
+            pbc=np.array([atoms.pbc for atoms in slabs]),
+            energy=np.array([energy_of(label, source) for label in found]),
+            forces=np.concatenate(
+                [forces_of(label, len(a), source) for label, a in zip(found, slabs, strict=True)]
+            ),
+            info=info,
             meta=dict(meta or {}),
         )
+        notes += data._zeroed(source)
+        return replace(data, meta=data.meta | {NOTES: notes}) if notes else data
+
+    def _zeroed(self, source: str) -> list[str]:
+        n = sum(not self.known_forces[s].all() for s in self._slices)
+        zero = f"{source}: {n} of {len(self)} frames have forces of exactly zero on all fixed atoms"
+        return [f"{zero}, as of programs that hold them: not learned there"] if n else []
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about what is unusual in the files that the set was read from."""
+        return list(self.meta.get(NOTES, ()))
 
     @classmethod
     def empty(cls) -> "StructureSet":
@@ -240,6 +299,7 @@ class StructureSet:
         """Read a packed npz, or any file that ASE reads.
 
         With a `cache` folder, a parsed file is stored there as npz under the hash of its content.
+        Of a file with a few invalid frames the others are read, and `notes` names the first.
         Raises ValueError naming the file, and the frame, for anything missing, empty or not finite.
         """
         path = Path(path)
@@ -248,10 +308,12 @@ class StructureSet:
         cached = None
         if cache is not None and path.is_file():
             key = hashlib.sha256(path.read_bytes()).hexdigest()[:24]
-            cached = Path(cache) / f"{path.stem}-{key}.npz"
-            if cached.is_file():
+            cached = Path(cache) / f"{path.stem}-{key}-{READER}.npz"
+            try:
                 return cls._read_npz(cached)
-        data = cls.from_atoms(read_frames(path), source=str(path))
+            except ValueError:  # there is none, or it was not written whole
+                cached.unlink(missing_ok=True)
+        data = cls.from_atoms(read_frames(path), str(path), most_invalid=MOST_INVALID)
         if cached is not None:
             data.write(cached)
         return data
@@ -278,15 +340,32 @@ class StructureSet:
                 arrays |= {name: arrays[name].astype(kind) for name, kind in SMALL.items()}
                 write_packed(partial, arrays, self.info, self.meta)
             else:
-                from ase.io import write
-
-                write(partial, self.to_atoms())
+                write_frames(partial, self.to_atoms())
             partial.replace(path)
         except OSError as error:
             error.filename = str(path)  # the error of a full disk has no name
             raise
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _columns(rows: Sequence[Mapping[Any, Any]]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the entries of `info` that all structures have, and phrases about the others."""
+    kept = [kept_info(row) for row in rows]
+    columns, lost = {}, []
+    for key in sorted({str(key) for row in rows for key in row} - {OF_ASE}):
+        values = [row[key] for row in kept if key in row]
+        kinds = {str if isinstance(value, str) else type(value) for value in values}
+        if kinds == {int, float}:
+            kinds = {float}
+        if len(values) < len(rows):
+            lost.append(f"info {key!r} is left out: {len(rows) - len(values)} of {len(rows)} "
+                        "frames have none, or none that a file keeps")  # fmt: skip
+        elif len(kinds) > 1:
+            lost.append(f"info {key!r} is left out: its values are of several types")
+        else:
+            columns[key] = np.array(values)
+    return columns, lost
 
 
 def _on_grid(values: np.ndarray) -> np.ndarray:

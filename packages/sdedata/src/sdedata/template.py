@@ -1,5 +1,6 @@
 """Templates: a frozen slab, its periodic cell and the window in z that confines the overlayer."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,13 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from sdedata.composition import parse_formula
-from sdedata.frames import frozen_mask, read_frames, require_surface_cell
+from sdedata.composition import formula, parse_formula
+from sdedata.files import read_frames
+from sdedata.frames import require_atoms
+from sdedata.frozen import freeze, frozen_mask
+from sdedata.surface import upright
+
+log = logging.getLogger(__name__)
 
 LEAST_VACUUM = 2.0  # Å
 A0_AG = 4.15  # Å, PBE lattice constant of silver
@@ -84,25 +90,25 @@ class Template:
     def from_slab(
         cls, slab: Atoms | str | Path, window: tuple[float, float] = (1.0, 5.0), name: str = "slab"
     ) -> "Template":
-        """Make a template from a slab or a file that ASE reads; `window` in Å above frozen atoms.
+        """Make a template from a slab or a file that ASE reads; `window` in Å above the slab.
 
-        Atoms under FixAtoms are the substrate, and free atoms (an old overlayer) are removed; if
-        none is fixed, all are substrate. Of a file, the last frame is used. Raises ValueError for a
-        slab without atoms, or without a periodic cell in the plane.
+        The substrate are the frozen atoms and, above them, free layers of the same atoms as a
+        frozen layer; other free atoms (an old overlayer) are removed, and the log says so. If none
+        is frozen, all are substrate. Of a file, the last frame is used. Raises ValueError for a
+        slab without atoms, or one that does not stand upright (`surface.upright`).
         """
-        from ase.constraints import FixAtoms  # brings all of scipy.optimize
-
         where = f"template {name}"
         if not isinstance(slab, Atoms):
             name, where = Path(slab).stem, str(slab)
             slab = read_frames(slab)[-1]
         if len(slab) == 0 or not np.isfinite(slab.positions).all():
             raise ValueError(f"{where}: the slab has no atoms, or positions that are not finite")
-        require_surface_cell(slab, where)
         frozen = frozen_mask(slab)
-        slab = slab[frozen] if frozen.any() else slab.copy()
-        slab.calc = None
-        slab.set_constraint(FixAtoms(mask=np.ones(len(slab), dtype=bool)))
+        slab = upright(slab, where)
+        require_atoms(slab, where)
+        if frozen.any():
+            slab = _substrate(slab, frozen, where)
+        freeze(slab, np.ones(len(slab), dtype=bool))
         top = float(slab.positions[:, 2].max())
         return cls(name, slab, (top + window[0], top + window[1]))
 
@@ -110,7 +116,7 @@ class Template:
     def load(cls, slab: str, window: tuple[float, float] = (1.0, 5.0)) -> "Template":
         """Load a template by name (ag111_c2x8, ag111_p3x3, ag111_p4x4) or from a file of ASE.
 
-        `window` in Å above the highest frozen atom. Raises ValueError for any other name.
+        `window` in Å above the highest slab atom. Raises ValueError for any other name.
         """
         names = [f"ag111_{cell}" for cell in AG111_CELLS]
         if slab in names:
@@ -126,10 +132,40 @@ class Template:
 
     def surface(self, composition: str | Mapping[str, int], positions: np.ndarray) -> Atoms:
         """Add an overlayer at these positions (Å, in the order of the formula) to the slab."""
-        from ase.constraints import FixAtoms  # brings all of scipy.optimize
-
         count = parse_formula(composition) if isinstance(composition, str) else dict(composition)
         symbols = [symbol for symbol, n in count.items() for _ in range(n)]
         atoms = self.slab + Atoms(symbols, positions=positions)
-        atoms.set_constraint(FixAtoms(indices=np.arange(len(self.slab))))
+        freeze(atoms, np.arange(len(atoms)) < len(self.slab))
         return atoms
+
+
+LAYER = 0.8
+"""Å, the least distance along z between layers of atoms."""
+
+
+def _substrate(slab: Atoms, frozen: np.ndarray, where: str) -> Atoms:
+    """Select the frozen atoms and the free layers that continue them; log what is removed."""
+    layers = _layers(slab, np.flatnonzero(frozen))
+    kinds = {formula(slab.numbers[layer]) for layer in layers}
+    kept = frozen.copy()
+    above = np.flatnonzero(~frozen & (slab.positions[:, 2] > slab.positions[frozen, 2].min()))
+    for layer in _layers(slab, above):
+        if formula(slab.numbers[layer]) not in kinds:
+            break
+        kept[layer] = True
+    free, removed = int((kept & ~frozen).sum()), int((~kept).sum())
+    if free:
+        log.info(f"{where}: {free} free atoms in layers like the frozen ones belong to the slab")
+    if removed:
+        log.info(
+            f"{where}: {removed} free atoms ({formula(slab.numbers[~kept])}) are removed, as an "
+            "old overlayer; to keep them in the slab, fix them"
+        )
+    return slab[kept]
+
+
+def _layers(slab: Atoms, atoms: np.ndarray) -> list[np.ndarray]:
+    """Group atoms by height, from below."""
+    ascending = atoms[np.argsort(slab.positions[atoms, 2], kind="stable")]
+    steps = np.diff(slab.positions[ascending, 2])
+    return np.split(ascending, np.flatnonzero(steps > LAYER) + 1) if len(atoms) else []

@@ -1,0 +1,127 @@
+"""Files of structures: the one reader and the one writer, over ASE's formats.
+
+What is written reads back the same, by this reader from each format, and by ASE's as far as it
+reads `info` there.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+
+from ase import Atoms
+
+from sdedata.frozen import cartesian
+from sdedata.info import OF_ASE, kept_info, lost_arrays
+
+DATABASES = ("db", "json")
+
+
+def read_frames(path: str | Path) -> list[Atoms]:
+    """Read all structures of a file in any of ASE's formats.
+
+    Raises ValueError, naming the file, if it cannot be read to its end or holds no structure.
+    """
+    frames, broken = whole_frames(path)
+    if broken is not None:
+        where = f" after frame {len(frames) - 1}" if frames else ""
+        raise ValueError(f"{path} cannot be read as structures{where}: {broken}")
+    return frames
+
+
+def whole_frames(path: str | Path) -> tuple[list[Atoms], str | None]:
+    """Read the structures of a file up to its end or to the first error; also return the error.
+
+    Raises ValueError if there is no such file, or no structure in it.
+    """
+    path = Path(path)
+    require_file(path)
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty")
+    frames: list[Atoms] = []
+    try:
+        frames.extend(_iterate(path))
+    except Exception as error:  # ASE's readers raise nearly any exception for a broken file
+        return frames, str(error) or type(error).__name__
+    if not frames:
+        raise ValueError(f"{path} holds no structures")
+    return frames, None
+
+
+def require_file(path: Path) -> None:
+    """Raise ValueError, naming the path, unless it is a file."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file")
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+
+
+def _iterate(path: Path) -> Iterator[Atoms]:
+    from ase.io import iread
+    from ase.io.formats import filetype
+
+    if filetype(str(path)) in DATABASES:
+        yield from _rows(path)
+    else:
+        # "x@1.traj" is a file, not a request for its frame 1
+        yield from iread(path, index=":", do_not_split_by_at_sign=True)
+
+
+def _rows(path: Path) -> Iterator[Atoms]:
+    """Read a database with what ASE's own reader leaves out: key-value pairs and data."""
+    from ase.db import connect
+
+    with connect(str(path), serial=True) as database:
+        for row in database.select():
+            atoms = row.toatoms()
+            atoms.info = dict(row.key_value_pairs) | dict(row.data)
+            yield atoms
+
+
+def write_frames(path: str | Path, frames: Sequence[Atoms]) -> list[str]:
+    """Write structures in the format that the name's ending says, so that they read back the same.
+
+    Returns what the format cannot keep, in a phrase each. Errors are those of ASE and the system.
+    """
+    from ase.io import write
+    from ase.io.formats import filetype
+
+    kind = filetype(str(path), read=False)
+    lost: Counter[str] = Counter()
+    clean = [_clean(atoms, kind, lost) for atoms in frames]
+    if kind in DATABASES:
+        _write_rows(str(path), clean, kind)
+    else:
+        write(path, clean, format=kind)
+    return [f"{what} ({n} of {len(frames)} frames)" for what, n in lost.items()]
+
+
+def extxyz(frames: Iterable[Atoms]) -> str:
+    """Format structures as extxyz text that reads back the same."""
+    from ase.io import write
+
+    text = StringIO()
+    write(text, [_clean(atoms, "extxyz", Counter()) for atoms in frames], format="extxyz")
+    return text.getvalue()
+
+
+def _clean(atoms: Atoms, kind: str, lost: Counter[str]) -> Atoms:
+    """Copy what a file of this kind returns of a structure; count the rest in `lost`."""
+    copy = atoms.copy()
+    copy.calc = atoms.calc
+    copy.info = kept_info(atoms.info)
+    lost.update(f"info {key!r}" for key in atoms.info if key not in {*copy.info, OF_ASE})
+    for name in lost_arrays(atoms, kind == "extxyz"):
+        del copy.arrays[name]
+        lost[f"array {name!r}"] += 1
+    if kind == "extxyz" and not cartesian(copy):
+        lost["a constraint"] += 1
+    return copy
+
+
+def _write_rows(path: str, frames: Iterable[Atoms], kind: str) -> None:
+    from ase.db import connect
+
+    with connect(path, type=kind, append=False, use_lock_file=False) as database:
+        for atoms in frames:
+            database.write(atoms, data=atoms.info)
