@@ -13,7 +13,7 @@ from ase import Atoms
 from scipy.stats import bootstrap, spearmanr
 
 from sdedata.composition import formula
-from sdedata.frames import frozen_mask
+from sdedata.frozen import frozen_mask
 
 RESAMPLES = 2000
 

@@ -16,7 +16,7 @@ from experiments.harness.generation.relaxation import assess
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from experiments.harness.structure_search.search import cpu_seconds
 from sdedata.composition import formula
-from sdedata.frames import read_frames
+from sdedata.files import read_frames
 
 log = logging.getLogger(__name__)
 
