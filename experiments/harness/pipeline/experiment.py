@@ -142,7 +142,7 @@ def split_off(form: type[S], arguments: Sequence[str]) -> tuple[S, list[str]]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and key in form.model_fields:
-            given[key] = parsed(value)
+            given[key] = str(Path(value).expanduser()) if key == "output" else parsed(value)
         else:
             rest.append(argument)
     try:
