@@ -19,9 +19,10 @@ from tests.integration.sweeps.tiny_sweep import MEDIAN, make, sampled, sweep_of,
 
 @pytest.fixture(scope="module")
 def finished(world, tmp_path_factory):
-    """A study of four trials, run by the command, tracked offline."""
+    """A study of two trials, run by the command, tracked offline."""
     home = tmp_path_factory.mktemp("finished")
-    file = write(home / "tiny.yaml", sampled(world, tracking={"mode": "offline"}))
+    space = {"sample.sampler.steps": {"choices": [2, 3]}}
+    file = write(home / "tiny.yaml", sampled(world, space=space, tracking={"mode": "offline"}))
     made = subcommands.run([str(file), f"runs={home}"])
     return home, file, made
 
