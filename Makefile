@@ -12,7 +12,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist load
 SLOW = processes or server or browser or compile or notebook or slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-all lint docs cluster doctor clean
+.PHONY: help setup quickstart test test-all faults lint docs cluster doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -34,6 +34,10 @@ test: $(STAMP)  ## the tests that start no processes, servers, browsers or compi
 
 test-all: $(STAMP)  ## every test (half an hour on two cores)
 	$(PYTEST)
+
+FAULTS ?= 5000
+faults: $(STAMP)  ## damage files of all kinds, FAULTS of them, and count what becomes of them
+	$(BIN)/python -m tests.integration.faults.trial $(FAULTS)
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ usage: surfdiff sweep [run] FILE [KEY=VALUE ...]        run a sweep, join it, or
   workers=N           processes on this machine, which share its cores (default: 1)
   retry_failed=true   queue the failed trials of the study again
   heartbeat=SECONDS   a worker without one for three of them is taken for dead (default: 20)
+  trust=true          build calculators and samplers that are on no list of this project's
   KEY=VALUE           change a key of the file, e.g. budget=24 name=eta_long tracking.mode=disabled
   --traceback         show where an error came from
 

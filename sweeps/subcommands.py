@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent
 def run(arguments: Sequence[str]) -> optuna.Study:
     """Run, join or continue a sweep, and publish what it shows; returns the study."""
     file, settings, overrides = parse(arguments)
-    sweep = read(file, overrides)
+    sweep = read(file, overrides, settings.trust)
     study = running.prepare(sweep, settings)
     before = states(study)
     try:
@@ -49,7 +49,7 @@ def launch(arguments: Sequence[str]) -> list[Any]:
     """Submit workers as jobs; returns submitit's jobs."""
     jobs, rest = parse_jobs(arguments)
     file, settings, overrides = parse(rest)
-    return submit(read(file, overrides), settings, jobs)
+    return submit(read(file, overrides, settings.trust), settings, jobs)
 
 
 def trial(arguments: Sequence[str]) -> Any:
@@ -59,7 +59,7 @@ def trial(arguments: Sequence[str]) -> Any:
     overrides = [f"{k}={v}" for k, v in values.items() if k.split(".")[0] in Sweep.model_fields]
     points = {k: v for k, v in values.items() if f"{k}={v}" not in overrides}
     with sigterm_exits():
-        return run_point(read(file, overrides), points, settings.place)
+        return run_point(read(file, overrides, settings.trust), points, settings.place)
 
 
 def publish(arguments: Sequence[str]) -> None:

@@ -51,11 +51,12 @@ def publish(trials: Trials, folder: Path, tracking: Tracking) -> None:
     finished = sum(counts[state] for state in ("complete", "pruned", "failed"))
     if run.summary.get("study/finished") == finished or not finished:
         return
-    run.save_config({"sweep": dict(trials.definition)}, may_change=["sweep"])
-    run.save_environment()
     about = tracking.model_dump() | {"group": trials.name}
     try:
-        with Tracker(run, **about, job_type="study", name=trials.name) as tracker:
+        with (
+            run.recording({"sweep": dict(trials.definition)}, ["sweep"]),
+            Tracker(run, **about, job_type="study", name=trials.name) as tracker,
+        ):
             drawn, table = figures(trials), trials.shown()
             for title, figure in drawn.items():
                 tracker.figure(title, figure)

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import optuna
 from annotated_types import Ge
@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 
 from experiments.harness.config.instantiate import build
 from experiments.harness.config.settings import Count, Target, Tracking
+from experiments.harness.config.trust import require_known
 from experiments.harness.pipeline import stages as pipeline
 from experiments.harness.pipeline.experiment import Experiment, Text
 from experiments.harness.runs.run_folder import flattened
@@ -46,6 +47,7 @@ class Sweep(Experiment):
     retries: Annotated[int, Ge(0)] = 3
     tracking: Tracking = Tracking(**TRACKING)
     _distributions: dict[str, BaseDistribution] | None = None
+    _trust: bool = False
 
     @field_validator("tracking", mode="before")
     @classmethod
@@ -85,7 +87,7 @@ class Sweep(Experiment):
     def grid(self) -> list[dict[str, Any]]:
         """Return the points in the order of Optuna's GridSampler; slot n runs point n."""
         space: dict[str, Any] = {n: p.choices or [] for n, p in self.space.items()}
-        sampler = build(self.sampler, search_space=space, seed=self.seed)
+        sampler = self._built(self.sampler, search_space=space, seed=self.seed)
         study = optuna.create_study(sampler=sampler)
         choices: Any = {name: CategoricalDistribution(values) for name, values in space.items()}
         return [study.ask(choices).params for _ in range(self.points)]
@@ -111,6 +113,8 @@ class Sweep(Experiment):
             stage, _, key = name.partition(".")
             stages[stage].append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
         planned = pipeline.plan(stages, home, models=self.models, **more)
+        for one in () if self._trust else planned:
+            require_known(one.config.plain(), f"sweep {self.name}, stage {one.name},")
         return {stage.name: stage for stage in planned}
 
     def trial_seed(self, slot: int) -> int:
@@ -120,12 +124,23 @@ class Sweep(Experiment):
 
     def make_sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Return the sampler; of a grid every point is enqueued already (see `grid`)."""
-        return (
-            optuna.samplers.RandomSampler(seed) if self.is_grid else build(self.sampler, seed=seed)
-        )
+        if self.is_grid:
+            return optuna.samplers.RandomSampler(seed)
+        return self._built(self.sampler, seed=seed)
 
     def make_pruner(self) -> optuna.pruners.BasePruner:
-        return build(self.pruner) if self.pruner else optuna.pruners.NopPruner()
+        return self._built(self.pruner) if self.pruner else optuna.pruners.NopPruner()
+
+    def trusting(self) -> Self:
+        """Return a copy that builds whatever it names, as the user asked for."""
+        copy = self.model_copy()
+        copy._trust = True
+        return copy
+
+    def _built(self, node: Target, **arguments: Any) -> Any:
+        if not self._trust:
+            require_known(node.plain(), f"sweep {self.name}")
+        return build(node, **arguments)
 
     def definition(self) -> dict[str, Any]:
         """Return all of it except where it is tracked, as JSON values."""

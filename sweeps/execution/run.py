@@ -32,6 +32,7 @@ class Settings(Section):
     runs: str = "runs"
     workers: Count = 1
     retry_failed: bool = False
+    trust: bool = False
     heartbeat: Count = HEARTBEAT
 
     @property

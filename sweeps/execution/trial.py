@@ -62,19 +62,18 @@ def run_trial(
     common += [f"tracking.{k}={'null' if v is None else v}" for k, v in tracking.items()]
     planned = sweep.plan(params, folder.path, common=common, cores=place.cores)
     stages = list(planned.values())
-    folder.save_config(
-        {
-            "study": sweep.name, "trial": label, "seed": seed, "params": dict(params),
-            "stages": {stage.name: stage.config.plain() for stage in stages},
-        },
-        may_change=MAY_CHANGE,
-    )  # fmt: skip
-    folder.save_environment()
+    recorded = {
+        "study": sweep.name, "trial": label, "seed": seed, "params": dict(params),
+        "stages": {stage.name: stage.config.plain() for stage in stages},
+    }  # fmt: skip
     about = sweep.tracking.model_dump() | {"group": sweep.name}
     trained = [stage for stage in stages if stage.kind in NETWORKS]
     axes = {k: v for stage in trained for k, v in curves.axes(stage.name).items()}
     name = f"{sweep.name}-{label}"
-    with Tracker(folder, **about, job_type="trial", name=name, axes=axes) as tracker:
+    with (
+        folder.recording(recorded, MAY_CHANGE),
+        Tracker(folder, **about, job_type="trial", name=name, axes=axes) as tracker,
+    ):
         tracker.summary({f"param/{name}": value for name, value in params.items()})
         try:
             summary = pipeline.run(stages, folder, observe)

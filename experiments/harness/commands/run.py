@@ -10,6 +10,7 @@ usage: surfdiff run EXPERIMENT [STAGE.KEY=VALUE ...] [KEY=VALUE ...] [--cfg] [--
   seed=NUMBER      of all stages that do not set their own; default: the seed of its file
   threads=NUMBER   cores; from 2 on, two networks are trained at once; default: 2
   tracking_mode=MODE  online, offline or disabled; default: online if there is a key, else offline
+  trust=true       build calculators and samplers that are on no list of this project's
   --cfg            print the command of each stage and stop
   --traceback      show where an error came from
 

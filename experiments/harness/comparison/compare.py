@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.comparison.config_diff import table, unit
-from experiments.harness.comparison.run_reader import Run, config_of, find, read, short_names
+from experiments.harness.comparison.run_reader import Run, find, read, short_names
 from experiments.harness.figures.page import (
     MOST,
     Drawn,
@@ -136,7 +136,7 @@ def _gallery(names: Sequence[str], runs: Sequence[Run], each: int) -> list[Secti
 
 def _question(folder: Path) -> Text:
     """The sweep's question, its claim and how to read the results."""
-    sweep = config_of(RunFolder(folder))["sweep"]
+    sweep = RunFolder(folder).config["sweep"]
     stated = sweep if isinstance(sweep, dict) else {}
     keys = ("question", "claim", "hypothesis", "reading")
     parts = [f"{key.capitalize()}: {str(stated[key]).strip()}" for key in keys if stated.get(key)]

@@ -38,9 +38,10 @@ def run(config: Rank, observe: Observe | None = None) -> dict[str, Any]:
     forces = dict(force_errors(labels, reference))
     folder = RunFolder(Path(config.output) / "rank" / config.name)
     plain = config.plain()
-    folder.save_config(plain, MAY_CHANGE, config.overrides)
-    folder.save_environment()
-    with Tracker(folder, **plain["tracking"], name=config.name, observe=observe) as tracker:
+    with (
+        folder.recording(plain, MAY_CHANGE, config.overrides),
+        Tracker(folder, **plain["tracking"], name=config.name, observe=observe) as tracker,
+    ):
         text = written(found, forces)
         write_text(folder / TABLE, text + "\n")
         write_text(folder / ENERGIES, energies.to_csv(index=False, float_format="%.6f"))

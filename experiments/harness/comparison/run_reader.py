@@ -9,15 +9,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from ase import Atoms
 
-from experiments.harness.runs.atomic_io import last_whole_frame
 from experiments.harness.runs.energies import finite
 from experiments.harness.runs.run_folder import RunFolder, flattened
 
@@ -89,7 +86,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 def read(path: Path, most: int) -> Run:
     """A run with at most ``most`` of its structures; ValueError for a file that is not readable."""
     folders = [RunFolder.existing(path), *map(RunFolder, _parts(path))]
-    configs = [config_of(folder) for folder in folders]
+    configs = [folder.config for folder in folders]
     roles = [_role(config) for config in configs]
     rows = [folder.rows() for folder in folders]
     results = _results(folders, roles)
@@ -105,16 +102,6 @@ def read(path: Path, most: int) -> Run:
         _structures(folders, results, most),
         next((found for i in evaluations if (found := _reference(folders[i], configs[i]))), None),
     )
-
-
-def config_of(folder: RunFolder) -> dict[str, Any]:
-    try:
-        config = folder.config
-    except yaml.YAMLError:
-        config = None
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder.path}/config.yaml is not the configuration of a run")
-    return config
 
 
 def _topmost(path: Path) -> Iterator[Path]:
@@ -138,7 +125,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _is_sweep(path: Path) -> bool:
-    return "sweep" in config_of(RunFolder(path))
+    return "sweep" in RunFolder(path).config
 
 
 def _role(config: Mapping[str, Any]) -> str:
@@ -173,10 +160,7 @@ def _results(folders: Sequence[RunFolder], roles: Sequence[str]) -> dict[str, An
     """The own summary, and what parts add to it under the names that a pipeline gives."""
     results: dict[str, Any] = {}
     for folder, role in zip(folders, roles, strict=True):
-        try:
-            summary = folder.summary
-        except json.JSONDecodeError:
-            raise ValueError(f"{folder.path}/summary.json is not JSON: remove it") from None
+        summary = folder.summary
         if folder is not folders[0] and role in ("forcefield", "score"):
             reached = ("val/", "forcefield/")
             summary = {f"{role}/{k.split('/')[-1]}": v for k, v in summary.items()
@@ -214,25 +198,13 @@ def _structures(
 ) -> list[tuple[Atoms, dict[str, Any]]]:
     """The lowest relaxed ones, those so far of an evaluation that was killed; else samples."""
     for folder in folders:
-        if relaxed := _frames(folder, RELAXED):
+        if relaxed := folder.structures(RELAXED):
             relaxed.sort(key=lambda atoms: atoms.get_potential_energy())
             return [(atoms, _facts(atoms, RELAXED, results)) for atoms in relaxed[:most]]
     for folder in folders:
-        if generated := _frames(folder, GENERATED, most):
+        if generated := folder.structures(GENERATED, most):
             return [(atoms, _facts(atoms, GENERATED, results)) for atoms in generated]
     return []
-
-
-def _frames(folder: RunFolder, name: str, first: int | None = None) -> list[Atoms]:
-    """The first whole frames of a file, None: all; parsing a thousand takes seconds."""
-    from ase.io import read as read_frames
-
-    path = folder.path / f"structures/{name}.extxyz"
-    content = path.read_bytes() if path.is_file() else b""
-    whole = content[: last_whole_frame(content)].decode()
-    if not whole:
-        return []
-    return list(read_frames(StringIO(whole), f":{first or ''}", format="extxyz"))
 
 
 def _facts(atoms: Atoms, name: str, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +227,7 @@ def _reference(folder: RunFolder, config: Mapping[str, Any]) -> Reference | None
     """The random search that an evaluation compared with, None if it cannot be had here."""
     from experiments.harness.generation.reference import reference_set
 
-    frames = _frames(folder, RELAXED, 1)
+    frames = folder.structures(RELAXED, 1)
     if not frames:
         return None
     wanted = (config.get("reference"), config["calculator"], config["relaxation"])

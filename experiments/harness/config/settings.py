@@ -28,6 +28,16 @@ def _above_the_slab(window: tuple[float, float]) -> tuple[float, float]:
     return window
 
 
+def _one_folder(name: str) -> str:
+    if not name.strip() or name[0] in ".~-" or not name.isprintable() or set(name) & set("/\\"):
+        raise ValueError("a name is that of one folder: letters, digits, _ . + - and no path")
+    if len(name.encode()) > 200:
+        raise ValueError("a name has at most 200 bytes")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_one_folder)]
+"""Of a run: its folder lies in the one of its command, and nowhere else."""
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0)]
@@ -130,7 +140,7 @@ class Template(Section):
 
 
 class Run(Section):
-    name: str
+    name: Name
     output: str
     seed: Natural
     tracking: Tracking
@@ -178,7 +188,7 @@ class Planner(Section):
 
 
 class SearchCost(Section):
-    name: str
+    name: Name
     output: str
     tracking: Tracking
     extend: str
@@ -270,7 +280,7 @@ class Sample(Run):
 
 
 class Evaluate(Run):
-    name: str | None  # type: ignore[assignment]  # null: as the sample's
+    name: Name | None  # type: ignore[assignment]  # null: as the sample's
     sample: str | None
     reference: str | None
     relaxation: Relaxation
@@ -321,7 +331,7 @@ class Growth(Section):
 
 
 class Benchmark(Section):
-    name: str
+    name: Name
     output: str
     seed: Natural
     device: str

@@ -58,7 +58,7 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
     generated = source.structures(GENERATED)
     if not generated:
         raise ValueError(f"{config.sample} holds no generated structures: has sampling finished?")
-    if len(generated) < source.config.get("n", 0):
+    if len(generated) < (source.config.get("n") or 0):
         log.info(
             f"{config.sample} is not finished: {len(generated)} of {source.config['n']} structures"
         )
@@ -73,13 +73,12 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
     name = config.name or source.name
     folder = RunFolder(Path(config.output) / "evaluate" / name)
     made_by = {k: v for k, v in source.config.items() if k not in SAMPLE_MAY_CHANGE}
-    folder.save_config(plain | {"name": name, "sampled": made_by}, MAY_CHANGE, overrides)
-    folder.save_environment()
-    tracker = Tracker(
-        folder, **plain["tracking"], job_type="evaluate", name=name, observe=observe,
-        follows=source.path,
-    )  # fmt: skip
-    with tracker:
+    recorded = plain | {"name": name, "sampled": made_by}
+    about = plain["tracking"] | {"job_type": "evaluate", "name": name}
+    with (
+        folder.recording(recorded, MAY_CHANGE, overrides),
+        Tracker(folder, **about, observe=observe, follows=source.path) as tracker,
+    ):
         made = of_file("structures", source.path / f"structures/{GENERATED}.extxyz")
         tracker.artifact(made, uses=True)
         _relax_all(config, generated, folder, tracker)
@@ -106,6 +105,7 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
 def _relax_all(config: Evaluate, generated: list[Atoms], folder: RunFolder, tracker: Any) -> None:
     """Relax what is finite and not done yet; each result is written when it comes."""
     done = {int(a.info["index"]) for a in folder.structures(RELAXED)}
+    done &= {int(a.info["index"]) for a in folder.structures(EVALUATED)}
     finite = [atoms for atoms in generated if atoms.info["finite"]]
     missing = [atoms for atoms in finite if int(atoms.info["index"]) not in done]
     if not missing:

@@ -44,10 +44,11 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
     name = config.name or source.stem
     folder = RunFolder(Path(config.output) / "label" / name)
     plain = config.plain() | {"name": name, "digest": digest(frames)}
-    folder.save_config(plain, MAY_CHANGE, config.overrides)
-    folder.save_environment()
     tracking = plain["tracking"]
-    with Tracker(folder, **tracking, job_type="label", name=name, observe=observe) as tracker:
+    with (
+        folder.recording(plain, MAY_CHANGE, config.overrides),
+        Tracker(folder, **tracking, job_type="label", name=name, observe=observe) as tracker,
+    ):
         failed = _label_all(config, frames, folder, tracker)
         labelled = folder.tidy(LABELLED)
         tracker.energies("labelled", above_lowest(labelled))

@@ -8,6 +8,7 @@ from ase import Atoms
 
 from experiments.harness.config.instantiate import named_calculators
 from experiments.harness.config.settings import Evaluate
+from experiments.harness.config.trust import require_known
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.data import load_set
 from sdedata import StructureSet, shipped
@@ -24,8 +25,8 @@ def with_calculator(config: Evaluate, source: RunFolder) -> Evaluate:
     """Return the settings with the calculator that the networks learned from, if none is given.
 
     Raises:
-        ValueError: if no calculator is recorded with the sampling run, or one that is none of this
-            project's: a model's file must not choose which code runs.
+        ValueError: if no calculator is recorded with the sampling run, or one that is not built
+            unasked (`trust.require_known`).
     """
     trained_on = source.config.get("trained_on")
     if config.calculator is not None:
@@ -40,11 +41,11 @@ def with_calculator(config: Evaluate, source: RunFolder) -> Evaluate:
             f"{config.sample} does not record which calculator its networks learned from: give "
             f"one, calculator={'|'.join(named_calculators().values())}"
         )
-    if trained_on["_target_"] not in named_calculators():
-        raise ValueError(
-            f"the networks of {config.sample} learned from {trained_on}, which is no calculator of "
-            f"this project: give calculator._target_={trained_on['_target_']} with its arguments"
-        )
+    require_known(
+        trained_on,
+        f"{config.sample}, which records what its networks learned from,",
+        "give calculator=NAME, or calculator._target_=... with its arguments",
+    )
     return config.changed({"calculator": trained_on})
 
 

@@ -7,6 +7,7 @@ was interrupted.
 import logging
 import math
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,15 @@ def run(config: Sample, observe: Observe | None = None) -> dict[str, Any]:
         "window": list(generation.window),
         "trained_on": process.score.card["calculator"],
     }
-    folder.save_config(recorded, MAY_CHANGE, config.overrides)
-    folder.save_environment(str(process.device))
-    missing = _missing(folder, config.n)
-    tracker = Tracker(
-        folder, **plain["tracking"], job_type="sample", name=config.name, observe=observe,
-        follows=Path(config.score or DEFAULT),
-    )  # fmt: skip
-    with tracker:
+    about = plain["tracking"] | {"job_type": "sample", "name": config.name}
+    about |= {"follows": Path(config.score or DEFAULT)}
+    with (
+        folder.recording(recorded, MAY_CHANGE, config.overrides, str(process.device)),
+        Tracker(folder, **about, observe=observe) as tracker,
+    ):
         for model in filter(None, (config.score, config.forcefield)):
             tracker.artifact(of_model(model), uses=True)
+        missing = _missing(folder, config.n)
         _generate(generation, batches(missing, config.batch_size), config, folder, tracker)
         frames = {name: folder.tidy(name) for name in (DIFFUSED, GENERATED, PATH)}
         _show(frames, tracker)
@@ -117,11 +117,25 @@ def _require_known_slab(config: Sample, score: Model) -> None:
 
 
 def _missing(folder: RunFolder, n: int) -> list[int]:
-    """Return the indices below n that are not done; ValueError if more than n are."""
-    done = {int(atoms.info["index"]) for atoms in folder.structures(GENERATED)}
+    """Return the indices below n of which a file lacks a frame; ValueError if more than n are done.
+
+    A kill or damage may have cut any of the files.
+    """
+    found = {name: _frames_of(folder, name) for name in (DIFFUSED, GENERATED, PATH)}
+    done = found[GENERATED]
     if done and max(done) >= n:
         raise ValueError(f"{folder.path} holds {len(done)} structures already: n={n} is less")
-    return [k for k in range(n) if k not in done]
+    traced = {0: len(PATH_TIMES)}  # frames on the way, of the first structure alone
+    return [
+        k for k in range(n)
+        if not (done[k] and found[DIFFUSED][k]) or found[PATH][k] < traced.get(k, 0)
+    ]  # fmt: skip
+
+
+def _frames_of(folder: RunFolder, name: str) -> Counter[int]:
+    """Count the frames of each index in a file."""
+    known = {(a.info["index"], a.info.get("t")) for a in folder.structures(name)}
+    return Counter(int(index) for index, _ in known)
 
 
 def _generate(

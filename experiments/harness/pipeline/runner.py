@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.harness.config.settings import Count, Section
+from experiments.harness.config.trust import require_known
 from experiments.harness.pipeline import stages as pipeline
 from experiments.harness.pipeline import table
 from experiments.harness.pipeline.checks import check
@@ -16,7 +17,7 @@ from experiments.harness.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE = ("output", "threads", "tracking_mode", "claim", "paper", "reading", "cost")
+MAY_CHANGE = ("output", "threads", "tracking_mode", "trust", "claim", "paper", "reading", "cost")
 """Keys of the run's config that a continued run may set anew."""
 TABLE = "table.md"
 
@@ -30,6 +31,8 @@ class Options(Section):
     """Cores; from 2 on, two networks are trained at once. None: as each command decides."""
     tracking_mode: Literal["online", "offline", "disabled"] | None = None
     """None: online if there is a key of W&B, else offline."""
+    trust: bool = False
+    """Whether to build what no list of ours has (`config.trust`)."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ def prepare(source: str | Path, overrides: Sequence[str] = (), parent: str = "")
         ],
         cores=options.threads,
     )
+    for stage in () if options.trust else stages:
+        require_known(stage.config.plain(), f"{find(source)}, stage {stage.name},")
     check(stages, experiment.models)
     return Prepared(experiment, name_of(find(source)), options, home, stages)
 
@@ -89,11 +94,10 @@ def run(
     prepared = prepare(source, overrides, parent)
     folder = RunFolder(prepared.home)
     described = prepared.experiment.model_dump(exclude={"small"}) | prepared.options.model_dump()
-    folder.save_config({"experiment": prepared.source, **described}, may_change=MAY_CHANGE)
-    folder.save_environment()
-    summary = pipeline.run(prepared.stages, folder, observe)
-    text = table.results(table.columns(prepared.experiment, summary))
-    write_text(folder / TABLE, text + "\n")
+    with folder.recording({"experiment": prepared.source, **described}, MAY_CHANGE):
+        summary = pipeline.run(prepared.stages, folder, observe)
+        text = table.results(table.columns(prepared.experiment, summary))
+        write_text(folder / TABLE, text + "\n")
     log.info(
         f"{summary['seconds/all'] / 60:.1f} minutes; everything is in {prepared.home}, "
         f"the numbers in summary.json and {TABLE}"

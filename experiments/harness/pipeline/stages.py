@@ -89,6 +89,8 @@ def plan(
             *_without(KINDS[kind].lacks, common),
             *stages[name],
         ]
+        if any(o.partition("=")[0].lstrip("+") == "output" for o in stages[name]):
+            raise ValueError(f"stage {name}: output is that of the whole run: output=FOLDER")
         try:
             config = compose.load(KINDS[kind].command, command)
         except ValueError as error:

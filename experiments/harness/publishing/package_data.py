@@ -46,6 +46,7 @@ def ship(runs: dict[str, Path], folder: Path) -> None:
 def relaxed_ag6(search: StructureSet) -> StructureSet:
     """The hand-built Ag6 model, relaxed with the calculator and settings of this search."""
     from experiments.harness.config.instantiate import build
+    from experiments.harness.config.trust import require_known
     from guidance import LBFGS
     from sdedata.ag6 import ag6_model
     from sdedata.rss import relax
@@ -53,6 +54,7 @@ def relaxed_ag6(search: StructureSet) -> StructureSet:
     kept = ("template", "calculator", "relaxation", "versions")
     meta = {key: search.meta[key] for key in kept if key in search.meta}
     atoms = ag6_model(Template.load(meta["template"]["slab"]))
+    require_known(meta["calculator"], f"{AG6_SEARCH}.npz")
     calculator = build(meta["calculator"])
     path = relax(atoms, calculator, optimizer=LBFGS, **meta["relaxation"])
     atoms = path.frame(-1, atoms)

@@ -77,8 +77,8 @@ def last_whole_frame(content: bytes) -> int:
     """Where the last complete extxyz frame (count, comment, that many atoms) stops."""
     lines = content[: last_whole_line(content)].splitlines(keepends=True)
     start = end = 0
-    while start < len(lines) and lines[start].strip().isdigit():
-        stop = start + 2 + int(lines[start])
+    while start < len(lines) and (count := lines[start].strip()).isdigit() and len(count) < 13:
+        stop = start + 2 + int(count)
         if stop > len(lines):
             break
         end += sum(map(len, lines[start:stop]))

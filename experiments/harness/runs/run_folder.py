@@ -17,10 +17,9 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,8 @@ from experiments.harness.runs.atomic_io import (
     naming,
     write_text,
 )
+from experiments.harness.runs.frames import parse_frames
+from experiments.harness.runs.records import Row, checked_as, parse_json, read_record, refuse
 
 Observe = Callable[[Mapping[str, Any]], None]
 """Called with every row of a run as it is written; what it raises ends the run."""
@@ -49,6 +50,7 @@ class RunFolder:
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
         self._checked: set[Path] = set()  # files whose end this object has made whole
+        self._is_mine = False  # whether this object holds the lock
 
     @classmethod
     def existing(cls, path: str | os.PathLike[str]) -> "RunFolder":
@@ -62,8 +64,10 @@ class RunFolder:
         return self.path.resolve().name
 
     def __truediv__(self, name: str) -> Path:
-        """A path inside the folder, its parents made."""
+        """A path inside the folder, its parents made; ValueError if a link leads it elsewhere."""
         path = self.path / name
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise ValueError(f"{path} leads out of the folder: replace the link by what it names")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -71,9 +75,39 @@ class RunFolder:
         """``path`` as it is stored: relative to the folder."""
         return os.path.relpath(Path(path).resolve(), self.path.resolve())
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Inside, nobody else works on this run: ValueError if somebody does."""
-        return alone(self / ".lock", f"another process works in {self.path}")
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, nobody else works on this run: Busy, a ValueError, if somebody does.
+
+        Once more inside of itself it does nothing.
+        """
+        if self._is_mine:
+            yield
+            return
+        with alone(self / ".lock", f"another process works in {self.path}"):
+            self._is_mine = True
+            try:
+                yield
+            finally:
+                self._is_mine = False
+
+    @contextmanager
+    def recording(
+        self,
+        config: Mapping[str, Any],
+        may_change: Iterable[str] = (),
+        overrides: Sequence[str] | None = None,
+        device: str = "cpu",
+    ) -> Iterator["RunFolder"]:
+        """Inside, a command makes or continues this run, alone; first its lock, then its files.
+
+        Arguments and errors as in `save_config` and `save_environment`; Busy, before anything is
+        written, if another process works on the run.
+        """
+        with self.alone():
+            self.save_config(config, may_change, overrides)
+            self.save_environment(device)
+            yield self
 
     # Configuration
 
@@ -110,20 +144,18 @@ class RunFolder:
 
     @property
     def config(self) -> dict[str, Any]:
-        path = self.path / "config.yaml"
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
+        """What made this folder, empty if nothing has; ValueError for a file that is damaged."""
+        return read_record(self.path / "config.yaml")
 
     @property
     def overrides(self) -> list[str]:
         """What the command line set: KEY=VALUE; empty if nothing, or if it is not known."""
-        path = self.path / "overrides.yaml"
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or [] if path.is_file() else []
+        return list(read_record(self.path / "overrides.yaml"))
 
     @property
     def environment(self) -> dict[str, Any]:
         """What `save_environment` wrote; empty if nothing."""
-        path = self.path / "environment.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_record(self.path / "environment.json")
 
     # Events
 
@@ -139,17 +171,15 @@ class RunFolder:
         if not path.is_file():
             return []
         whole = path.read_bytes()
-        return [
-            _parse(path, number, line)
-            for number, line in enumerate(whole[: last_whole_line(whole)].splitlines(), start=1)
-        ]
+        lines = whole[: last_whole_line(whole)].split(b"\n")[:-1]  # not where Unicode ends lines
+        return [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
 
     # Results
 
     @property
     def summary(self) -> dict[str, Any]:
-        path = self.path / "summary.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        """The results so far; ValueError for a file that is damaged."""
+        return read_record(self.path / "summary.json")
 
     def update_summary(self, values: Mapping[str, Any]) -> None:
         """Add flat results, such as ``{"gen/n": 64}``."""
@@ -197,22 +227,21 @@ class RunFolder:
         self._append(path, extxyz(frames), last_whole_frame)
         return path
 
-    def structures(self, name: str) -> list[Any]:
-        """The whole frames of structures/<name>.extxyz, none if there is no such file."""
-        from ase.io import read
+    def structures(self, name: str, first: int | None = None) -> list[Any]:
+        """The first, or all, whole frames of structures/<name>.extxyz; none if there is no file.
 
-        path = self.path / f"structures/{name}.extxyz"
-        content = path.read_bytes() if path.is_file() else b""
-        whole = content[: last_whole_frame(content)].decode()
-        return list(read(StringIO(whole), ":", format="extxyz")) if whole else []
+        Raises ValueError for a frame that cannot be read, or that lacks what it is known by.
+        """
+        return parse_frames(self.path / f"structures/{name}.extxyz", first)
 
     def tidy(self, name: str) -> list[Any]:
         """Sort structures/<name>.extxyz by index and falling t, and return its frames.
 
-        Each is there once: a kill may have left a structure in one file and not in the next, and
-        the continued run has appended it again.
+        Each is there once, as it was first: a kill may have left a structure in one file and not in
+        the next, and the continued run has appended it again.
         """
-        frames = {(a.info["index"], -a.info.get("t", 0.0)): a for a in self.structures(name)}
+        every = reversed(self.structures(name))
+        frames = {(a.info["index"], -a.info.get("t", 0.0)): a for a in every}
         tidy = [frames[key] for key in sorted(frames)]
         if tidy:
             self.save_structures(name, tidy)
@@ -245,10 +274,12 @@ class RunFolder:
 
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    where, remedy = f"{path}, line {number},", "remove that line"
     try:
-        return json.loads(line)
-    except ValueError:
-        raise ValueError(f"{path}, line {number}, is not JSON: remove that line") from None
+        content = parse_json(line)
+    except (ValueError, RecursionError):
+        refuse(where, "is not JSON", remedy)
+    return checked_as(Row, content, where, remedy)
 
 
 # Configurations compared

@@ -54,10 +54,11 @@ def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
     done = 0 if base is None else 1 + int(base.frames.info["index"].max())
     total = config.n_per_composition * len(config.compositions)
     folder = RunFolder(Path(config.output) / "generate_data" / config.name)
-    folder.save_config(config.plain(), MAY_CHANGE, config.overrides)
-    folder.save_environment()
-    tasks: list[Task] = []
-    with Tracker(folder, **config.tracking.plain(), name=config.name, observe=observe) as tracker:
+    plain, tasks = config.plain(), list[Task]()
+    with (
+        folder.recording(plain, MAY_CHANGE, config.overrides),
+        Tracker(folder, **plain["tracking"], name=config.name, observe=observe) as tracker,
+    ):
         for start, stop in rounds(done, total, config.surrogate):
             surrogate = None
             if (planner := config.surrogate) is not None:

@@ -284,7 +284,7 @@ class Paths:
 
 def is_minimum(row: dict[str, Any]) -> bool:
     """Return whether a candidate came to rest on the surface (rows of before record less)."""
-    return bool(row["converged"] and row.get("adsorbed", True))
+    return bool(row.get("converged") and row.get("adsorbed", True))
 
 
 def write(path: Path, sets: Sequence[StructureSet], rows: Sequence[dict[str, Any]]) -> None:
@@ -294,6 +294,26 @@ def write(path: Path, sets: Sequence[StructureSet], rows: Sequence[dict[str, Any
 
 
 def read(path: Path) -> tuple[StructureSet, list[dict[str, Any]]]:
-    """What `write` wrote."""
+    """What `write` wrote; ValueError for a file that is damaged."""
     frames = StructureSet(**read_packed(path))
-    return frames, frames.meta["rows"]
+    rows = frames.meta.get("rows")
+    if (
+        not isinstance(rows, list)
+        or not all(map(_is_row, rows))
+        or (len(frames) and "index" not in frames.info)
+    ):
+        raise ValueError(f"{path} holds no candidates: {REMEDY}")
+    return frames, rows
+
+
+REMEDY = "delete the file and repeat the command, which searches for them again"
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it tells what became of a candidate."""
+    return (
+        isinstance(row, dict)
+        and type(row.get("index")) is int
+        and isinstance(row.get("failed", ""), str)
+        and ("failed" in row or isinstance(row.get("converged"), bool))
+    )

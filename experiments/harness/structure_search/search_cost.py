@@ -18,6 +18,7 @@ from scipy.stats import binomtest, ks_2samp, mannwhitneyu, wilcoxon
 
 from experiments.harness.config import compose
 from experiments.harness.config.settings import GenerateData, SearchCost
+from experiments.harness.config.trust import require_known
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import require_success, workers
 from experiments.harness.runs.markdown import table as markdown
@@ -94,11 +95,14 @@ def run(config: SearchCost, observe: Observe | None = None) -> dict[str, Any]:
         "search": {key: base.minima.meta[key] for key in SAME},
         "known": base.minima.digest,
     }
-    folder.save_config(plain | facts, MAY_CHANGE, config.overrides)
-    (folder.path / REPORT).unlink(missing_ok=True)  # it may be of other starts
     known = distinct(base.minima)
     results = []
-    with Tracker(folder, **plain["tracking"], name=config.name, observe=observe) as tracker:
+    with (
+        folder.alone(),
+        Tracker(folder, **plain["tracking"], name=config.name, observe=observe) as tracker,
+    ):
+        folder.save_config(plain | facts, MAY_CHANGE, config.overrides)
+        (folder.path / REPORT).unlink(missing_ok=True)  # it may be of other starts
         for fmax in config.fmax:
             relaxation = {"relaxation.fmax": fmax, "relaxation.max_steps": config.max_steps}
             settings = settings.changed(relaxation)
@@ -137,6 +141,7 @@ def continued(config: SearchCost) -> GenerateData:
             f"extend={config.extend} does not record with which {unsaid[0]} it was made: give a "
             "set of surfdiff generate_data"
         )
+    require_known(meta["calculator"], f"extend={config.extend}", "make the set yourself")
     settings: GenerateData = compose.load("generate_data")
     return settings.changed({
         **{key: meta[key] for key in SAME},

@@ -1,12 +1,12 @@
 """Which W&B run a folder is: kept in its tracking.json, drawn when it is first tracked."""
 
 import hashlib
-import json
 import re
 import secrets
 from pathlib import Path
 from typing import Any
 
+from experiments.harness.runs.records import read_record
 from experiments.harness.runs.run_folder import RunFolder
 
 ID_LENGTH = 64
@@ -14,8 +14,7 @@ ID_LENGTH = 64
 
 def identity(folder: RunFolder) -> dict[str, Any]:
     """Read tracking.json: the W&B run that this is, and its exit code; empty if never tracked."""
-    path = folder.path / "tracking.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_record(folder.path / "tracking.json")
 
 
 def new_id(folder: RunFolder) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -10,13 +10,17 @@ from typing import Any
 
 import torch
 from ase.data import chemical_symbols
+from torch import Tensor
 
 import painnx
 import vpsde
 from experiments.harness.runs import shipped_models
 from experiments.harness.runs.atomic_io import replacing
+from experiments.harness.runs.records import Card, checked_as, parse_json
 
 NETWORKS = {"score": painnx.ScoreNetwork, "forcefield": painnx.ForceField}
+LARGEST = {"features": 4096, "blocks": 100, "n_radial": 1024, "cutoff": 50.0}
+"""Of a network in a file: larger ones are nobody's."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +87,38 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
         raise ValueError(f"{file} is not a model file of this project")
     if kind is not None and content["kind"] != kind:
         raise ValueError(
-            f"{file} holds a {content['kind']} network; a {kind} network is needed here"
+            f"{file} holds a {str(content['kind'])[:40]} network; a {kind} network is needed here"
         )
     try:
-        network = NETWORKS[content["kind"]](**json.loads(content["config"]))
-        network.load_state_dict(content["state"])
-        card = json.loads(content["card"])
-        model = Model(content["kind"], network.eval(), card, digest(file), source)
+        card = checked_as(Card, parse_json(content["card"]), "its card", "train it anew")
+        network = _network(content["kind"], parse_json(content["config"]), content["state"])
+        if set(card["elements"]) != set(network.elements) or card["cutoff"] != network.cutoff:
+            raise ValueError("its card names other elements, or another cutoff, than its network")
+        model = Model(content["kind"], network, card, digest(file), source)
         model.sde()
     except Exception as error:  # a file can hold anything
-        raise ValueError(f"{file} holds no whole model: {type(error).__name__}: {error}") from error
+        words = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{file} holds no whole model: {words}") from error
     return model
+
+
+def _network(kind: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
+    """Build a network with these weights; an exception of any kind if they do not belong to it.
+
+    It is first made without memory: a file may ask for a network of any size.
+    """
+    excess = [k for k, most in LARGEST.items() if not isinstance(config.get(k, 1), int | float)
+              or not 0 < config.get(k, 1) <= most]  # fmt: skip
+    if excess:
+        raise ValueError(f"a network of {excess[0]}={config[excess[0]]!r:.40}")
+    with torch.device("meta"):
+        asked = NETWORKS[kind](**config).state_dict()
+    wanted, given = ({k: (v.shape, v.dtype) for k, v in of.items()} for of in (asked, state))
+    if wanted != given:
+        raise ValueError("its weights are those of another network")
+    network = NETWORKS[kind](**config)
+    network.load_state_dict(state)
+    return network.eval()
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

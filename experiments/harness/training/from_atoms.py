@@ -44,10 +44,11 @@ def train(
             data.z_range, unknown keys, or a folder that holds another run.
     """
     config: Train = load("train", [f"task={task}"])
-    home = Path(output) / "train" / (name or config.name)
+    config = config.changed({"name": name or config.name})
+    home = Path(output) / "train" / config.name
     structures = StructureSet.from_atoms(frames, "frames")
     data = Path(output) / f"data/{structures.digest}.npz"
     structures.write(data)
-    given = {"name": home.name, "output": str(output), "seed": seed, "data.path": str(data)}
+    given = {"output": str(output), "seed": seed, "data.path": str(data)}
     run(config.changed({"tracking.mode": "disabled", **(changes or {}), **given}))
     return load_model(home, task)

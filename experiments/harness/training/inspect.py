@@ -1,12 +1,12 @@
 """Describe a run or a model file: how far it is, its losses, window, elements, cutoff."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ase.data import chemical_symbols
 
+from experiments.harness.runs.records import read_record
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import Model, load_model
 
@@ -17,7 +17,7 @@ def facts(path: Path) -> dict[str, Any]:
         return _of_model(load_model(path))
     folder = RunFolder.existing(path)
     found = {"run": f"{path.resolve().parent.name} {path.resolve().name}"}
-    if "train" in folder.config:
+    if folder.config.get("train"):
         found |= _of_training(folder)
     else:
         found["progress"] = "finished" if folder.summary else "not finished"
@@ -31,28 +31,29 @@ def _of_training(folder: RunFolder) -> dict[str, Any]:
     """How far it is; the last loss of each kind; facts of its data."""
     rows = [row for row in folder.rows() if "train/step" in row]
     step = rows[-1]["train/step"] if rows else 0
-    found = {"progress": f"step {step} of {folder.config['train']['steps']}"}
+    found = {"progress": f"step {step} of {folder.config['train'].get('steps')}"}
     found |= {k: v for row in rows for k, v in row.items() if k.split("/")[-1] == "loss"}
-    card = json.loads((folder.path / "data.json").read_text())
-    return found | _of_card(card | {"cutoff": folder.config["cutoff"]})
+    facts, cutoff = read_record(folder.path / "data.json"), folder.config.get("cutoff")
+    found |= _of_facts(facts) if facts else {}
+    return found if cutoff is None else found | {"cutoff": f"{cutoff:g} Å"}
 
 
 def _of_model(model: Model) -> dict[str, Any]:
     weights = sum(p.numel() for p in model.network.parameters())
     found = {"model": f"{model.kind}, {weights:,} parameters", "digest": model.digest}
-    found |= {"steps": model.card["steps"], **model.card["losses"], **_of_card(model.card)}
+    found |= {"steps": model.card["steps"], **model.card["losses"], **_of_facts(model.card)}
+    found["cutoff"] = f"{model.card['cutoff']:g} Å"
     if model.kind == "score":
         found["sde"] = ", ".join(f"{k}={v}" for k, v in model.card["sde"].items())
     return found
 
 
-def _of_card(card: Mapping[str, Any]) -> dict[str, Any]:
+def _of_facts(card: Mapping[str, Any]) -> dict[str, Any]:
     """Where the model may be used."""
     return {
         "trained on": f"{card['structures']} structures of {card['data']} ({card['digest']})",
         "window": "{:g} to {:g} Å above the slab".format(*card["window"]),
         "elements": ", ".join(chemical_symbols[z] for z in card["elements"]),
-        "cutoff": f"{card['cutoff']:g} Å",
         "compositions": ", ".join(card["compositions"]),
-        "calculator": card["calculator"] or "not recorded",
+        "calculator": card.get("calculator") or "not recorded",
     }

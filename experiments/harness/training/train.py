@@ -42,50 +42,61 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
     data = training_data(config, config.task.kind)
     seeded(config.seed)
     task = make_task(config, data.facts["elements"], data.train)
-    plain = config.plain()
-    folder = RunFolder(Path(config.output) / "train" / config.name)
-    folder.save_config(plain | {"digest": data.facts["digest"]}, MAY_CHANGE, config.overrides)
-    folder.save_environment(str(device))
-    folder.write_json("data.json", data.facts)
-    facts = data.facts
-    for note in data.notes:
-        log.info(note)
-    log.info(
-        f"{config.task.kind}: {facts['structures']} of {facts['of']} structures of {facts['data']} "
-        f"(data.z_range, data.max_energy, data.oxygen); {len(data.train)} to learn from, "
-        f"{len(data.val)} held out; "
-        f"{sum(p.numel() for p in task.network.parameters()):,} parameters; {device}"
-    )
-    trainer = Trainer(
-        task, data.train, data.val, config.train, config.data.max_repeats, config.seed, device
-    )
-    checkpoint = folder / "checkpoints/last.pt"
-    if checkpoint.is_file():
-        trainer.resume(checkpoint)
-    logged = max((row.get("train/step", 0) for row in folder.rows()), default=0)
+    plain, facts = config.plain(), data.facts
+    recorded = plain | {"digest": facts["digest"]}
     tracking = plain["tracking"] | {"tags": [*plain["tracking"]["tags"], config.task.kind]}
-    last: dict[str, float] = {}
-    tracker = Tracker(folder, **tracking, job_type="train", name=config.name, observe=observe)
-    with tracker:
-        if not folder.rows():
-            _show_data(tracker, data.structures)
-        tracker.artifact(of_dataset(config.data.path, facts["digest"]), uses=True)
-        with closing(trainer.run(checkpoint)) as steps:
-            for row in progress(steps, "train", config.train.steps, trainer.step):
-                last |= row
-                if len(row) > 1 and row["train/step"] > logged:
-                    tracker.log(row)
-        if not last:  # nothing was left to do
-            last = {k: v for r in folder.rows() for k, v in r.items() if isinstance(v, int | float)}
-        card = data.facts | {"cutoff": config.cutoff, "steps": trainer.step, "sde": plain["sde"]}
-        card |= {"losses": {k: v for k, v in last.items() if k.split("/")[0] in VALIDATED}}
-        save_model(folder / "model.pt", config.task.kind, trainer.best, card)
-        tracker.artifact(of_model(folder.path))
-        tracker.figure("learning_curves", learning_curves(folder.rows()))
-        tracker.summary(last)
-    losses = ", ".join(f"{k} {v:.4g}" for k, v in card["losses"].items())
-    log.info(f"{folder.path}/model.pt after {trainer.step} steps: {losses}")
+    folder = RunFolder(Path(config.output) / "train" / config.name)
+    with folder.recording(recorded, MAY_CHANGE, config.overrides, str(device)):
+        folder.write_json("data.json", facts)
+        for note in data.notes:
+            log.info(note)
+        log.info(
+            f"{config.task.kind}: {facts['structures']} of {facts['of']} structures of "
+            f"{facts['data']} (data.z_range, data.max_energy, data.oxygen); {len(data.train)} to "
+            f"learn from, {len(data.val)} held out; "
+            f"{sum(p.numel() for p in task.network.parameters()):,} parameters; {device}"
+        )
+        trainer = Trainer(
+            task, data.train, data.val, config.train, config.data.max_repeats, config.seed, device
+        )
+        checkpoint = folder / "checkpoints/last.pt"
+        if checkpoint.is_file():
+            trainer.resume(checkpoint)
+        with Tracker(
+            folder, **tracking, job_type="train", name=config.name, observe=observe
+        ) as tracker:
+            if not folder.rows():
+                _show_data(tracker, data.structures)
+            tracker.artifact(of_dataset(config.data.path, facts["digest"]), uses=True)
+            _train(trainer, checkpoint, tracker)
+            losses = {k: v for k, v in trainer.last.items() if k.split("/")[0] in VALIDATED}
+            card = facts | {"cutoff": config.cutoff, "steps": trainer.step, "sde": plain["sde"]}
+            save_model(
+                folder / "model.pt", config.task.kind, trainer.best, card | {"losses": losses}
+            )
+            tracker.artifact(of_model(folder.path))
+            tracker.figure("learning_curves", learning_curves(folder.rows()))
+            tracker.summary(trainer.last)
+    text = ", ".join(f"{k} {v:.4g}" for k, v in losses.items())
+    log.info(f"{folder.path}/model.pt after {trainer.step} steps: {text}")
     return folder.summary
+
+
+def _train(trainer: Any, checkpoint: Path, tracker: Any) -> None:
+    """Take the steps that are left, and log those of which no row tells yet."""
+    folder, reached = tracker.folder, trainer.last.get("train/step", 0)
+    logged = max((row.get("train/step", 0) for row in folder.rows()), default=0)
+    if logged < reached:
+        log.warning(f"{folder.path}/metrics.jsonl lost its rows from step {logged} to {reached}")
+        tracker.log(trainer.last)
+    total = trainer.settings.steps
+    with closing(trainer.run(checkpoint)) as steps:
+        for row in progress(steps, "train", total, trainer.step):
+            if len(row) > 1 and row["train/step"] > logged:
+                tracker.log(row)
+    if not trainer.last:  # of a checkpoint of 0.1, which did not keep them
+        rows = [k_v for row in folder.rows() for k_v in row.items()]
+        trainer.last = {k: v for k, v in rows if isinstance(v, int | float)}
 
 
 def _show_data(tracker: Any, structures: Any) -> None:

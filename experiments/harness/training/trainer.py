@@ -54,6 +54,7 @@ class Trainer:
         )
         self.step = 0
         self.losses: list[float] = []  # since the last row with their mean
+        self.last: dict[str, float] = {}  # the latest of each metric, as the rows have them
         self._whole = True  # False from the change of weights to the row that records it
 
     @property
@@ -87,6 +88,7 @@ class Trainer:
                 self.losses = []
             if self.step % settings.validate_every == 0 or last:
                 row |= self.task.validate(self.best, self.val)
+            self.last |= row if len(row) > 1 else {}
             self._whole = True
             yield row
             if self.step % settings.checkpoint_every == 0:
@@ -138,6 +140,7 @@ class Trainer:
         state = {
             "step": self.step,
             "losses": self.losses,
+            "last": self.last,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -145,13 +148,39 @@ class Trainer:
         save(path, state)
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint of the same configuration."""
+        """Go on from a checkpoint of the same configuration; ValueError if it is not one."""
         state = load(path)
+        try:
+            self._take(state)
+        except Exception as error:  # a file can hold anything
+            said = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{path} is not a checkpoint of this training ({type(error).__name__}: {said}); "
+                "delete it and repeat the command, which trains from the start"
+            ) from error
+
+    def _take(self, state: Any) -> None:
+        """Take over a state; an exception of any kind if it is not of this training."""
+        step, losses, last = state["step"], state["losses"], state.get("last", {})
+        if type(step) is not int or not 0 <= step <= self.settings.steps:
+            raise ValueError(f"it is at step {step!r:.40} of {self.settings.steps}")
+        if not all(type(v) is float for v in losses):
+            raise ValueError("its losses are not numbers")
+        if not all(type(v) in (int, float) for v in last.values()):
+            raise ValueError("its metrics are not numbers")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = int(state["step"])
-        self.losses = [float(loss) for loss in state["losses"]]
+        moments = state["optimizer"]["state"]
+        # The groups hold what the config says.
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        for parameter in self.network.parameters() if step else ():
+            found = self.optimizer.state[parameter]
+            one, two, count = found["exp_avg"], found["exp_avg_sq"], found["step"]
+            if one.shape != parameter.shape or two.shape != parameter.shape or count.shape != ():
+                raise ValueError("its optimiser is that of another network")
+            if not all(t.isfinite().all() for t in (parameter, one, two, count)):
+                raise ValueError("its numbers are not all finite")
+        self.step, self.losses, self.last = step, list(losses), dict(last)
 
 
 def seeded(seed: int) -> None:

@@ -288,7 +288,7 @@ def test_cutoffs_that_differ(refused, world, tmp_path):
 
     field = load_model(world.forcefield)
     other = ForceField(field.elements, features=4, blocks=1, n_radial=4, cutoff=5.0)
-    save_model(tmp_path / "other.pt", "forcefield", other, field.card)
+    save_model(tmp_path / "other.pt", "forcefield", other, field.card | {"cutoff": 5.0})
     reported = refused("sample", *SAMPLE, f"score={world.score}", f"forcefield={tmp_path}/other.pt")
     assert "cutoff is 5 Å, the score's 4 Å" in reported
 

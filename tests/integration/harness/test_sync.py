@@ -178,7 +178,7 @@ def test_every_run_below_a_folder_is_found_once(folder, tmp_path):
     assert code == 1, "one of them could not be read"
     assert reported == [
         f"{runs}/empty: nothing to show yet",
-        f"{folder.path}: {folder.path}/metrics.jsonl, line 1, is not JSON: remove that line",
+        f"{folder.path}: {folder.path}/metrics.jsonl, line 1, is not JSON; remove that line",
         f"{stage.path}: 1 rows, 0 files, offline as {identity(stage)['id']}",
     ]
     assert errors == ""

@@ -366,7 +366,7 @@ def test_what_the_networks_learned_from_relaxes_what_they_generate(world, guided
     ("calculator", "reported"),
     [
         (None, "does not record which calculator its networks learned from: give one, calculator="),
-        ({"_target_": "os.system", "command": "touch x"}, "no calculator of this project: give"),
+        ({"_target_": "os.system", "command": "touch x"}, "which is not built unasked; give calc"),
     ],
 )
 def test_a_calculator_that_is_not_known_is_asked_for(world, tmp_path, calculator, reported):

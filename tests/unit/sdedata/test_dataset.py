@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdedata import Graph, StructureSet, Template, collate, low_energy, oxygen_poor, oxygen_rich
+from sdedata.arrays import on_grid
 from sdedata.dataset import (
     concatenate,
     counts_table,
@@ -24,7 +25,6 @@ from sdedata.dataset import (
     with_surfaces,
 )
 from sdedata.rss import random_surface
-from sdedata.structures import _on_grid
 
 
 def labelled(composition="Ag4O2", energy=-50.0, seed=0, cell="c2x8", **info):
@@ -103,10 +103,10 @@ def test_a_chain_of_formats_changes_nothing(data, tmp_path):
 @given(st.floats(-1e6, 1e6, allow_nan=False, width=32))
 def test_the_grid_survives_single_precision_and_eight_decimals(value):
     """Digests are equal because packing and printing return to the same grid point."""
-    kept = _on_grid(np.array([value]))
-    assert _on_grid(kept) == kept
-    assert _on_grid(kept.astype(np.float32)) == kept
-    assert _on_grid(np.array([float(f"{kept[0]:.8f}")])) == kept
+    kept = on_grid(np.array([value]))
+    assert on_grid(kept) == kept
+    assert on_grid(kept.astype(np.float32)) == kept
+    assert on_grid(np.array([float(f"{kept[0]:.8f}")])) == kept
     assert abs(kept[0] - value) <= 5.001e-6
 
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from sdedata.arrays import PER_ATOM, PER_STRUCTURE
 from sdedata.composition import parse_formula
 from sdedata.frozen import frozen_mask
 from sdedata.relaxations import relaxations
 from sdedata.similarity import unique
-from sdedata.structures import PER_ATOM, PER_STRUCTURE, StructureSet
+from sdedata.structures import StructureSet
 
 D_MAX_ENERGY = 2.0
 """eV above the lowest structure of its stoichiometry: the paper's set D."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ase import Atoms
 
+from sdedata.declared import declared_frames
 from sdedata.frozen import cartesian
 from sdedata.info import OF_ASE, kept_info, lost_arrays
 
@@ -60,11 +61,28 @@ def _iterate(path: Path) -> Iterator[Atoms]:
     from ase.io import iread
     from ase.io.formats import filetype
 
-    if filetype(str(path)) in DATABASES:
+    kind = filetype(str(path))
+    if kind in DATABASES:
         yield from _rows(path)
+    elif kind in ("extxyz", "xyz"):
+        yield from _declared(path)
     else:
         # "x@1.traj" is a file, not a request for its frame 1
         yield from iread(path, index=":", do_not_split_by_at_sign=True)
+
+
+def _declared(path: Path) -> Iterator[Atoms]:
+    """Read an xyz file up to the first frame that declares more than the file has."""
+    from ase.io import iread
+
+    with open(path, "rb") as file:
+        end, broken = declared_frames(file, path.stat().st_size)
+    if broken is None:
+        yield from iread(path, index=":", do_not_split_by_at_sign=True)
+        return
+    if end:
+        yield from iread(StringIO(path.read_bytes()[:end].decode()), index=":", format="extxyz")
+    raise ValueError(broken)
 
 
 def _rows(path: Path) -> Iterator[Atoms]:

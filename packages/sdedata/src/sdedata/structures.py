@@ -19,6 +19,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from jaxtyping import Bool, Float, Int, Integer
 
+from sdedata.arrays import PER_ATOM, PER_STRUCTURE, valid_arrays
 from sdedata.composition import formula
 from sdedata.files import read_frames, write_frames
 from sdedata.frames import (
@@ -41,8 +42,6 @@ READER = 2
 """Version of what is read from files, in the name of each that is cached."""
 SMALL = {"counts": np.int32, "numbers": np.uint8, "positions": np.float32, "forces": np.float32}
 """Types of the packed arrays, without loss."""
-PER_ATOM = ("numbers", "positions", "fixed", "forces")
-PER_STRUCTURE = ("counts", "cell", "pbc", "energy")
 SAME_CELL = 0.01
 """Å, up to which cells are equal: programs write few digits."""
 
@@ -72,24 +71,9 @@ class StructureSet:
     """Metadata of the whole set (calculator, settings); npz only."""
 
     def __post_init__(self) -> None:
-        arrays: dict[str, np.ndarray] = {
-            "counts": np.asarray(self.counts, dtype=int),
-            "numbers": np.asarray(self.numbers, dtype=int),
-            "positions": _on_grid(self.positions),
-            "fixed": np.asarray(self.fixed, dtype=bool),
-            "cell": np.asarray(self.cell, dtype=float),
-            "pbc": np.asarray(self.pbc, dtype=bool),
-            "energy": np.asarray(self.energy, dtype=float),
-            "forces": _on_grid(self.forces),
-        }
-        lengths = [len(arrays[name]) for name in PER_STRUCTURE] + list(map(len, self.info.values()))
-        atoms = arrays["counts"].sum()
-        if len(set(lengths)) > 1 or any(len(arrays[name]) != atoms for name in PER_ATOM):
-            raise ValueError("the arrays of a structure set differ in their number of structures")
-        for name, array in arrays.items():
+        given = {name: getattr(self, name) for name in (*PER_STRUCTURE, *PER_ATOM)}
+        for name, array in valid_arrays(given, self.info).items():
             object.__setattr__(self, name, array)
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} of a structure set are not all finite")
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -366,8 +350,3 @@ def _columns(rows: Sequence[Mapping[Any, Any]]) -> tuple[dict[str, np.ndarray], 
         else:
             columns[key] = np.array(values)
     return columns, lost
-
-
-def _on_grid(values: np.ndarray) -> np.ndarray:
-    """Round to single precision and 1e-5; idempotent for values of any size."""
-    return np.round(np.asarray(values, dtype=np.float32).astype(float), 5)

@@ -1,0 +1,55 @@
+"""Which objects a file may name: a stranger's file must not choose which code runs.
+
+What is typed on the command line is built whatever it is. What stands in a run folder, a data set,
+a model's card, an experiment or a sweep is built if it is on the list here; with `trust=true` the
+commands that read such files build everything.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from experiments import calculators
+
+NAMED = sorted({*calculators.__all__} - {"require_elements"})
+KNOWN = re.compile(
+    r"painnx\.(ScoreNetwork|ForceField)"
+    r"|vpsde\.[A-Za-z]\w*"
+    rf"|experiments\.calculators\.({'|'.join(NAMED)})"
+    r"|ase\.calculators\.(emt\.EMT|lj\.LennardJones|morse\.MorsePotential)"
+    r"|optuna\.(samplers|pruners)\.[A-Z]\w*"
+    r"|concurrent\.futures\.(Thread|Process)PoolExecutor"
+    r"|multiprocessing\.get_context"
+)
+"""Names that compute, and start no program: ASE's calculators of files, and executors of clusters,
+take command lines as arguments, and torch can load code."""
+METHOD, OURS = "hydra.utils.get_method", "experiments.harness.execution.workers.follow_parent"
+"""The one function that a config hands on without a call (conf/executor/processes.yaml)."""
+REMEDY = "if you know who wrote that, add trust=true"
+
+
+def require_known(content: Any, where: str, remedy: str = REMEDY) -> None:
+    """Raise ValueError, beginning with `where`, for a `_target_` that is not on the list.
+
+    Also for an argument of one that is a path, which may lead to code (pickled weights), or that is
+    filled in from elsewhere (${...}).
+    """
+    for node in _targets(content):
+        target = node["_target_"]
+        known = isinstance(target, str) and KNOWN.fullmatch(target)
+        if not known and (target, node.get("path")) != (METHOD, OURS):
+            raise ValueError(f"{where} names {target!r:.80}, which is not built unasked; {remedy}")
+        for key, value in node.items():
+            if key != "_target_" and re.search(r"[/\\]|\$\{", str(value)):
+                raise ValueError(f"{where} gives {target} {key}={value!r:.80}; {remedy}")
+
+
+def _targets(content: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every mapping with a `_target_`, at any depth."""
+    if isinstance(content, Mapping):
+        if "_target_" in content:
+            yield content
+        content = list(content.values())
+    if isinstance(content, list | tuple):
+        for item in content:
+            yield from _targets(item)

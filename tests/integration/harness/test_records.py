@@ -1,0 +1,316 @@
+"""A run folder is input: what is damaged or a stranger's is refused, and nothing is overwritten."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.harness.config.trust import require_known
+from experiments.harness.generation.sample import DIFFUSED, GENERATED, PATH
+from experiments.harness.pipeline import runner
+from experiments.harness.runs.atomic_io import Busy
+from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.training.checkpoint import load, load_model, save
+from sweeps.definition.reader import read
+from tests.tiny import ROOT, SAMPLE, TRAIN, run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = RunFolder(tmp_path / "runs/train/first")
+    made.save_config({"seed": 1, "train": {"steps": 3}})
+    return made
+
+
+CONFIGS = {
+    "empty": ("", "is empty"),
+    "a comment": ("# nothing\n", "is empty"),
+    "a list": ("- seed\n- 1\n", "is wrong: Input should be a valid dict"),
+    "an integer as key": ("1: 2\n", "the key 1 is no text"),
+    "NUL": ("seed: \0\n", "unacceptable character|control characters"),
+    "a recursive anchor": ("a: &a {b: *a}\n", "an anchor .* is used twice"),
+    "a bomb": ("a: &a [1]\nb: &b [*a, *a]\nc: [*b, *b]\n", "an anchor .* is used twice"),
+    "merged keys": ("a: &a {x: 1}\nb:\n  <<: *a\n", "merged keys"),
+    "a foreign tag": ("a: !!python/object/apply:os.mkdir [x]\n", "could not determine a construct"),
+    "a date": ("a: 2020-01-01\n", "is no plain value"),
+    "no date": ("a: 2020-13-45\n", "month must be in 1..12"),
+    "a key twice": ("seed: 1\nseed: 2\n", "the key 'seed' twice"),
+    "deep": ("a: " + "[" * 900 + "]" * 900, "nested too deeply"),
+    "deeper": ("[" * 20000, "cannot be read|nested"),
+    "steps": ("train: {steps: many}\n", "is wrong at train.steps: .* got 'many'"),
+    "a window": ("window: [5, 1]\n", "is wrong at window: a window is .low, high."),
+    "bytes": (b"\xff\xfe\x00", "no text|cannot be read"),
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_config_that_is_none_is_refused_and_stays(folder, kind):
+    content, reported = CONFIGS[kind]
+    file = folder.path / "config.yaml"
+    content = content if isinstance(content, bytes) else content.encode()
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"(?s)config.yaml .*({reported}).*; restore it, or rem"):
+        folder.save_config({"seed": 2})
+    assert file.read_bytes() == content
+
+
+FILES = {
+    ("summary.json", '{"gen/n": 3'): "cannot be read: .*; delete it and repeat the command",
+    ("summary.json", "[]"): "is wrong: Input should be a valid dictionary",
+    ("summary.json", '{"gen/n": [1]}'): "is wrong at gen/n",
+    ("summary.json", '{"gen/n": NaN}'): "cannot be read: NaN is not a number of JSON",
+    ("tracking.json", '{"id": "../../x"}'): "is wrong at id: .*; delete it",
+    ("tracking.json", '{"id": 3}'): "is wrong at id",
+    ("tracking.json", '{"code": "x"}'): "is wrong at code: Extra inputs",
+    ("data.json", '{"data": "x"}'): "lacks digest; delete it",
+}
+
+
+@pytest.mark.parametrize(("name", "content"), FILES)
+def test_a_file_that_is_not_of_its_form_is_refused_with_what_helps(folder, name, content):
+    from experiments.harness.runs.records import read_record
+
+    (folder.path / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{name} {FILES[name, content]}"):
+        read_record(folder.path / name)
+
+
+ROWS = {
+    '{"event": "figure", "name": "x", "file": "../../../etc/passwd"}': "leads out of the folder",
+    '{"event": "figure", "name": "x", "file": "/etc/passwd"}': "leads out of the folder",
+    '{"event": "energies", "name": "gen"}': "an event 'energies' needs energies",
+    '{"event": "energies", "name": "gen", "energies": ["low"]}': "is wrong at energies",
+    '{"train/step": -1}': "is wrong at train/step",
+    '{"train/step": 1, "train/loss": "low"}': "train/loss is 'low', not a number",
+    "[1]": "is wrong: ",
+    '{"a": NaN}': "is not JSON",
+}
+
+
+@pytest.mark.parametrize("line", ROWS)
+def test_a_row_that_is_none_is_named_by_its_line(folder, line):
+    folder.log({"train/step": 1, "train/loss": 0.5})
+    with open(folder.path / "metrics.jsonl", "a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ValueError, match=rf"metrics.jsonl, line 2, .*{ROWS[line]}.*; remove that"):
+        folder.rows()
+
+
+def test_a_link_leads_nothing_out_of_the_folder(folder, tmp_path):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    (folder.path / "metrics.jsonl").symlink_to(precious)
+    (folder.path / "structures").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="metrics.jsonl leads out of the folder"):
+        folder.log({"train/step": 1})
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        folder.save_structures("precious", [])
+    assert precious.read_text() == "mine"
+
+
+@pytest.fixture(scope="module")
+def sampling(world, tmp_path_factory):
+    """A finished sampling, and its overrides."""
+    home = tmp_path_factory.mktemp("sampling")
+    what = [*SAMPLE, *world.networks, "composition=Ag2O", "name=a"]
+    run("sample", *what, f"output={home}")
+    return home / "sample/a", what
+
+
+@pytest.fixture
+def sampled(sampling, tmp_path):
+    """A copy of a finished sampling, and what continues it."""
+    shutil.copytree(sampling[0], tmp_path / "sample/a")
+    return RunFolder(tmp_path / "sample/a"), [*sampling[1], f"output={tmp_path}"]
+
+
+def test_a_second_command_changes_nothing_before_it_is_refused(sampled):
+    folder, sample = sampled
+    before = {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()}
+    with folder.alone(), pytest.raises(Busy, match="another process works in"):
+        run("sample", *sample, "n=8", "batch_size=1")
+    assert {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == before
+
+
+def _cut(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+
+
+@pytest.mark.parametrize("name", [DIFFUSED, GENERATED, PATH])
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_a_cut_file_of_structures_is_completed(sampled, name, share):
+    (folder, sample), names = sampled, (DIFFUSED, GENERATED, PATH)
+    before = {one: folder.structures(one) for one in names}
+    others = {one: (folder / f"structures/{one}.extxyz").read_bytes() for one in names}
+    _cut(folder / f"structures/{name}.extxyz", share)
+    run("sample", *sample)
+    for one in names:
+        if one != name:
+            assert (folder / f"structures/{one}.extxyz").read_bytes() == others[one]
+    for ours, theirs in zip(folder.structures(name), before[name], strict=True):
+        assert ours.info["index"] == theirs.info["index"]
+        # another batch size changes the last digits
+        np.testing.assert_allclose(ours.positions, theirs.positions, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def training(world, tmp_path_factory):
+    """A finished training, and its overrides."""
+    home = tmp_path_factory.mktemp("training")
+    what = [*TRAIN, "task=score", "train.steps=6", "name=a", f"data.path={world.minima}"]
+    run("train", *what, f"output={home}")
+    return home / "train/a", what
+
+
+@pytest.fixture
+def trained(training, tmp_path):
+    """A copy of a finished training, and what continues it."""
+    shutil.copytree(training[0], tmp_path / "train/a")
+    return tmp_path / "train/a", [*training[1], f"output={tmp_path}"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_lost_rows_leave_the_model_as_it_is(trained, share, caplog):
+    folder, again = trained
+    model, summary = load_model(folder), RunFolder(folder).summary
+    _cut(folder / "metrics.jsonl", share)
+    run("train", *again)
+    assert load_model(folder).card == model.card
+    assert RunFolder(folder).summary == summary
+    assert RunFolder(folder).rows()
+    assert "metrics.jsonl lost its rows from step" in caplog.text
+
+
+def _changed(state, how):
+    match how:
+        case "empty":
+            return {}
+        case "a list":
+            return [state]
+        case "beyond the end":
+            return state | {"step": 900}
+        case "no number":
+            return state | {"step": "3"}
+        case "foreign weights":
+            return state | {"network": {"x": torch.zeros(3)}}
+        case "foreign moments":
+            moments = {0: {"exp_avg": torch.zeros(1)}}
+            return state | {"optimizer": state["optimizer"] | {"state": moments}}
+        case "NaN":
+            nan = {
+                k: v * float("nan") for k, v in state["network"].items() if v.is_floating_point()
+            }
+            return state | {"network": state["network"] | nan}
+
+
+HOW = (
+    "empty",
+    "a list",
+    "beyond the end",
+    "no number",
+    "foreign weights",
+    "foreign moments",
+    "NaN",
+)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_checkpoint_of_another_training_is_refused(trained, how):
+    folder, again = trained
+    file = folder / "checkpoints/last.pt"
+    save(file, _changed(load(file), how))
+    with pytest.raises(ValueError, match=r"last.pt is not a checkpoint of this training .*delete"):
+        run("train", *again)
+
+
+@pytest.mark.parametrize("key", ["window", "elements", "steps", "sde", "losses", "cutoff", "data"])
+@pytest.mark.parametrize("value", [None, "gone", [], -1, [5.0, 1.0], {"a": 1}])
+def test_a_card_that_lacks_something(world, tmp_path, key, value):
+    content = load(world.score / "model.pt")
+    card = json.loads(content["card"]) | {key: value}
+    if value == "gone":
+        del card[key]
+    if (key, value) in (("losses", {"a": 1}),):
+        return
+    save(tmp_path / "odd.pt", content | {"card": json.dumps(card)})
+    with pytest.raises(ValueError, match=r"odd.pt holds no whole model: "):
+        load_model(tmp_path / "odd.pt")
+
+
+@pytest.mark.parametrize("key", ["features", "blocks", "n_radial"])
+def test_a_network_of_any_size_is_not_built(world, tmp_path, key):
+    content = load(world.score / "model.pt")
+    for size in (10**9, 100, "8", None):
+        config = json.dumps(json.loads(content["config"]) | {key: size})
+        save(tmp_path / "big.pt", content | {"config": config})
+        with pytest.raises(ValueError, match=r"big.pt holds no whole model: (a network|its weig)"):
+            load_model(tmp_path / "big.pt")
+
+
+FOREIGN = [
+    {"_target_": "os.mkdir", "path": "x"},
+    {"_target_": "subprocess.check_output", "args": ["touch", "x"]},
+    {"_target_": "experiments.calculators.chgnet", "model": {"_target_": "os.mkdir", "path": "x"}},
+    {"_target_": "experiments.calculators.mace", "model": "runs/evil.model"},
+    {"_target_": "experiments.harness.runs.atomic_io.write_text", "path": "x", "text": "x"},
+    {"_target_": "ase.calculators.vasp.Vasp", "command": "touch x"},
+    {"_target_": "ase.calculators.emt.os.mkdir", "path": "x"},
+    {"_target_": "torch.hub.load", "repo_or_dir": "x"},
+    {"_target_": "optuna.samplers._base.os.mkdir", "path": "x"},
+    {"_target_": "hydra.utils.get_method", "path": "os.mkdir"},
+    {"_target_": ["os.mkdir"], "path": "x"},
+    {"_target_": "ase.calculators.emt.EMT", "asap_cutoff": "${oc.env:HOME}"},
+]
+
+
+@pytest.mark.parametrize("node", FOREIGN, ids=lambda node: str(node["_target_"]))
+def test_a_sweep_or_an_experiment_runs_no_foreign_code(node, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = (ROOT / "sweeps/smoke.yaml").read_text()
+    start = sweep.index("sampler:")
+    end = sweep.index("\n", sweep.index("_target_", start))
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"{sweep[:start]}sampler: {json.dumps(node)}{sweep[end:]}")
+    with pytest.raises(ValueError):
+        read(file)
+    inner = ", ".join(f"{k}: {json.dumps(v)}" for k, v in node.items())
+    with pytest.raises(ValueError):
+        runner.prepare(
+            "quickstart_ag6o3", [f"output={tmp_path}", f"evaluate.calculator={{{inner}}}"]
+        )
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+@pytest.mark.parametrize("node", FOREIGN, ids=lambda node: str(node["_target_"]))
+def test_what_a_file_may_not_name(node):
+    with pytest.raises(ValueError, match="a file (names|gives) .*; if you know who wrote that"):
+        require_known({"a": [node]}, "a file")
+
+
+def test_a_sample_of_a_stranger_runs_no_code(sampled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, _ = sampled
+    for node in FOREIGN[:-1]:
+        folder._write_yaml("config.yaml", folder.config | {"trained_on": node})
+        with pytest.raises(ValueError, match="names|gives"):
+            run("evaluate", f"sample={folder.path}", "executor=threads", "tracking.mode=disabled")
+    assert [p.name for p in tmp_path.iterdir()] == ["sample"]
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "..", ".", "''", "a/b", ".x", "x" * 300])
+@pytest.mark.parametrize("entry", ["train", "sample", "evaluate", "generate_data", "benchmark"])
+def test_a_name_leads_nowhere_else(entry, name):
+    from experiments.harness.config import compose
+
+    with pytest.raises(ValueError, match="config key name: a name "):
+        compose.load(entry, [f"name={name}"])
+
+
+def test_a_stage_stays_below_the_run(tmp_path):
+    for key in ("output", "+output"):
+        with pytest.raises(ValueError, match="stage score: output is that of the whole run"):
+            runner.prepare("quickstart_ag6o3", [f"output={tmp_path}", f"score.{key}=/elsewhere"])
