@@ -114,7 +114,7 @@ class Row(Record):
     def _complete(self) -> Self:
         needed = {
             "energies": ("name", "energies"), "figure": ("name", "file"), "batch": ("indices",),
-            "structures": ("name", "file", "captions"), "table": ("name", "columns", "rows"),
+            "structures": ("name", "file"), "table": ("name", "columns", "rows"),
         }.get(self.event or "", ())  # fmt: skip
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
