@@ -50,7 +50,7 @@ class RunFolder:
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
         self._checked: set[Path] = set()  # files whose end this object has made whole
-        self._is_mine = False  # whether this object holds the lock
+        self._is_reserved = False  # whether the next `alone` has the lock already
 
     @classmethod
     def existing(cls, path: str | os.PathLike[str]) -> "RunFolder":
@@ -77,19 +77,26 @@ class RunFolder:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Inside, nobody else works on this run: Busy, a ValueError, if somebody does.
-
-        Once more inside of itself it does nothing.
-        """
-        if self._is_mine:
-            yield
-            return
-        with alone(self / ".lock", f"another process works in {self.path}"):
-            self._is_mine = True
+        """Inside, nobody else works on this run: Busy, a ValueError, if somebody does."""
+        if self._is_reserved:
+            self._is_reserved = False
             try:
                 yield
             finally:
-                self._is_mine = False
+                self._is_reserved = True
+            return
+        with alone(self / ".lock", f"another process works in {self.path}"):
+            yield
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Inside, this object's `alone` is the only one that succeeds: for what comes before it."""
+        with self.alone():
+            self._is_reserved = True
+            try:
+                yield
+            finally:
+                self._is_reserved = False
 
     @contextmanager
     def recording(
@@ -104,7 +111,7 @@ class RunFolder:
         Arguments and errors as in `save_config` and `save_environment`; Busy, before anything is
         written, if another process works on the run.
         """
-        with self.alone():
+        with self.reserved():
             self.save_config(config, may_change, overrides)
             self.save_environment(device)
             yield self

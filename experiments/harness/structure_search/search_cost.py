@@ -98,7 +98,7 @@ def run(config: SearchCost, observe: Observe | None = None) -> dict[str, Any]:
     known = distinct(base.minima)
     results = []
     with (
-        folder.alone(),
+        folder.reserved(),
         Tracker(folder, **plain["tracking"], name=config.name, observe=observe) as tracker,
     ):
         folder.save_config(plain | facts, MAY_CHANGE, config.overrides)
