@@ -113,7 +113,7 @@ def _network(kind: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) 
         raise ValueError(f"a network of {excess[0]}={config[excess[0]]!r:.40}")
     with torch.device("meta"):
         asked = NETWORKS[kind](**config).state_dict()
-    wanted, given = ({k: (v.shape, v.dtype) for k, v in of.items()} for of in (asked, state))
+    wanted, given = ({k: (v.shape, v.is_complex()) for k, v in of.items()} for of in (asked, state))
     if wanted != given:
         raise ValueError("its weights are those of another network")
     network = NETWORKS[kind](**config)
