@@ -15,7 +15,7 @@ from experiments.harness.pipeline import runner
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.inspect import facts
 from sdedata import StructureSet
-from sdedata.frames import read_frames
+from sdedata.files import read_frames
 from sweeps.definition.reader import read as read_sweep
 from tests.integration.faults.damage import damage
 from tests.tiny import ROOT, SAMPLE, SEARCH, TRAIN, World, platinum, run
