@@ -53,8 +53,8 @@ def run(config: Sample, observe: Observe | None = None) -> dict[str, Any]:
         folder.recording(recorded, MAY_CHANGE, config.overrides, str(process.device)),
         Tracker(folder, **about, observe=observe) as tracker,
     ):
-        for model in filter(None, (config.score, config.forcefield)):
-            tracker.artifact(of_model(model), uses=True)
+        for model in filter(None, (process.score, process.force_field)):
+            tracker.artifact(of_model(model.source, model.kind), uses=True)
         missing = _missing(folder, config.n)
         _generate(generation, batches(missing, config.batch_size), config, folder, tracker)
         frames = {name: folder.tidy(name) for name in (DIFFUSED, GENERATED, PATH)}

@@ -103,6 +103,7 @@ class Row(Record):
     name: str | None = None
     energies: list[Number] | None = None
     file: str | None = None
+    type: str | None = None
     picture: Inside | None = None
     captions: list[str] | None = None
     columns: list[str] | None = None
@@ -115,11 +116,12 @@ class Row(Record):
         needed = {
             "energies": ("name", "energies"), "figure": ("name", "file"), "batch": ("indices",),
             "structures": ("name", "file"), "table": ("name", "columns", "rows"),
+            "page": ("name", "file"), "makes": ("name", "file", "type"), "uses": ("name", "type"),
         }.get(self.event or "", ())  # fmt: skip
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
             raise ValueError(f"an event {self.event!r} needs {missing[0]}")
-        if self.file is not None and self.event != "uses":  # what a run uses is anywhere
+        if self.file is not None:
             _inside(self.file)
         for key, value in (self.__pydantic_extra__ or {}).items():
             if key.startswith(CURVES) and not isinstance(value, Number):

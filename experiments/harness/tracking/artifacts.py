@@ -1,19 +1,30 @@
 """Lineage: data set -> model -> samples -> evaluation, as versioned artifacts of W&B.
 
-A run records what it makes and what it uses as rows of its folder. Both sides build the same
-artifact of the same name and content, so that W&B recognises it, whichever of the runs it hears of
-first. W&B links what a run uses when it is online; `surfdiff sync` does it for offline runs.
+A run records what it makes and what it uses as rows of its folder. A file is uploaded by the run
+that made it, from its own folder alone, with a digest of its content as an alias; a run that uses
+it names artifact and alias, so that no other file can be sent. W&B links what a run uses when it is
+online; `surfdiff sync` does it for offline runs, once it has the maker's.
 """
 
+import hashlib
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.runs.shipped_models import file_of
 from experiments.harness.tracking.run_id import identity
 
+log = logging.getLogger(__name__)
+
 NAME_LENGTH = 128
+
+
+def version(file: Path) -> str:
+    """Return the alias of a file's content."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 def of_file(kind: str, file: Path) -> dict[str, Any]:
@@ -25,7 +36,8 @@ def of_file(kind: str, file: Path) -> dict[str, Any]:
     """
     folder = next((p for p in file.resolve().parents if (p / "tracking.json").is_file()), None)
     owner = identity(RunFolder(folder)).get("id") if folder is not None else None
-    return {"type": kind, "name": "-".join(filter(None, [owner, file.stem])), "file": file}
+    name = "-".join(filter(None, [owner, file.stem]))
+    return {"type": kind, "name": name, "version": version(file), "file": file}
 
 
 def of_dataset(source: str, digest: str) -> dict[str, Any]:
@@ -35,28 +47,40 @@ def of_dataset(source: str, digest: str) -> dict[str, Any]:
     return {"type": "dataset", "name": source, "digest": digest}
 
 
-def of_model(source: str | Path) -> dict[str, Any]:
-    """Describe a model: its file, or the folder of its training."""
+def of_model(source: str | Path, kind: str) -> dict[str, Any]:
+    """Describe a network: its file, the folder of its training, or the name of a shipped one."""
     path = Path(source)
+    shipped = None if path.exists() else file_of(str(source), kind)
+    if shipped is not None:
+        return {"type": "model", "name": f"{source}-{kind}", "digest": version(shipped)}
     return of_file("model", path / "model.pt" if path.is_dir() else path)
 
 
 def link(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) -> None:
     """Tell W&B of an artifact that a run makes or uses; a file that is gone is left out."""
-    artifact = wandb.Artifact(_valid(row["name"]), type=row["type"])
-    if "digest" in row:
-        artifact.metadata = {"digest": row["digest"]}
+    name = _valid(row["name"])
+    if row["event"] == "makes":
+        if (folder.path / row["file"]).is_file():
+            artifact = wandb.Artifact(name, type=row["type"])
+            upload(run, artifact, folder / row["file"], Path(row["file"]).name)
+    elif run.offline:
+        return
+    elif "digest" in row:  # what the package carries: its name and digest are all there is
+        artifact = wandb.Artifact(name, type=row["type"], metadata={"digest": row["digest"]})
         with artifact.new_file("digest.txt") as file:
             file.write(row["digest"])
-    else:
-        path = folder.path / row["file"]
-        if not path.is_file():
-            return
-        artifact.add_file(str(path), name=path.name, skip_cache=True)
-    if row["event"] == "makes":
-        run.log_artifact(artifact)
-    elif not run.offline:
         run.use_artifact(artifact)
+    else:
+        try:
+            run.use_artifact(f"{name}:{row['version']}", type=row["type"])
+        except (wandb.errors.CommError, ValueError):
+            log.info(f"W&B does not hold {name}, which this run uses: sync the run that made it")
+
+
+def upload(run: Any, artifact: Any, file: Path, name: str) -> None:
+    """Log an artifact of one file, findable by the content."""
+    artifact.add_file(str(file), name=name, skip_cache=True)
+    run.log_artifact(artifact, aliases=["latest", version(file)])
 
 
 def _valid(name: str) -> str:

@@ -171,7 +171,7 @@ class Tracker:
 
     def artifact(self, row: Mapping[str, Any], uses: bool = False) -> None:
         """Record a file that this run makes or uses (see `artifacts`), once."""
-        what = {"event": "uses" if uses else "makes", **row}
+        what = {"event": "uses", **row, "file": None} if uses else {"event": "makes", **row}
         written = self.folder.plain(what)
         if written not in self.folder.rows():
             self.log(what)

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.harness.runs.energies import EDGES, bin_counts, finite
 from experiments.harness.runs.run_folder import RunFolder
-from experiments.harness.tracking.artifacts import link
+from experiments.harness.tracking.artifacts import link, upload
 
 MEDIA = ("energies", "figure", "structures", "table", "page", "makes", "uses")
 """Events that are no numbers in time."""
@@ -78,8 +78,7 @@ def chart_table(name: str) -> str:
 def _structures(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
     name = row["name"]
     artifact = wandb.Artifact(f"{run.id}-{name.replace('/', '-')}", type="structures")
-    artifact.add_file(str(folder / row["file"]), name=f"{name}.extxyz", skip_cache=True)
-    run.log_artifact(artifact)
+    upload(run, artifact, folder / row["file"], f"{name}.extxyz")
     molecules = [
         wandb.Molecule(_pdb(atoms), caption=caption, file_type="pdb")
         for atoms, caption in zip(folder.structures(name), row["captions"], strict=False)
@@ -95,8 +94,9 @@ def _cell(wandb: Any, folder: RunFolder, cell: Any) -> Any:
     """A table's cell; {"picture": FILE} is a picture, nothing where the file is gone."""
     if not isinstance(cell, Mapping):
         return cell
-    path = folder.path / cell["picture"]
-    return wandb.Image(str(path)) if path.is_file() else None
+    path = (folder.path / cell["picture"]).resolve()
+    inside = path.is_relative_to(folder.path.resolve())  # a stranger's table may name any file
+    return wandb.Image(str(path)) if inside and path.is_file() else None
 
 
 def _pdb(atoms: Any) -> StringIO:

@@ -74,7 +74,7 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
             save_model(
                 folder / "model.pt", config.task.kind, trainer.best, card | {"losses": losses}
             )
-            tracker.artifact(of_model(folder.path))
+            tracker.artifact(of_model(folder.path, config.task.kind))
             tracker.figure("learning_curves", learning_curves(folder.rows()))
             tracker.summary(trainer.last)
     text = ", ".join(f"{k} {v:.4g}" for k, v in losses.items())

@@ -76,7 +76,7 @@ VALUES = [
     ("sample", "guide=all", "Could not find 'guide/all'"),
     ("sample", "n=0", "n: Input should be greater than or equal to 1, got 0"),
     ("sample", "sampler.noise=loud", "sampler.noise: Input should be 'ancestral' or 'euler', got"),
-    ("sample", "n=1", "no score network: give score=FOLDER"),
+    ("sample", "forcefield=silver_oxide", "no score network: give score=FOLDER"),
     ("evaluate", "tolerance=-1", "tolerance: Input should be greater than 0, got -1"),
     ("evaluate", "tolerance=1", "nothing to evaluate: give sample=FOLDER"),
     ("evaluate", "sample=nowhere", "nowhere is not a run folder"),

@@ -1,5 +1,6 @@
 """W&B shows what the folder holds: real offline runs, read back with W&B's own reader."""
 
+import hashlib
 import json
 import math
 import os
@@ -23,6 +24,7 @@ from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.artifacts import link, of_dataset, of_model
 from experiments.harness.tracking.run_id import group_of, identity, new_id
 from experiments.harness.tracking.tracker import Tracker, has_key
+from experiments.harness.tracking.wandb_media import as_media
 from tests.integration.harness.mirror import (
     history,
     log_of,
@@ -497,16 +499,16 @@ class Server:
     offline = False
 
     def __init__(self):
-        self.heard = []
+        self.uploaded, self.used = [], []
 
-    def log_artifact(self, artifact):
-        self.heard.append(("makes", artifact.name, artifact.type, artifact.digest))
+    def log_artifact(self, artifact, aliases):
+        self.uploaded.append((artifact.name, artifact.type, aliases))
 
-    def use_artifact(self, artifact):
-        self.heard.append(("uses", artifact.name, artifact.type, artifact.digest))
+    def use_artifact(self, artifact, type=None):
+        self.used.append(artifact if isinstance(artifact, str) else artifact.name)
 
 
-def test_who_made_and_who_used_a_file_name_the_same_artifact(tmp_path):
+def test_what_one_run_made_is_what_another_one_used(tmp_path):
     import wandb
 
     train, sample = RunFolder(tmp_path / "train/score"), RunFolder(tmp_path / "sample/Ag6O3")
@@ -516,23 +518,46 @@ def test_who_made_and_who_used_a_file_name_the_same_artifact(tmp_path):
     for _ in range(2):  # a continued run records each once
         with Tracker(train) as tracker:
             tracker.artifact(of_dataset("rss_c2x8", "3f9a"), uses=True)
-            tracker.artifact(of_model(train.path))
+            tracker.artifact(of_model(train.path, "score"))
     with Tracker(sample) as tracker:
-        tracker.artifact(of_model(train.path / "model.pt"), uses=True)
-    heard = []
+        tracker.artifact(of_model(train.path / "model.pt", "score"), uses=True)
+        tracker.artifact(of_model("silver_oxide", "forcefield"), uses=True)
+    servers = []
     for run in (train, sample):
-        server = Server()
+        servers.append(Server())
         for row in run.rows():
-            link(wandb, server, run, row)
-        heard.append(server.heard)
-    (data, made), (used,) = heard
-    assert data[:3] == ("uses", "rss_c2x8", "dataset")
-    assert made[0] == "makes"
-    assert used == ("uses", *made[1:])
-    assert made[1] == f"{identity(train)['id']}-model"
+            link(wandb, servers[-1], run, row)
+    first, second = servers
+    name = f"{identity(train)['id']}-model"
+    content = hashlib.sha256(b"weights").hexdigest()[:12]
+    assert first.uploaded == [(name, "model", ["latest", content])]
+    assert first.used == ["rss_c2x8"]
+    assert second.used == [f"{name}:{content}", "silver_oxide-forcefield"]
+    assert second.uploaded == []
     (log,) = logs(train)  # offline, what is made arrives, and what is used waits for sync
     (artifact,) = [r["artifact"] for r in records(log) if r["type"] == "artifact"]
-    assert (artifact["name"], artifact["type"]) == (made[1], "model")
+    assert (artifact["name"], artifact["type"]) == (name, "model")
+
+
+def test_no_row_uploads_a_file_of_elsewhere(folder, tmp_path):
+    """A stranger's run folder, synced, must not send files of one's own."""
+    import wandb
+
+    (tmp_path / "key").write_text("mine")
+    energy_histogram({"gen": [0.0]}).savefig(tmp_path / "mine.png")
+    outside = {"picture": os.path.relpath(tmp_path / "mine.png", folder.path)}
+    table = {"event": "table", "name": "t", "columns": ["a"], "rows": [[outside]]}
+    shown = as_media(wandb, Server(), folder, table)["tables/t"]
+    assert shown.data == [[None]]
+    server = Server()
+    uses = {"event": "uses", "type": "model", "name": "x", "version": "1", "file": "../../key"}
+    link(wandb, server, folder, uses)
+    assert (server.uploaded, server.used) == ([], ["x:1"])
+    for event in ("uses", "makes", "page", "figure", "structures"):
+        row = {"event": event, "type": "model", "name": "x", "file": "../../../key"}
+        (folder.path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+        with pytest.raises(ValueError, match="leads out of the folder"):
+            RunFolder(folder.path).rows()
 
 
 def test_a_folder_keeps_its_run_for_good(folder, tmp_path):
