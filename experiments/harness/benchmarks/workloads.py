@@ -115,6 +115,7 @@ def save(trained: Training, path: Path) -> Path:
     """The network as it is, as a model file for `experiments.harness.generation.sample`."""
     task, facts = trained.trainer.task, trained.data.facts
     card = facts | {"cutoff": trained.config.cutoff, "sde": trained.config.sde.plain()}
+    card |= {"steps": trained.trainer.step, "losses": {}}
     save_model(path, task.kind, task.network, card)
     return path
 

@@ -36,6 +36,8 @@ def tiny(experiment, world) -> dict[str, list[str]]:
         "search_cost": [
             *SEARCH[1:], f"extend={world.minima}", "candidates=2", "fmax=[1.0]", "max_steps=40",
         ],
+        "label": SEARCH,
+        "rank": [],
         "benchmark": [
             "rounds=1", "training_steps=1", "steps=1", "structures=1", "cells=[p3x3]",
             "network={features: 8, blocks: 2, n_radial: 6}", "cutoff=4.0", "batch_size=2",
@@ -45,6 +47,8 @@ def tiny(experiment, world) -> dict[str, list[str]]:
     }  # fmt: skip
     stages = {n: [*own, *more[stage_name(n).kind]] for n, own in experiment.stages.items()}
     for name, own in stages.items():
+        if stage_name(name).kind == "label":  # by EMT, whatever its calculator
+            own[:] = [o for o in own if not o.startswith("calculator") or o in SEARCH]
         if stage_name(name).kind == "sample" and "guide=none" not in own:
             own.append("guide.descent_steps=2")
     labels = [stage_name(n).label for n in stages if stage_name(n).kind == "sample"]

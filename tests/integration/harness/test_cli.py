@@ -27,6 +27,8 @@ GROUPS = {
     "evaluate": {"calculator", "executor", "tracking"},
     "generate_data": {"calculator", "executor", "tracking", "template"},
     "search_cost": {"executor", "tracking"},
+    "label": {"calculator", "executor", "tracking"},
+    "rank": {"tracking"},
     "benchmark": set(),
 }
 
