@@ -65,7 +65,10 @@ def finished(home: Path, *overrides: str) -> Path:
     evaluation.save_structures("relaxed", relaxed)
     source = RunFolder(home / "sample/Ag6O3")
     source.save_config({"seed": 0})
-    source.save_structures("path", relaxed)
+    path = [atoms.copy() for atoms in relaxed]
+    for k, atoms in enumerate(path):
+        atoms.info["t"] = 1 - k / len(path)
+    source.save_structures("path", path)
     return home
 
 

