@@ -294,7 +294,7 @@ class FewSteps(Relaxation):
 
 
 class Label(Run):
-    name: str | None  # type: ignore[assignment]  # null: as the file
+    name: Name | None  # type: ignore[assignment]  # null: as the file
     structures: str | None
     relaxation: FewSteps
     calculator: Target

@@ -85,6 +85,16 @@ def test_other_labels_are_not_mixed_in(source, tmp_path, change, capsys):
     assert labelled(tmp_path / "label/adatoms") == before
 
 
+@pytest.mark.parametrize("name", ["../elsewhere", "/abs", "..", ""])
+def test_a_name_that_leads_out_is_refused(source, tmp_path, name, capsys):
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as ended:
+        label(source, tmp_path / "runs", f"name='{name}'")
+    assert ended.value.code == 2
+    assert "config key name" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_labels_of_other_structures_are_not_mixed_in(source, tmp_path, capsys):
     label(source, tmp_path)
     moved = read(source, ":")
