@@ -4,6 +4,7 @@ Their graphs come from the neighbour list of this project, so that a slab needs 
 vector. Forces are derivatives with respect to the vectors of the edges.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,9 +62,9 @@ class BatchedPotential(Calculator):
     at_once = 4
     """More structures in one pass are no quicker on a CPU, and need gigabytes."""
 
+    @abstractmethod
     def energies(self, graph: Neighbours, vectors: Float[Tensor, "e 3"]) -> Float[Tensor, " b"]:
         """Compute the energy of each structure (eV) from the vectors of its edges (Å)."""
-        raise NotImplementedError
 
     def batch(self, images: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
         """Compute energy (eV) and forces on all atoms (eV/Å, shape (n, 3)) of each structure."""

@@ -9,13 +9,13 @@ from ase import Atoms
 
 from experiments.harness.comparison.ranking import force_errors, rank, tabulate
 from experiments.harness.config.settings import Rank
+from experiments.harness.generation.label import LABELLED
 from experiments.harness.runs.atomic_io import write_text
 from experiments.harness.runs.markdown import table as markdown
 from experiments.harness.runs.run_folder import Observe, RunFolder
 
 log = logging.getLogger(__name__)
 
-LABELLED = "labelled"
 RANKING, TABLE, ENERGIES = "ranking.json", "table.md", "energies.csv"
 MAY_CHANGE = ("tracking", "output", "labels")
 

@@ -49,8 +49,9 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
         folder.recording(plain, MAY_CHANGE, config.overrides),
         Tracker(folder, **tracking, job_type="label", name=name, observe=observe) as tracker,
     ):
-        failed = _label_all(config, frames, folder, tracker)
+        _label_all(config, frames, folder, tracker)
         labelled = folder.tidy(LABELLED)
+        failed = len(frames) - len(labelled)
         tracker.energies("labelled", above_lowest(labelled))
         tracker.structures(LABELLED)
         seconds = sum(float(atoms.info["cpu_seconds"]) for atoms in labelled)
@@ -93,12 +94,12 @@ def label_one(
     return row, frames[-1:]
 
 
-def _label_all(config: Label, frames: list[Atoms], folder: RunFolder, tracker: Any) -> int:
-    """Label what is not done yet; returns how many structures failed."""
+def _label_all(config: Label, frames: list[Atoms], folder: RunFolder, tracker: Any) -> None:
+    """Label what is not done yet; each label is written when it comes."""
     done = {int(a.info["index"]) for a in folder.structures(LABELLED)}
     missing = [atoms for atoms in frames if atoms.info["index"] not in done]
     if not missing:
-        return 0
+        return
     calculator, relaxation = frozen_key(config.calculator), config.relaxation.plain()
     failed, reason = 0, ""
     with workers(config.executor) as executor:
@@ -113,4 +114,3 @@ def _label_all(config: Label, frames: list[Atoms], folder: RunFolder, tracker: A
                 log.info(f"structure {row['index']} failed: {reason}")
                 require_success(failed, len(done) + n, reason)
     require_success(failed, len(frames), reason, last=True)
-    return failed

@@ -3,6 +3,7 @@
 And a lock that a kill releases.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,3 +85,8 @@ def last_whole_frame(content: bytes) -> int:
         end += sum(map(len, lines[start:stop]))
         start = stop
     return end
+
+
+def file_digest(path: Path) -> str:
+    """Return the first 12 digits of the SHA-256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

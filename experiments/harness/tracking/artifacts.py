@@ -6,13 +6,13 @@ it names artifact and alias, so that no other file can be sent. W&B links what a
 online; `surfdiff sync` does it for offline runs, once it has the maker's.
 """
 
-import hashlib
 import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.harness.runs.atomic_io import file_digest
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.runs.shipped_models import file_of
 from experiments.harness.tracking.run_id import identity
@@ -20,11 +20,6 @@ from experiments.harness.tracking.run_id import identity
 log = logging.getLogger(__name__)
 
 NAME_LENGTH = 128
-
-
-def version(file: Path) -> str:
-    """Return the alias of a file's content."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 def of_file(kind: str, file: Path) -> dict[str, Any]:
@@ -37,7 +32,7 @@ def of_file(kind: str, file: Path) -> dict[str, Any]:
     folder = next((p for p in file.resolve().parents if (p / "tracking.json").is_file()), None)
     owner = identity(RunFolder(folder)).get("id") if folder is not None else None
     name = "-".join(filter(None, [owner, file.stem]))
-    return {"type": kind, "name": name, "version": version(file), "file": file}
+    return {"type": kind, "name": name, "version": file_digest(file), "file": file}
 
 
 def of_dataset(source: str, digest: str) -> dict[str, Any]:
@@ -52,7 +47,7 @@ def of_model(source: str | Path, kind: str) -> dict[str, Any]:
     path = Path(source)
     shipped = None if path.exists() else file_of(str(source), kind)
     if shipped is not None:
-        return {"type": "model", "name": f"{source}-{kind}", "digest": version(shipped)}
+        return {"type": "model", "name": f"{source}-{kind}", "digest": file_digest(shipped)}
     return of_file("model", path / "model.pt" if path.is_dir() else path)
 
 
@@ -80,7 +75,7 @@ def link(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) -> Non
 def upload(run: Any, artifact: Any, file: Path, name: str) -> None:
     """Log an artifact of one file, findable by the content."""
     artifact.add_file(str(file), name=name, skip_cache=True)
-    run.log_artifact(artifact, aliases=["latest", version(file)])
+    run.log_artifact(artifact, aliases=["latest", file_digest(file)])
 
 
 def _valid(name: str) -> str:

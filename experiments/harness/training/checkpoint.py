@@ -1,6 +1,5 @@
 """Model files: one small file rebuilds a network and records its purpose; it runs no code."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor
 import painnx
 import vpsde
 from experiments.harness.runs import shipped_models
-from experiments.harness.runs.atomic_io import replacing
+from experiments.harness.runs.atomic_io import file_digest, replacing
 from experiments.harness.runs.records import Card, checked_as, parse_json
 
 NETWORKS = {"score": painnx.ScoreNetwork, "forcefield": painnx.ForceField}
@@ -143,7 +142,7 @@ def load(path: Path) -> Any:
 
 def digest(path: Path) -> str:
     """With a prefix: bare digits such as 12e3… would come back from extxyz as a number."""
-    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return f"sha256:{file_digest(path)}"
 
 
 def _of_vpsde(node: Any) -> Any:
