@@ -143,7 +143,8 @@ class Trainer:
             "last": self.last,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            # Without its groups, which hold what the config and the step say.
+            "optimizer": {"state": self.optimizer.state_dict()["state"]},
         }
         save(path, state)
 
@@ -171,7 +172,6 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         moments = state["optimizer"]["state"]
-        # The groups hold what the config says.
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         for parameter in self.network.parameters() if step else ():
             found = self.optimizer.state[parameter]

@@ -173,11 +173,14 @@ def trained(training, tmp_path):
     return tmp_path / "train/a", [*training[1], f"output={tmp_path}"]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_lost_rows_leave_the_model_as_it_is(trained, share, caplog):
+@pytest.mark.parametrize("rows", [0, 2, 5])
+def test_lost_rows_leave_the_model_as_it_is(trained, rows, caplog):
     folder, again = trained
     model, summary = load_model(folder), RunFolder(folder).summary
-    _cut(folder / "metrics.jsonl", share)
+    metrics = folder / "metrics.jsonl"
+    steps = [line for line in metrics.read_text().splitlines(True) if "train/step" in line]
+    assert len(steps) == 6
+    metrics.write_text("".join(steps[:rows]) + steps[rows][:20])
     run("train", *again)
     assert load_model(folder).card == model.card
     assert RunFolder(folder).summary == summary
