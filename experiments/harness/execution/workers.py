@@ -6,14 +6,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -23,6 +23,7 @@ from experiments.harness.execution.signals import sigterm_exits
 from experiments.harness.runs.run_folder import Observe
 
 Task = Callable[[Observe | None], Any]
+T = TypeVar("T")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 ENOUGH_TO_JUDGE = 10  # tasks
 
@@ -176,6 +177,35 @@ def _portable(error: Exception) -> Exception:
         plain.add_note(error.__notes__[-1])
         return plain
     return error
+
+
+def outcomes(
+    executor: Executor,
+    calls: Sequence[Callable[[], Sequence[T]]],
+    row: Callable[[T], Mapping[str, Any]],
+    succeeded: int = 0,
+) -> Iterator[T]:
+    """Yield what the calls return for each of their structures, call by call as they end.
+
+    Args:
+        executor: what carries out the calls (see `workers`).
+        calls: each computes some structures and returns something for each of them.
+        row: the row of such a thing; a structure that failed has the reason there, as `failed`.
+        succeeded: number of structures that succeeded before.
+
+    Raises:
+        ValueError: if most structures have failed, as soon as that is clear.
+    """
+    futures = [executor.submit(call) for call in calls]
+    results = (one for future in as_completed(futures) for one in future.result())
+    failed, attempted, reason = 0, succeeded, ""
+    for one in results:
+        attempted += 1
+        if "failed" in row(one):
+            failed, reason = failed + 1, row(one)["failed"]
+        yield one
+        require_success(failed, attempted, reason)
+    require_success(failed, attempted, reason, last=True)
 
 
 def require_success(failed: int, attempted: int, reason: str, last: bool = False) -> None:

@@ -7,7 +7,8 @@ and the best structures, and writes one self-contained page.
 """
 
 import logging
-from concurrent.futures import as_completed
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ase import Atoms
 from experiments.harness.config.instantiate import calculator_for, frozen_key
 from experiments.harness.config.settings import Evaluate
 from experiments.harness.execution.progress import progress
-from experiments.harness.execution.workers import require_success, workers
+from experiments.harness.execution.workers import outcomes, workers
 from experiments.harness.generation.evaluation import (
     relative_energies,
     summarise,
@@ -113,23 +114,17 @@ def _relax_all(config: Evaluate, generated: list[Atoms], folder: RunFolder, trac
     assert config.calculator is not None
     calculator = frozen_key(config.calculator)
     relaxation = config.relaxation.plain()
-    failed, reason = 0, ""
+    calls = [
+        partial(assess, missing[k : k + BATCH], calculator, relaxation)
+        for k in range(0, len(missing), BATCH)
+    ]
     with workers(config.executor) as executor:
-        futures = [
-            executor.submit(assess, missing[k : k + BATCH], calculator, relaxation)
-            for k in range(0, len(missing), BATCH)
-        ]
-        results = (one for future in as_completed(futures) for one in future.result())
-        finished = progress(results, "relax", len(finite), len(done))
-        for n, (row, frames) in enumerate(finished, start=1):
+        results = outcomes(executor, calls, itemgetter(0), succeeded=len(done))
+        for row, frames in progress(results, "relax", len(finite), len(done)):
             if frames:
                 folder.append_structures(EVALUATED, frames[:1])
                 folder.append_structures(RELAXED, frames[1:])
             tracker.log({"event": "relaxed", **row})
-            if "failed" in row:
-                failed, reason = failed + 1, row["failed"]
-                require_success(failed, len(done) + n, reason)
-    require_success(failed, len(finite), reason, last=True)
 
 
 def _table(

@@ -11,7 +11,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from experiments.harness.execution.progress import progress
 from experiments.harness.generation.process import batches
-from experiments.harness.structure_search.search import Paths, calculator_of, relaxed
+from experiments.harness.structure_search.batch_relaxation import Paths, relaxed
+from experiments.harness.structure_search.reference import calculator_of
 from experiments.harness.training.checkpoint import Model, load_model
 from guidance import LBFGS, ForceFieldCalculator
 from guidance import relax as relax_batch

@@ -8,8 +8,8 @@ stoichiometry (Fig. 2b).
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from experiments.harness.config import compose, settings
 from experiments.harness.config.instantiate import calculator_for, frozen_key
 from experiments.harness.config.settings import GenerateData
 from experiments.harness.execution.progress import progress
-from experiments.harness.execution.workers import require_success, workers
+from experiments.harness.execution.workers import outcomes, require_success, workers
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from experiments.harness.structure_search.search import Surrogate, Task, is_minimum, read, search
 from experiments.harness.training.checkpoint import Model, load_model
@@ -267,16 +267,10 @@ def _search_all(
     if not missing:
         return
     done = start + sum(len(task.candidates) for task in tasks if task not in missing)
-    failed, n, reason = 0, 0, ""
+    calls = [partial(search, task) for task in missing]
     with workers(config.executor) as executor:
-        futures = [executor.submit(search, task) for task in missing]
-        rows = (row for future in as_completed(futures) for row in future.result())
-        for n, row in enumerate(progress(rows, "search", total, done), start=1):
+        for row in progress(outcomes(executor, calls, dict), "search", total, done):
             tracker.log({"event": "candidate", **row})
-            if "failed" in row:
-                failed, reason = failed + 1, row["failed"]
-                require_success(failed, n, reason)
-    require_success(failed, n, reason, last=True)
 
 
 def _meta(config: GenerateData, given_model: Model | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ time is that of a worker's process: of executor=threads take one worker.
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from experiments.harness.config import compose
 from experiments.harness.config.settings import GenerateData, SearchCost
 from experiments.harness.config.trust import require_known
 from experiments.harness.execution.progress import progress
-from experiments.harness.execution.workers import require_success, workers
+from experiments.harness.execution.workers import outcomes, workers
 from experiments.harness.runs.markdown import table as markdown
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from experiments.harness.structure_search.generate_data import (
@@ -154,18 +154,12 @@ def continued(config: SearchCost) -> GenerateData:
 def _relax_all(config: SearchCost, tasks: dict[str, list[Task]], label: str) -> None:
     turns = [(way, tasks[way][k]) for k in range(len(tasks[PLAIN])) for way in WAYS]
     missing = [(way, task) for way, task in turns if not task.path.is_file()]
+    calls = [partial(one_by_one if way == PLAIN else search, task) for way, task in missing]
+    total = len(WAYS) * config.candidates
+    done = total - sum(len(task.candidates) for _, task in missing)
     with workers(config.executor) as executor:
-        futures = [
-            executor.submit(one_by_one if way == PLAIN else search, task) for way, task in missing
-        ]
-        done = len(turns) - len(missing)
-        failed, n, reason = 0, 0, ""
-        for future in progress(as_completed(futures), label, len(turns), done):
-            rows = future.result()
-            reasons = [row["failed"] for row in rows if "failed" in row]
-            failed, n, reason = failed + len(reasons), n + len(rows), (reasons or [reason])[-1]
-            require_success(failed, n, reason)
-    require_success(failed, n, reason, last=True)
+        for _ in progress(outcomes(executor, calls, dict), label, total, done):
+            pass
 
 
 def one_by_one(task: Task) -> list[dict[str, Any]]:

@@ -16,14 +16,10 @@ from experiments.harness.publishing.pages import documents
 from experiments.harness.publishing.publish import publish
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.structure_search import search_cost
+from experiments.harness.structure_search.batch_relaxation import Surrogate
 from experiments.harness.structure_search.generate_data import plan, rounds
-from experiments.harness.structure_search.search import (
-    Reference,
-    Surrogate,
-    labels_of,
-    read,
-    search,
-)
+from experiments.harness.structure_search.reference import Reference, labels_of
+from experiments.harness.structure_search.search import read, search
 from sdedata import Graph, StructureSet, Template, collate
 from sdedata.dataset import distinct
 from sdedata.similarity import same
