@@ -164,20 +164,24 @@ def test_the_conclusions_about_the_search_are_those_of_its_record():
     loose, tight = results[0.1], results[0.02]
     page = " ".join(text("docs/searching.md").split())
     intervals = [
-        loose["planned"]["energy_below"],
-        tight["planned"]["energy_below_unplanned"],
-        [-x for x in tight["leaps"]["energy_below"]],
+        loose["prerelaxed"]["energy_below"],
+        tight["prerelaxed"]["energy_below_alone"],
+        [-x for x in tight["trust_region"]["energy_below"]],
         [-x for x in tight["alone"]["energy_below"]],
-        [-x for x in tight["leaps"]["energy_below_unplanned"]],
+        [-x for x in tight["trust_region"]["energy_below_alone"]],
     ]
     for mean, *ends in intervals:
         assert f"{mean:.2f}" in page
         assert f"{min(ends):.2f} to {max(ends):.2f}" in page
-    saved, by_planning = (tight["leaps"][f"calls_saved{way}"] for way in ("", "_by_planning"))
+    saved, by_surrogate = (
+        tight["trust_region"][f"calls_saved{way}"] for way in ("", "_by_surrogate")
+    )
     assert f"{saved[1]:.1f} to {saved[2]:.1f}" in page
-    assert f"{by_planning[0]:.1f} times fewer" in page
+    assert f"{by_surrogate[0]:.1f} times fewer" in page
     tests = ("kolmogorov_smirnov_p", "mann_whitney_p", "new_p")
-    assert min(tight["leaps"][p] for p in tests) > 0.05  # no significant difference, as samples
+    assert (
+        min(tight["trust_region"][p] for p in tests) > 0.05
+    )  # no significant difference, as samples
 
 
 def cells(document: str, header: str) -> list[list[str]]:

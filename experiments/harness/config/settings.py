@@ -182,7 +182,7 @@ class GenerateData(Run):
     executor: Workers
 
 
-class Planner(Section):
+class TrustedModel(Section):
     model: str | None
     trust_radius: Positive
 
@@ -192,7 +192,7 @@ class SearchCost(Section):
     output: str
     tracking: Tracking
     extend: str
-    surrogate: Planner
+    surrogate: TrustedModel
     candidates: Annotated[int, Ge(2)]
     skip: Natural
     fmax: Annotated[list[Positive], Field(min_length=1)]

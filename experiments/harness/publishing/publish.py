@@ -118,9 +118,9 @@ def _search(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
 
     measured = _only_run(run.path / "search_cost")
     config = measured.config
-    facts = {key: config[key] for key in ("planner", "search", "known")}
+    facts = {key: config[key] for key in ("surrogate_model", "search", "known")}
     model = config["surrogate"]["model"]
-    if load_model(model).digest != facts["planner"]["digest"]:
+    if load_model(model).digest != facts["surrogate_model"]["digest"]:
         raise ValueError(f"{model} is not the force field that {run.path} was measured with")
     training = RunFolder.existing(model).config
     return {

@@ -16,19 +16,19 @@ from guidance import relax as relax_batch
 from sdedata import Graph, StructureSet, collate
 from sdedata.adsorption import is_adsorbed
 
-RIDE: dict[str, Any] = {"fmax": 0.05, "max_steps": 100}
+PRERELAXATION: dict[str, Any] = {"fmax": 0.05, "max_steps": 100}
 """Of the relaxation on the surrogate alone, before the first call of the reference."""
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A force field that plans relaxations, so that the reference is called less often."""
+    """A force field that does most of a relaxation, so that the reference is called less often."""
 
     model: str
     """Its file or run folder."""
     trust_radius: float | None = None
-    """Å, how far an atom may go for one call of the reference, which is called from the random
-    start on; None: it is first called where a relaxation on the surrogate has ended.
+    """Å that an atom may move for one call of the reference, which is called from the random start
+    on; None: it is first called where a relaxation on the surrogate has ended.
     """
 
 
@@ -38,7 +38,7 @@ def relaxed(
     settings: Mapping[str, Any],
     surrogate: Surrogate | None = None,
 ) -> "Paths":
-    """Relax structures side by side, by the calculator alone or as a surrogate plans it.
+    """Relax structures side by side, by the calculator alone or with a surrogate.
 
     `settings` are fmax (eV/Å), max_steps and max_step (Å). A calculator with a method `batch`
     computes all of them in one call.
@@ -67,9 +67,9 @@ def _with_surrogate(
 
     if surrogate.trust_radius is not None:
         return refine(graph, reference, guess, trust_radius=surrogate.trust_radius, **common)
-    ride = relax_batch(graph, guess, select=Graph.select, **RIDE)
-    sound = ride.finite[graph.batch, None]
-    begin = graph.at(torch.where(sound, ride.graph.positions, graph.positions))
+    before = relax_batch(graph, guess, select=Graph.select, **PRERELAXATION)
+    sound = before.finite[graph.batch, None]
+    begin = graph.at(torch.where(sound, before.graph.positions, graph.positions))
     return refine(begin, reference, guess, fallback=graph.positions, **common)
 
 

@@ -1,14 +1,14 @@
 """Random structure search: relaxed minima, with their paths, from any ASE calculator.
 
-Once there are some minima, a force field is trained on their paths and plans the relaxations of the
-others; the calculator has the last word on each (`guidance.refine`). The same command continues
-after a kill. At the end the minima (npz and extxyz), frames of the relaxations, and the counts per
-stoichiometry (Fig. 2b).
+Once there are some minima, a force field is trained on their paths, the surrogate for the
+relaxations of the others, each of which ends on the calculator (`guidance.refine`). The same
+command continues after a kill. At the end the minima (npz and extxyz), frames of the relaxations,
+and the counts per stoichiometry (Fig. 2b).
 """
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,21 +22,26 @@ from experiments.harness.config.settings import GenerateData
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import outcomes, require_success, workers
 from experiments.harness.runs.run_folder import Observe, RunFolder
-from experiments.harness.structure_search.search import Surrogate, Task, is_minimum, read, search
+from experiments.harness.structure_search.batch_relaxation import Surrogate
+from experiments.harness.structure_search.found_set import (
+    SAME,
+    Found,
+    counts_by_subset,
+    extended,
+    marked_surfaces,
+    pack,
+)
+from experiments.harness.structure_search.search import Task, search
 from experiments.harness.training.checkpoint import Model, load_model
-from experiments.harness.training.data import load_set
-from sdedata import parse_formula, shipped
+from sdedata import parse_formula
 from sdedata.adsorption import RANGE
-from sdedata.dataset import concatenate, counts_table, distinct, inside_window, thin, with_surfaces
+from sdedata.dataset import distinct, inside_window
 from sdedata.rss import random_surface
-from sdedata.structures import StructureSet
 from sdedata.template import Template
 
 log = logging.getLogger(__name__)
 
 MAY_CHANGE = ("n_per_composition", "executor", "tracking", "output")
-SAME = ("seed", "template", "compositions", "min_distances", "relaxation", "calculator")
-"""What one set has in common: two that differ here are never put together."""
 
 
 def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
@@ -61,20 +66,20 @@ def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
     ):
         for start, stop in rounds(done, total, config.surrogate):
             surrogate = None
-            if (planner := config.surrogate) is not None:
-                model = planner.model
-                if model is None and start >= planner.first:
+            if (options := config.surrogate) is not None:
+                model = options.model
+                if model is None and start >= options.first:
                     home = folder.path / f"surrogate/{start}"
-                    model = trained(config, planner.training, base, tasks, home)
+                    model = trained(config, options.training, base, tasks, home)
                 if model is not None:
-                    surrogate = Surrogate(model, planner.trust_radius)
+                    surrogate = Surrogate(model, options.trust_radius)
             new = plan(config, template, folder.path, range(start, stop), surrogate)
             _search_all(config, new, start, total, tracker)
             tasks += new
         found = pack(base, tasks, config.frames_per_minimum)
         require_success(len(found.failed), total - done, (found.failed or [""])[-1], last=True)
         meta = _meta(config, given_model)
-        labelled = _with_surfaces(found.minima, found.frames)
+        labelled = marked_surfaces(found.minima, found.frames)
         minima, frames = (replace(s, meta=meta) for s in labelled)
         minima.write(folder / "minima.npz")
         minima.write(folder / "minima.extxyz")
@@ -110,42 +115,13 @@ def elements(config: GenerateData, template: Template) -> set[int]:
 
 
 def given(config: GenerateData, template: Template) -> Model | None:
-    """The force field that `surrogate.model` names; ValueError for one that cannot plan this."""
+    """The force field that `surrogate.model` names; ValueError if it is not for these atoms."""
     if config.surrogate is None or config.surrogate.model is None:
         return None
     model = load_model(config.surrogate.model, "forcefield")
     model.require_elements(elements(config, template))
     template.require_vacuum(model.network.cutoff)
     return model
-
-
-@dataclass(frozen=True)
-class Found:
-    """Converged minima, thinned frames of all relaxations, and why candidates failed."""
-
-    minima: StructureSet
-    frames: StructureSet
-    failed: list[str]
-
-
-def extended(config: GenerateData) -> Found | None:
-    """The set that this search goes on from, if any; ValueError if it was made in another way."""
-    name = config.extend
-    if name is None:
-        return None
-    minima, plain = load_set(name), config.plain()
-    for key in SAME:
-        theirs, ours = minima.meta.get(key), plain[key]
-        if theirs != ours:
-            raise ValueError(
-                f"extend={name} was made with {key}={theirs}, this search has {key}={ours}: "
-                "such minima are not put together"
-            )
-    if name not in shipped.names():
-        frames: str | None = str(Path(name).with_name("frames.npz"))
-    else:
-        frames = shipped.frames_of(name)  # none of a reference, from which nothing learns
-    return Found(minima, minima if frames is None else load_set(frames), [])
 
 
 def rounds(
@@ -211,52 +187,6 @@ def trained(
         ]  # fmt: skip
         train.run(compose.load("train", command))
     return str(model)
-
-
-def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> Found:
-    """What the tasks found, after what the search goes on from."""
-    minima = [] if base is None else [base.minima]
-    frames = [] if base is None else [base.frames]
-    failed: list[str] = []
-    for task in tasks:
-        found, rows = read(task.path)
-        for row in rows:
-            if "failed" in row:
-                failed.append(row["failed"])
-            if len(found) == 0 or row["index"] not in found.info["index"]:
-                continue
-            path = found.select(found.info["index"] == row["index"])
-            path = replace(path, info=path.info | {"seed": np.full(len(path), task.seed)})
-            if is_minimum(row):
-                minima.append(path.select([len(path) - 1]))
-            forces = path.forces.reshape(len(path), -1, 3)
-            frames.append(path.select(thin(path.energy, forces, frames_per_minimum)))
-    if not minima:
-        raise ValueError(
-            "no candidate relaxed to a minimum on the surface: raise relaxation.max_steps"
-        )
-    return Found(concatenate(minima), concatenate(frames), failed)
-
-
-def _with_surfaces(minima: StructureSet, frames: StructureSet) -> tuple[StructureSet, StructureSet]:
-    """Both with the fact `surface_index`: for a path that of its end, if it ends in a minimum, or
-    else its own `index`.
-    """
-    minima = with_surfaces(minima)
-    ends = dict(
-        zip(minima.info["index"].tolist(), minima.info["surface_index"].tolist(), strict=True)
-    )
-    surface = np.array([ends.get(i, i) for i in frames.info["index"].tolist()])
-    return minima, replace(frames, info=frames.info | {"surface_index": surface})
-
-
-def counts_by_subset(minima: StructureSet) -> dict[str, dict[str, int]]:
-    """Fig. 2b: for D, D_lowE and its halves, the number of structures of each stoichiometry."""
-    table = counts_table(minima)
-    subsets = [key for key in table[0] if key != "stoichiometry"]
-    return {
-        subset: {str(row["stoichiometry"]): int(row[subset]) for row in table} for subset in subsets
-    }
 
 
 def _search_all(

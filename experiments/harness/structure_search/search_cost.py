@@ -1,10 +1,10 @@
 """What a force field saves a random structure search, and whether it finds the same minima.
 
-The search that made a set goes on from new random starts, each relaxed in four ways: planned by the
-force field, after a relaxation on it or from the start in short leaps; and by the calculator alone,
-with the same optimiser and with ASE's BFGS. The ways take turns, task by task, on the same workers.
-At the end a table that compares each way with ASE's, energy histograms, and search_cost.json. CPU
-time is that of a worker's process: of executor=threads take one worker.
+The search that made a set continues from new random starts, each relaxed in four ways: with the
+force field as surrogate, after a relaxation on it or within a trust radius from the start; and by
+the calculator alone, with the same optimiser and with ASE's BFGS. The ways take turns, task by
+task, on the same workers. At the end a table that compares each way with ASE's, energy histograms,
+and search_cost.json. CPU time is that of a worker's process: of executor=threads take one worker.
 """
 
 import logging
@@ -14,52 +14,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, ks_2samp, mannwhitneyu, wilcoxon
 
 from experiments.harness.config import compose
 from experiments.harness.config.settings import GenerateData, SearchCost
 from experiments.harness.config.trust import require_known
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import outcomes, workers
-from experiments.harness.runs.markdown import table as markdown
 from experiments.harness.runs.run_folder import Observe, RunFolder
-from experiments.harness.structure_search.generate_data import (
-    SAME,
-    extended,
-    given,
-    plan,
-    template_of,
+from experiments.harness.structure_search.batch_relaxation import Surrogate
+from experiments.harness.structure_search.cost_comparison import (
+    PLAIN,
+    WAYS,
+    Found,
+    compare_ways,
+    table,
 )
-from experiments.harness.structure_search.search import (
-    Surrogate,
-    Task,
-    calculator_of,
-    cpu_seconds,
-    is_minimum,
-    read,
-    search,
-    write,
-)
+from experiments.harness.structure_search.found_set import SAME, extended
+from experiments.harness.structure_search.generate_data import given, plan, template_of
+from experiments.harness.structure_search.reference import calculator_of, cpu_seconds
+from experiments.harness.structure_search.search import Task, read, search, write
 from experiments.harness.training.data import load_set
 from sdedata import StructureSet
 from sdedata.adsorption import is_adsorbed
-from sdedata.dataset import concatenate, distinct
+from sdedata.dataset import distinct
 from sdedata.rss import random_surface, relax
-from sdedata.similarity import same, unique
 
 log = logging.getLogger(__name__)
 
-WAYS = {
-    "planned": "surrogate pre-relaxation",
-    "leaps": "surrogate, trust radius {trust_radius:g} Å",
-    "alone": "our optimiser, calculator alone",
-    "ase": "ASE's BFGS, calculator alone",
-}
-PLAIN = "ase"
-"""The way that the others are compared with."""
-OWN = "alone"
-"""What a planned search would be without its force field."""
-RESAMPLES = 2000
 REPORT = "search_cost.json"
 MAY_CHANGE = ("candidates", "skip", "fmax", "max_steps", "executor", "tracking", "output")
 
@@ -71,27 +52,27 @@ def run(config: SearchCost, observe: Observe | None = None) -> dict[str, Any]:
 
     if config.surrogate.model is None:
         raise ValueError(
-            "name the force field that plans: surrogate.model=FOLDER, of "
+            "name the surrogate force field: surrogate.model=FOLDER, of "
             "surfdiff train task=forcefield"
         )
     settings = continued(config)
     base, template = extended(settings), template_of(settings)
-    planner = given(settings, template)
+    model = given(settings, template)
     assert base is not None  # both are named
-    assert planner is not None
-    if planner.card["digest"] != base.frames.digest:
+    assert model is not None
+    if model.card["digest"] != base.frames.digest:
         log.info(
             f"search_cost: {config.surrogate.model} was trained on other frames than those of "
             f"{config.extend}: make sure that it knows none of the starts"
         )
     first = 1 + int(base.frames.info["index"].max()) + config.skip
     indices = range(first, first + config.candidates)
-    model, trust_radius = config.surrogate.model, config.surrogate.trust_radius
-    planners = {"planned": Surrogate(model), "leaps": Surrogate(model, trust_radius)}
+    file, trust_radius = config.surrogate.model, config.surrogate.trust_radius
+    surrogates = {"prerelaxed": Surrogate(file), "trust_region": Surrogate(file, trust_radius)}
     folder = RunFolder(Path(config.output) / "search_cost" / config.name)
     plain = config.plain()
     facts = {
-        "planner": {"digest": planner.digest, "trained_on": planner.card["data"]},
+        "surrogate_model": {"digest": model.digest, "trained_on": model.card["data"]},
         "search": {key: base.minima.meta[key] for key in SAME},
         "known": base.minima.digest,
     }
@@ -108,13 +89,13 @@ def run(config: SearchCost, observe: Observe | None = None) -> dict[str, Any]:
             settings = settings.changed(relaxation)
             home = folder.path / f"fmax_{fmax:g}_steps_{config.max_steps}"
             tasks = {
-                way: plan(settings, template, home / way, indices, planners.get(way))
+                way: plan(settings, template, home / way, indices, surrogates.get(way))
                 for way in WAYS
             }
             if any(not task.path.is_file() for way in WAYS for task in tasks[way]):
                 folder.save_environment()  # of who relaxes, not of who only counts again
                 _relax_all(config, tasks, f"fmax={fmax:g}")
-            result, energies = judge({way: found(tasks[way]) for way in WAYS}, known)
+            result, energies = compare_ways({way: found(tasks[way]) for way in WAYS}, known)
             drawn = energy_histogram(energies, zero="the lowest of the composition")
             tracker.figure(f"energies_fmax_{fmax:g}", drawn)
             for way, values in energies.items():
@@ -133,12 +114,12 @@ def run(config: SearchCost, observe: Observe | None = None) -> dict[str, Any]:
 
 
 def continued(config: SearchCost) -> GenerateData:
-    """The config of `generate_data` that goes on with the search which made `config.extend`."""
+    """The config of `generate_data` that continues the search which made `config.extend`."""
     meta = load_set(config.extend).meta
-    unsaid = [key for key in SAME if key not in meta]
-    if unsaid:
+    unknown = [key for key in SAME if key not in meta]
+    if unknown:
         raise ValueError(
-            f"extend={config.extend} does not record with which {unsaid[0]} it was made: give a "
+            f"extend={config.extend} does not record with which {unknown[0]} it was made: give a "
             "set of surfdiff generate_data"
         )
     require_known(meta["calculator"], f"extend={config.extend}", "make the set yourself")
@@ -185,10 +166,6 @@ def one_by_one(task: Task) -> list[dict[str, Any]]:
     return rows
 
 
-Found = dict[int, tuple[StructureSet, dict[str, Any]]]
-"""By index: where a candidate ended, and its row."""
-
-
 def found(tasks: Sequence[Task]) -> Found:
     """Of the candidates that came to an end, converged or not: none that raised an error."""
     ends = {}
@@ -199,108 +176,3 @@ def found(tasks: Sequence[Task]) -> Found:
                 (mine,) = np.nonzero(frames.info["index"] == row["index"])
                 ends[row["index"]] = frames.select(mine[-1:]), row
     return ends
-
-
-def judge(
-    ways: dict[str, Found], known: StructureSet
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Cost of each way, how what it finds differs from what the plain way finds, and whether it was
-    `known` from the candidates before; of the candidates that came to an end in all ways. With it
-    the energies of each way's minima, in eV above the lowest of their stoichiometry in any way.
-    """
-    common = sorted(set.intersection(*(set(one) for one in ways.values())))
-    if not common:
-        raise ValueError("no candidate came to an end in all ways")
-    rows = {way: [one[i][1] for i in common] for way, one in ways.items()}
-    ends = {way: concatenate([one[i][0] for i in common]) for way, one in ways.items()}
-    together = concatenate(list(ends.values()))
-    energies = dict(zip(ways, np.split(together.relative_energy, len(ways)), strict=True))
-    before = known.to_atoms()
-    images = {way: one.to_atoms() for way, one in ends.items()}
-    converged = {way: np.array([is_minimum(row) for row in rows[way]]) for way in ways}
-    everywhere = np.logical_and.reduce(list(converged.values()))
-    if not everywhere.any():
-        raise ValueError(f"none of {len(common)} candidates converged in all ways: raise max_steps")
-    calls = {way: np.array([row["relax_steps"] + 1 for row in rows[way]]) for way in ways}
-    labels = unique([*before, *(atoms for one in images.values() for atoms in one)])
-    found_again = np.array(labels[len(before) :]) < len(before)
-    new = dict(zip(ways, np.split(~found_again, len(ways)), strict=True))
-
-    def below(ours: str, theirs: str) -> list[float]:
-        both = converged[ours] & converged[theirs]
-        return _interval(np.subtract, energies[theirs][both], energies[ours][both])
-
-    report: dict[str, Any] = {"compared": len(common)}
-    for way in ways:
-        seconds = np.array([row["cpu_seconds"] for row in rows[way]])
-        minima = [images[way][i] for i in np.flatnonzero(converged[way])]
-        report[way] = {
-            "converged": len(minima),
-            "calls_per_minimum": float(calls[way].sum() / len(minima)),
-            "minima_per_cpu_hour": float(3600 * len(minima) / seconds.sum()),
-            "median_energy": float(np.median(energies[way][converged[way]])),
-            "distinct": float(np.mean([b == i for i, b in enumerate(unique(minima))])),
-            "new": float(new[way][converged[way]].mean()),
-        }
-        if way != PLAIN:
-            both = converged[way] & converged[PLAIN]
-            a, b = energies[way][both], energies[PLAIN][both]
-            report[way] |= {
-                "calls_saved": _interval(np.divide, calls[PLAIN], calls[way]),
-                "energy_below": below(way, PLAIN),
-                "kolmogorov_smirnov_p": float(ks_2samp(a, b).pvalue),
-                "mann_whitney_p": float(mannwhitneyu(a, b).pvalue),
-                "wilcoxon_p": float(wilcoxon(a, b, zero_method="zsplit").pvalue),
-                "new_p": _mcnemar(new[way][both], new[PLAIN][both]),
-                "same_surface_from_same_start": float(
-                    np.mean([same(images[way][i], images[PLAIN][i]) for i in np.flatnonzero(both)])
-                ),
-            }
-        if way not in (PLAIN, OWN):
-            report[way] |= {
-                "calls_saved_by_planning": _interval(np.divide, calls[OWN], calls[way]),
-                "energy_below_unplanned": below(way, OWN),
-            }
-    return report, {way: energies[way][converged[way]] for way in ways}
-
-
-def _mcnemar(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Of two properties of the same starts: the exact p of their being equally common."""
-    gained, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-
-
-def _interval(compared: np.ufunc, theirs: np.ndarray, ours: np.ndarray) -> list[float]:
-    """Of their mean to ours: what was found, and the 95 % bootstrap interval over the starts."""
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(ours), size=(RESAMPLES, len(ours)))
-    means = compared(theirs[drawn].mean(1), ours[drawn].mean(1))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return [float(compared(theirs.mean(), ours.mean())), float(low), float(high)]
-
-
-def table(report: dict[str, Any]) -> str:
-    """Markdown."""
-    header = (
-        "fmax (eV/Å)", "method", "converged", "calls per minimum", "fewer calls",
-        "minima per CPU-hour", "median energy (eV)", "lower by (eV)", "p (KS, MW, paired)", "new",
-        "same surface",
-    )  # fmt: skip
-    lines: list[Sequence[str]] = []
-    for result in report["results"]:
-        for way, name in WAYS.items():
-            one = result[way]
-            saved = below = p = surface = "–"
-            if way != PLAIN:
-                saved = "{:.1f}× ({:.1f} to {:.1f})".format(*one["calls_saved"])
-                below = "{:.2f} ({:.2f} to {:.2f})".format(*one["energy_below"])
-                keys = ("kolmogorov_smirnov_p", "mann_whitney_p", "wilcoxon_p")
-                p = ", ".join(f"{one[key]:.3f}" for key in keys)
-                surface = f"{one['same_surface_from_same_start']:.0%}"
-            lines.append([
-                f"{result['fmax']:g}", name.format(**result),
-                f"{one['converged']} of {result['compared']}",
-                f"{one['calls_per_minimum']:.1f}", saved, f"{one['minima_per_cpu_hour']:.0f}",
-                f"{one['median_energy']:.2f}", below, p, f"{one['new']:.0%}", surface,
-            ])  # fmt: skip
-    return markdown(header, lines)

@@ -1,4 +1,4 @@
-"""Random structure search that is planned by a force field, in rounds, and that may be killed."""
+"""Random structure search with a surrogate force field, in rounds, and that may be killed."""
 
 import json
 import signal
@@ -15,7 +15,7 @@ from experiments.harness.pipeline.experiment import read as read_experiment
 from experiments.harness.publishing.pages import documents
 from experiments.harness.publishing.publish import publish
 from experiments.harness.runs.run_folder import RunFolder
-from experiments.harness.structure_search import search_cost
+from experiments.harness.structure_search import cost_comparison, search_cost
 from experiments.harness.structure_search.batch_relaxation import Surrogate
 from experiments.harness.structure_search.generate_data import plan, rounds
 from experiments.harness.structure_search.reference import Reference, labels_of
@@ -36,7 +36,7 @@ SAME = [
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """12 candidates: 4 by the calculator alone, 4 and 4 planned by a force field each."""
+    """12 candidates: 4 by the calculator alone, 4 and 4 with a surrogate each."""
     home = tmp_path_factory.mktemp("search")
     summary = run(
         "generate_data", *SAME, "executor=threads", "n_per_composition=6", f"output={home}",
@@ -59,7 +59,7 @@ def test_rounds():
     assert list(rounds(0, 100, trained_before)) == [(0, 100)]
 
 
-def test_minima_are_those_of_the_calculator_whoever_planned(searched):
+def test_minima_are_those_of_the_calculator_whatever_the_surrogate(searched):
     folder, summary = searched
     minima = StructureSet.read(folder / "minima.npz")
     assert summary["data/candidates"] == 12
@@ -176,7 +176,7 @@ def test_frames_know_the_surface_in_which_their_path_ended(searched):
 STAGES = (
     ("candidates by the calculator alone", "candidates/[0-9]*.npz", 1, signal.SIGTERM),
     ("a training", "surrogate/4/train/forcefield/checkpoints/last.pt", 1, signal.SIGKILL),
-    ("planned candidates", "candidates/[0-9]*.npz", 3, signal.SIGTERM),
+    ("candidates with a surrogate", "candidates/[0-9]*.npz", 3, signal.SIGTERM),
     ("the next training", "surrogate/8/train/forcefield/checkpoints/last.pt", 1, signal.SIGTERM),
     ("the last candidates", "candidates/[0-9]*.npz", 5, signal.SIGKILL),
 )
@@ -205,7 +205,7 @@ COST = ["tracking.mode=disabled", "executor=threads", "task_size=2", "candidates
 
 
 def cost(folder, *overrides):
-    """Of the search in `folder`, planned by the last force field that was trained there."""
+    """Of the search in `folder`, with the last surrogate that was trained there."""
     model, minima = folder / "surrogate/8/train/forcefield", folder / "minima.npz"
     return run("search_cost", *COST, f"surrogate.model={model}", f"extend={minima}", *overrides)
 
@@ -219,15 +219,16 @@ def test_the_cost_of_a_search_is_counted_on_the_same_new_starts(searched, tmp_pa
     assert [result["fmax"] for result in report["results"]] == [0.1, 0.05]
     result = report["results"][0]
     known = StructureSet.read(folder / "minima.npz").to_atoms()
-    for way, planner in {
-        "planned": ["surrogate.trust_radius=null"], "leaps": ["surrogate.trust_radius=0.3"],
+    for way, surrogate in {
+        "prerelaxed": ["surrogate.trust_radius=null"],
+        "trust_region": ["surrogate.trust_radius=0.3"],
         "alone": None,
-    }.items():  # they are those of a search that goes on  # fmt: skip
+    }.items():  # they are those of a search that continues
         model = [f"surrogate.model={folder}/surrogate/8/train/forcefield"]
         run(
             "generate_data", *SAME, f"extend={folder}/minima.npz", f"name={way}",
             f"output={tmp_path}", "n_per_composition=8", "executor=threads",
-            *(["surrogate=null"] if planner is None else model + planner),
+            *(["surrogate=null"] if surrogate is None else model + surrogate),
         )  # fmt: skip
         minima = StructureSet.read(tmp_path / f"generate_data/{way}/minima.npz")
         minima = minima.select(minima.info["index"] >= 12)
@@ -236,26 +237,29 @@ def test_the_cost_of_a_search_is_counted_on_the_same_new_starts(searched, tmp_pa
         assert result[way]["calls_per_minimum"] == pytest.approx(calls / 4)
         new = [not any(same(atoms, one) for one in known) for atoms in minima.to_atoms()]
         assert result[way]["new"] == pytest.approx(np.mean(new))
-    for way in search_cost.WAYS:
+    for way in cost_comparison.WAYS:
         assert result[way]["converged"] == result["compared"] == 4
         assert 0 < result[way]["distinct"] <= 1
         further = report["results"][1][way]
         assert further["calls_per_minimum"] > result[way]["calls_per_minimum"]
-    for way in set(search_cost.WAYS) - {search_cost.PLAIN}:
+    for way in set(cost_comparison.WAYS) - {cost_comparison.PLAIN}:
         ratio, low, high = result[way]["calls_saved"]
-        plain = result[search_cost.PLAIN]["calls_per_minimum"]
+        plain = result[cost_comparison.PLAIN]["calls_per_minimum"]
         assert ratio == pytest.approx(plain / result[way]["calls_per_minimum"])
         assert low <= ratio <= high
         assert 0 <= result[way]["kolmogorov_smirnov_p"] <= 1
         mean, low, high = result[way]["energy_below"]
         assert low <= mean <= high
-    for way in ("planned", "leaps"):  # all converged, so differences of means add up
-        ours, own = (result[w]["energy_below"][0] for w in (way, search_cost.OWN))
-        assert result[way]["energy_below_unplanned"][0] == pytest.approx(ours - own)
-    table = search_cost.table(report).splitlines()
-    assert len(table) == 2 + 2 * len(search_cost.WAYS)
+    for way in ("prerelaxed", "trust_region"):  # all converged, so differences of means add up
+        ours, own = (result[w]["energy_below"][0] for w in (way, cost_comparison.OWN))
+        assert result[way]["energy_below_alone"][0] == pytest.approx(ours - own)
+    table = cost_comparison.table(report).splitlines()
+    assert len(table) == 2 + 2 * len(cost_comparison.WAYS)
     home = RunFolder.existing(tmp_path / "search_cost/rss_c2x8")
-    assert home.summary["leaps_fmax_0.1/calls_per_minimum"] == result["leaps"]["calls_per_minimum"]
+    assert (
+        home.summary["trust_region_fmax_0.1/calls_per_minimum"]
+        == result["trust_region"]["calls_per_minimum"]
+    )
     assert (home.path / "figures/energies_fmax_0.05.png").is_file()
     tasks = {path: path.stat().st_mtime_ns for path in home.path.glob("fmax_*/*/candidates/*")}
     assert cost(folder, *asked) == report
@@ -282,7 +286,7 @@ def test_starts_can_be_left_out_of_the_cost(searched, tmp_path, capsys):
     root = empty_site(tmp_path / "root")
     published = json.loads(publish(tmp_path, root).read_text())
     page = documents(root)[root / "docs/searching.md"]
-    assert search_cost.table(report) in page
+    assert cost_comparison.table(report) in page
     assert published["command"] == "surfdiff run relaxation_cost search_cost.skip=2"
     assert published["command"] in page
     assert published["record"] == report
@@ -296,20 +300,20 @@ def test_candidates_that_a_calculator_refuses_are_left_out_of_the_cost(searched,
     template = Template.load(config.template.slab, tuple(config.template.z_range))
     known = StructureSet.read(folder / "minima.npz").select([0])
     ways = {}
-    for way in search_cost.WAYS:
+    for way in cost_comparison.WAYS:
         tasks = plan(config, template, tmp_path / way, range(4), None)
         for task in tasks:
             (search_cost.one_by_one if way == "ase" else search)(task)
         ways[way] = search_cost.found(tasks)
         assert sorted(ways[way]) == [0, 2]  # Ag; the others are Ag2O
-    report, energies = search_cost.judge(ways, known)
+    report, energies = cost_comparison.compare_ways(ways, known)
     assert report["compared"] == report["ase"]["converged"] == len(energies["ase"]) == 2
     for _, row in ways["ase"].values():
         row["converged"] = False
     with pytest.raises(ValueError, match="none of 2 candidates converged in all ways"):
-        search_cost.judge(ways, known)
+        cost_comparison.compare_ways(ways, known)
     with pytest.raises(ValueError, match="no candidate came to an end"):
-        search_cost.judge(dict.fromkeys(search_cost.WAYS, {}), known)
+        cost_comparison.compare_ways(dict.fromkeys(cost_comparison.WAYS, {}), known)
 
 
 def test_a_cost_that_cannot_be_counted_is_refused(searched, tmp_path):
@@ -330,9 +334,9 @@ def test_a_cost_that_cannot_be_counted_is_refused(searched, tmp_path):
 
 def test_what_is_gained_and_lost_from_the_same_starts_is_weighed():
     gained = np.array([True, True, True, False, True]), np.array([False, False, False, False, True])
-    assert search_cost._mcnemar(*gained) == search_cost._mcnemar(*gained[::-1])
-    assert search_cost._mcnemar(*gained) == pytest.approx(2 * 0.5**3)
-    assert search_cost._mcnemar(gained[0], gained[0]) == 1.0
+    assert cost_comparison._mcnemar(*gained) == cost_comparison._mcnemar(*gained[::-1])
+    assert cost_comparison._mcnemar(*gained) == pytest.approx(2 * 0.5**3)
+    assert cost_comparison._mcnemar(gained[0], gained[0]) == 1.0
 
 
 def test_structures_that_a_calculator_refuses_are_reported_and_cost_no_others(searched):
