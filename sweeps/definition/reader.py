@@ -6,12 +6,12 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution
 
+from experiments.harness.config.suggestions import hint
 from experiments.harness.pipeline import checks, experiment
-from experiments.harness.pipeline.kinds import hint
 from experiments.harness.pipeline.promised import promised
 from experiments.harness.pipeline.stages import Stage
+from experiments.harness.runs.config_keys import flattened
 from experiments.harness.runs.metrics import REPORTED
-from experiments.harness.runs.run_folder import flattened
 from experiments.harness.tracking.tracker import has_key
 from sweeps.definition.sweep import Sweep
 

@@ -20,7 +20,7 @@ from experiments.harness.config.settings import Count, Target, Tracking
 from experiments.harness.config.trust import require_known
 from experiments.harness.pipeline import stages as pipeline
 from experiments.harness.pipeline.experiment import Experiment, Text
-from experiments.harness.runs.run_folder import flattened
+from experiments.harness.runs.config_keys import flattened
 from sweeps.definition.parameter import Bound, Parameter, Report
 
 Direction = Literal["minimize", "maximize"]

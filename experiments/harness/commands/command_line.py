@@ -155,6 +155,8 @@ def refusing(command: str, traceback: bool = False, again: str = "starts anew") 
     """Turn bad input into one sentence and exit code 2, an interruption into exit code 130."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # nothing is wrong with the input (see `main.main`)
     except (ValueError, OSError) as error:
         if traceback:
             raise

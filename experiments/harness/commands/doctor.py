@@ -10,20 +10,22 @@ from experiments.harness.commands.command_line import Parser, refusing
 def main(arguments: Sequence[str]) -> None:
     parsed = Parser("doctor", __doc__).parse_args(arguments)
     with refusing("doctor", parsed.traceback):
-        for name, value in report().items():
-            print(f"{name:<12} {value}")
+        found = report()
+        width = max(map(len, found))
+        for name, value in found.items():
+            print(f"{name:<{width}} {value}")
 
 
 def report() -> dict[str, str]:
     """Collect what somebody needs to know who helps with an installation."""
     import torch
 
-    from experiments.harness.runs.run_folder import git_commit, versions
+    from experiments.harness.runs.provenance import git_commit, versions
     from experiments.harness.tracking.tracker import has_key
 
     cluster = "cluster is installed: neighbours=cluster"
     if find_spec("torch_cluster") is None:
-        cluster = "cluster: `make cluster`"
+        cluster = "torch-cluster is not installed (make cluster, in a checkout)"
     return {
         "python": platform.python_version(),
         "commit": git_commit() or "not a git checkout",

@@ -1,5 +1,6 @@
 """`surfdiff COMMAND ...`: find the command and hand its arguments on."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the command line after `surfdiff`; None: that of this process.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        _dispatch(given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # as a shell reports SIGPIPE
+
+
+def _dispatch(given: list[str]) -> None:
     if not given or given[0] in ("-h", "--help"):
         print(listing(LIST))
         return

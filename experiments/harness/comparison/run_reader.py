@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from experiments.harness.runs.config_keys import flattened
 from experiments.harness.runs.energies import finite
-from experiments.harness.runs.run_folder import RunFolder, flattened
+from experiments.harness.runs.run_folder import RunFolder
 
 OWN_FILES = {"wandb", "structures", "checkpoints", "figures"}  # folders of a run that hold no run
 CURVES = ("train/loss", "val/", "forcefield/")

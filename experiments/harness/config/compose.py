@@ -1,6 +1,7 @@
 """A command's settings, composed by Hydra from `conf/` and checked by their schema."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,24 @@ def load(entry: str, overrides: Sequence[str] = (), directory: Path | None = Non
         overriding.drop_former_arguments(config, parsed)
         content: Any = OmegaConf.to_container(config, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(overriding.sentence(error)) from error
+        raise ValueError(overriding.sentence(error, lambda: _keys(entry))) from error
     return checked(entry, content, overrides)
+
+
+def _keys(entry: str) -> set[str]:
+    """Return the keys and groups of a command, with dots."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from experiments.harness.runs.config_keys import flattened
+
+    with initialize_config_dir(str(CONF), version_base=None):
+        content: Any = OmegaConf.to_container(compose(entry))
+    file: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{entry}.yaml"))
+    groups = {name for one in file["defaults"] if isinstance(one, dict) for name in one}
+    return groups | {
+        key for leaf in flattened(content) for key in accumulate(leaf.split("."), "{}.{}".format)
+    }
 
 
 def _existing(directory: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import product
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,6 +11,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from experiments.harness.config.renamed import new_name
+from experiments.harness.config.suggestions import key_hint
 from experiments.harness.config.texts import quoted
 
 TARGET = "_target_"
@@ -98,8 +99,11 @@ def drop_former_arguments(config: DictConfig, overrides: Sequence[Override]) -> 
                 del where[name]
 
 
-def sentence(error: Exception) -> str:
-    """Return what is wrong according to an error of Hydra's or OmegaConf's, and what helps."""
+def sentence(error: Exception, known: Callable[[], Collection[str]]) -> str:
+    """Return what is wrong according to an error of Hydra's or OmegaConf's, and what helps.
+
+    `known` are the keys and groups there are, looked up where one is unknown.
+    """
     text = str(error).split("Config search path")[0].split("See https")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if isinstance(error, OverrideParseException):
@@ -114,6 +118,7 @@ def sentence(error: Exception) -> str:
                 "there is no group experiment here: give --config-dir DIR with DIR/experiment, or "
                 "run an experiment of this project by surfdiff run NAME"
             )
-        advice = new_name(key.strip("'")) or "; --help lists them"
+        advice = new_name(key.strip("'")) or key_hint(key.strip("'"), known())
+        advice = advice or "; --help lists them"
         return f"there is no config key or group {key}{advice}"
     return " ".join(lines)

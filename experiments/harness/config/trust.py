@@ -2,7 +2,8 @@
 
 What is typed on the command line is built whatever it is. What stands in a run folder, a data set,
 a model's card, an experiment or a sweep is built if it is on the list here; with `trust=true` the
-commands that read such files build everything.
+commands that read such files build everything. What a resolver fills in, such as ${oc.env:HOME},
+is for the command line alone.
 """
 
 import re
@@ -42,6 +43,23 @@ def require_known(content: Any, where: str, remedy: str = REMEDY) -> None:
         for key, value in node.items():
             if key != "_target_" and re.search(r"[/\\]|\$\{", str(value)):
                 raise ValueError(f"{where} gives {target} {key}={value!r:.80}; {remedy}")
+
+
+def require_no_resolver(content: Any, where: str) -> None:
+    """Raise ValueError, beginning with `where`, for a text such as ${oc.env:HOME}.
+
+    It is filled in from this machine, and would end in records that are published.
+    """
+    if isinstance(content, Mapping):
+        content = [*content, *content.values()]
+    if isinstance(content, list | tuple):
+        for item in content:
+            require_no_resolver(item, where)
+    elif isinstance(content, str) and ":" in content.partition("${")[2]:
+        raise ValueError(
+            f"{where} holds {content!r:.80}, which is filled in from this machine: write the "
+            "value, or give it on the command line"
+        )
 
 
 def _targets(content: Any) -> Iterator[Mapping[str, Any]]:

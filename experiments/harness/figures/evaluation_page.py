@@ -23,9 +23,9 @@ from experiments.harness.figures.page import (
     write_page,
 )
 from experiments.harness.figures.viewer import overlayer_formula
+from experiments.harness.runs.config_keys import flattened
 from experiments.harness.runs.energies import finite
 from experiments.harness.runs.metrics import SHARE, count, metric
-from experiments.harness.runs.run_folder import flattened
 from sdedata.similarity import same
 
 BEST = 4

@@ -201,11 +201,13 @@ def _log_outcome(metrics: dict[str, Any], folder: RunFolder) -> None:
     text = (
         f"{share('gen/frac_valid')} structures are valid; median "
         f"{metrics['gen/energy_median']:.2f} eV as generated and "
-        f"{metrics['gen_relaxed/energy_median']:.2f} eV relaxed"
+        f"{metrics['gen_relaxed/energy_median']:.2f} eV relaxed, above the lowest of "
     )
-    if "rss/n" in metrics:
+    if "rss/n" not in metrics:
+        text += "these"
+    else:
         text += (
-            f"; random search: median {metrics['rss/energy_median']:.2f} eV relaxed; relaxed to "
+            f"random search; its own median {metrics['rss/energy_median']:.2f} eV; relaxed to "
             f"its lowest minimum: {share('gen/hit_rate')}, of random search's own "
             f"{share('rss/hit_rate')}"
         )

@@ -141,15 +141,16 @@ class Generator(Process):
             if model is not None:
                 model.require_elements(needed)
         middle = np.tile([0.0, 0.0, sum(template.window) / 2], (sum(count.values()), 1))
+        surface = template.surface(composition, middle)
         start = Graph.from_atoms(
-            template.surface(composition, middle),
+            surface,
             self.score.network.cutoff,
             template.window,
             self.neighbours,
         )
         if self.compile:
             start = replace(start, max_edges=max_edges(start, self.score.sde(), seed))
-        return Generation(self, composition, seed, window, start)
+        return Generation(self, composition, seed, window, surface, start)
 
     def sample(
         self,

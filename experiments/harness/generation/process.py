@@ -17,6 +17,7 @@ from experiments.harness.config import settings
 from experiments.harness.training.checkpoint import Model
 from guidance import Guide, descend, eta_from_step
 from sdedata import Graph, collate
+from sdedata.frozen import frozen_mask
 from vpsde import SDE, generators, sample, times
 
 log = logging.getLogger(__name__)
@@ -84,8 +85,10 @@ class Generation:
     seed: int
     window: tuple[float, float]
     """Å above the slab."""
+    surface: Atoms
+    """The slab with the overlayer anywhere in the window."""
     start: Graph
-    """One structure, its overlayer anywhere in the window."""
+    """The same for the networks."""
 
     def generate(self, indices: list[int], bar: Iterator[Any], fill_to: int = 0) -> Batch:
         """Generate the structures with these indices; each depends on its own index alone.
@@ -155,9 +158,12 @@ class Generation:
         finite: torch.Tensor,
         more: dict[str, Any] | None = None,
     ) -> list[Atoms]:
-        """Convert to ASE atoms with their provenance in `info`."""
+        """Convert to ASE atoms with their provenance in `info`; the slab keeps all its digits."""
         frames, digests = graph.to_atoms(), self.process.digests
+        fixed = frozen_mask(self.surface)
         for atoms, index, fine in zip(frames, indices, finite.tolist(), strict=True):
+            atoms.cell = self.surface.cell
+            atoms.positions[fixed] = self.surface.positions[fixed]
             atoms.info.update(
                 index=index, seed=self.seed, finite=fine, steps=self.process.sampler.steps,
                 composition=self.composition, score=digests["score"],

@@ -14,7 +14,9 @@ from pydantic import AfterValidator, Field, ValidationError
 from yaml import YAMLError
 
 from experiments.harness.config.settings import Natural, Section, in_words
-from experiments.harness.pipeline.kinds import NETWORKS, hint, stage_name
+from experiments.harness.config.suggestions import hint
+from experiments.harness.config.trust import require_no_resolver
+from experiments.harness.pipeline.kinds import NETWORKS, stage_name
 
 FOLDER = Path(__file__).parents[2]
 """Where the experiments of this project are, in the checkout and in the installed package."""
@@ -159,6 +161,7 @@ def _content(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read as YAML: {reason}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no experiment: it holds no KEY: VALUE")
+    require_no_resolver(content, str(path))
     return content
 
 

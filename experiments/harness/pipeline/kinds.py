@@ -1,9 +1,9 @@
 """Kinds of stages: the command that each is, and how the name of a stage is read."""
 
-import difflib
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from experiments.harness.config.suggestions import hint
 
 HARNESS = "experiments.harness"
 
@@ -63,9 +63,3 @@ def stage_name(text: str) -> StageName:
         f"there is no stage {text!r}: a stage is KIND or KIND_LABEL with a kind of "
         f"{', '.join(KINDS)}{hint(text.split('_')[0], KINDS)}"
     )
-
-
-def hint(name: str, known: Collection[str]) -> str:
-    """A suggestion to add to an error: the name that is most like this one, if one is."""
-    near = difflib.get_close_matches(name, sorted(known), 1)
-    return f"; did you mean {near[0]}?" if near else ""

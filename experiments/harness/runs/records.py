@@ -4,8 +4,6 @@ A run folder is input: it may be damaged, or a stranger's. A file that does not 
 is refused in one sentence: which file, where in it, what is wrong, and what to do about it.
 """
 
-import json
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 
@@ -23,10 +21,10 @@ from pydantic import (
     model_validator,
 )
 
+from experiments.harness.runs.strict_parsing import parse_json, parse_yaml, reason
+
 LARGEST = 50_000_000
 """Bytes of a YAML or JSON file."""
-DEEPEST = 50
-"""Nested lists and mappings."""
 CURVES = ("train/", "val/", "forcefield/")
 """Beginnings of the names of metrics that have a value per step."""
 
@@ -185,9 +183,9 @@ def read_record(path: Path) -> Any:
         refuse(path, f"has more than {LARGEST // 10**6} MB", remedy)
     try:
         text = path.read_text(encoding="utf-8")
-        content = _yaml(text) if path.suffix == ".yaml" else parse_json(text)
+        content = parse_yaml(text) if path.suffix == ".yaml" else parse_json(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        refuse(path, f"cannot be read: {_words(error)}", remedy)
+        refuse(path, f"cannot be read: {reason(error)}", remedy)
     return checked_as(form, content, str(path), remedy)
 
 
@@ -202,11 +200,6 @@ def checked_as(form: type[BaseModel], content: Any, where: str, remedy: str) -> 
     except RecursionError:
         refuse(where, "is nested too deeply", remedy)
     return content
-
-
-def parse_json(text: str | bytes) -> Any:
-    """Parse JSON; ValueError for NaN, which it does not know, and for what is nested too deeply."""
-    return plain(json.loads(text, parse_constant=_no_number))
 
 
 def refuse(where: str | Path, what: str, remedy: str) -> NoReturn:
@@ -224,56 +217,3 @@ def invalid(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"lacks {key}"
     return f"{at}{said}, got {first['input']!r:.60}"
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as run folders write it: no tags, no merged keys, no key twice."""
-
-    def flatten_mapping(self, node: Any) -> None:
-        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        twice = [key for key, number in keys.items() if number > 1]
-        if "<<" in keys or twice:
-            problem = "merged keys (<<)" if "<<" in keys else f"the key {twice[0]!r:.60} twice"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-
-
-def _yaml(text: str) -> Any:
-    return plain(yaml.load(text, _Loader))
-
-
-def plain(content: Any) -> Any:
-    """Return nested plain values; ValueError for others, for shared ones and for a deep nesting."""
-    seen: set[int] = set()
-    waiting = [(content, 0)]
-    while waiting:
-        value, depth = waiting.pop()
-        if isinstance(value, (dict, list)):
-            if id(value) in seen and value:
-                raise ValueError("an anchor (&) is used twice")
-            if depth > DEEPEST:
-                raise ValueError("it is nested too deeply")
-            seen.add(id(value))
-            if isinstance(value, dict):
-                odd = [key for key in value if not isinstance(key, str)]
-                if odd:
-                    raise ValueError(f"the key {odd[0]!r:.60} is no text")
-            items = value.values() if isinstance(value, dict) else value
-            waiting += [(item, depth + 1) for item in items]
-        elif not isinstance(value, (str, bool, int, float, type(None))):
-            raise ValueError(f"{value!r:.60} is no plain value")
-    return content
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number of JSON")
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is no text"
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"{error.problem}, line {mark.line + 1}"
-    return " ".join(str(error).split())[:200]

@@ -16,10 +16,8 @@ import json
 import math
 import os
 import platform
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +30,14 @@ from experiments.harness.runs.atomic_io import (
     naming,
     write_text,
 )
+from experiments.harness.runs.config_keys import differences
 from experiments.harness.runs.frames import parse_frames
-from experiments.harness.runs.records import Row, checked_as, parse_json, read_record, refuse
+from experiments.harness.runs.provenance import git_commit, versions
+from experiments.harness.runs.records import Row, checked_as, read_record, refuse
+from experiments.harness.runs.strict_parsing import parse_json
 
 Observe = Callable[[Mapping[str, Any]], None]
 """Called with every row of a run as it is written; what it raises ends the run."""
-PACKAGES = (
-    "torch", "numpy", "numba", "ase", "sdedata", "painnx", "vpsde", "guidance", "chgnet", "sevenn",
-    "wandb",
-)  # fmt: skip
 
 
 class RunFolder:
@@ -134,7 +131,7 @@ class RunFolder:
         allowed = tuple(may_change)
         differing = [
             line
-            for key, line in _differences(flattened(old), flattened(new))
+            for key, line in differences(old, new)
             if not any(key == name or key.startswith(name + ".") for name in allowed)
         ]
         if old and differing:
@@ -287,61 +284,3 @@ def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         refuse(where, "is not JSON", remedy)
     return checked_as(Row, content, where, remedy)
-
-
-# Configurations compared
-
-
-def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots; an empty mapping counts as a value."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flattened(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str]]:
-    """Each differing key with one phrase on how."""
-    missing = object()
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        there, now = old.get(key, missing), new.get(key, missing)
-        if there is missing:
-            found.append((key, f"{key} is new"))
-        elif now is missing:
-            found.append((key, f"{key} is gone"))
-        elif there != now:
-            found.append((key, f"{key} was {there}, is now {now}"))
-    return found
-
-
-# Provenance
-
-
-def git_commit() -> str | None:
-    """The commit of this code, with "+changes" if files differ from it; None outside git."""
-
-    def git(*arguments: str) -> str:
-        # Without locks: a kill in the middle must not leave the repository locked.
-        command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def versions() -> dict[str, str | None]:
-    """Version of each package that results depend on, None where it is not installed."""
-    found: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = None
-    return found

@@ -205,7 +205,7 @@ def _search_all(
 
 def _meta(config: GenerateData, given_model: Model | None) -> dict[str, Any]:
     """Provenance: what somebody needs to judge these numbers, or to make more of them."""
-    from experiments.harness.runs.run_folder import versions
+    from experiments.harness.runs.provenance import versions
 
     plain = config.plain()
     surrogate = plain["surrogate"]

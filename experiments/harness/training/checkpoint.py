@@ -15,7 +15,8 @@ import painnx
 import vpsde
 from experiments.harness.runs import shipped_models
 from experiments.harness.runs.atomic_io import file_digest, replacing
-from experiments.harness.runs.records import Card, checked_as, parse_json
+from experiments.harness.runs.records import Card, checked_as
+from experiments.harness.runs.strict_parsing import parse_json
 
 NETWORKS = {"score": painnx.ScoreNetwork, "forcefield": painnx.ForceField}
 LARGEST = {"features": 4096, "blocks": 100, "n_radial": 1024, "cutoff": 50.0}
@@ -79,6 +80,8 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
     file = path / "model.pt" if path.is_dir() else path
     if not path.exists() and (found := shipped_models.file_of(source, kind)) is not None:
         file = found
+    elif not path.exists() and source in shipped_models.names():
+        raise ValueError(f"{source} has two networks: name {source}/score or {source}/forcefield")
     if path.is_dir() and not file.is_file():
         raise ValueError(f"{path} holds no model.pt: is it a training run, and has it finished?")
     content = load(file)
@@ -136,7 +139,7 @@ def load(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling a broken file raises nearly anything
         raise ValueError(
-            f"{path} cannot be read as a checkpoint: {type(error).__name__}"
+            f"{path} is no checkpoint and no model file of this project: {type(error).__name__}"
         ) from error
 
 

@@ -6,7 +6,7 @@ from experiments.harness.config import compose
 from experiments.harness.config.instantiate import build
 from experiments.harness.config.renamed import RENAMED
 from experiments.harness.config.settings import SCHEMAS
-from experiments.harness.runs.run_folder import flattened
+from experiments.harness.runs.config_keys import flattened
 from painnx import ForceField, ScoreNetwork
 from sdedata import shipped
 from vpsde import SDE

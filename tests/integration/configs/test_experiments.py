@@ -165,6 +165,9 @@ def test_what_cannot_run_is_refused_before_any_stage(override, reason, tmp_path)
         ({"stages": {"score": ["n"]}}, "stage score: .*'n'"),
         ({"stages": {"score": []}, "small": {"sample": []}}, "small: there is no stage sample"),
         ({"stages": {"score": []}, "clam": 1}, "there is no config key clam"),
+        ({"stages": {"score": ["name=${oc.env:HOME}"]}}, "filled in from this machine"),
+        ({"models": {"score": "${oc.env:HOME}"}, "stages": {"sample": []}}, "from this machine"),
+        ({"stages": {"score": []}, "small": {"score": ["name=${${seed}:X}"]}}, "from this mach"),
         ({"claim": "", "stages": {"score": []}}, "config key claim: .*at least 1 character"),
         ({"stages": {"score": [], "score_a": ["name=score"]}}, "score and score_a have the same"),
     ],
@@ -176,6 +179,13 @@ def test_a_file_that_is_not_valid_is_refused_by_its_name(content, reason, tmp_pa
         runner.prepare(folder, [small])
     if "stage " not in reason[:6]:
         assert "same" in reason or str(folder / "experiment.yaml") in str(refused.value)
+
+
+def test_the_command_line_may_fill_in_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCORE_NAME", "mine")
+    folder = written(tmp_path / "e", stages={"score": []})
+    prepared = runner.prepare(folder, ["score.name=${oc.env:SCORE_NAME}"])
+    assert prepared.stages[0].config.name == "mine"
 
 
 def test_where_an_experiment_is_found(tmp_path, monkeypatch):

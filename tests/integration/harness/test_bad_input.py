@@ -277,7 +277,7 @@ def test_checkpoints_that_do_not_fit(refused, world, tmp_path):
         ),
         ([f"score={tmp_path}/gone", "guide=none"], f"no checkpoint {tmp_path}/gone"),
         ([f"score={tmp_path}", "guide=none"], "holds no model.pt"),
-        ([f"score={broken}", "guide=none"], f"{broken} cannot be read as a checkpoint"),
+        ([f"score={broken}", "guide=none"], f"{broken} is no checkpoint and no model file"),
         ([f"score={world.score}/checkpoints/last.pt", "guide=none"], "is not a model file"),
     ):
         assert reported in refused("sample", *SAMPLE, *oxide, *arguments)
@@ -305,7 +305,7 @@ def test_a_checkpoint_executes_nothing(refused, world, tmp_path):
     done = tmp_path / "done"
     torch.save({"kind": "score", "state": Malice(done)}, tmp_path / "pickle.pt")
     reported = refused("sample", *SAMPLE, f"score={tmp_path}/pickle.pt", "guide=none")
-    assert "cannot be read as a checkpoint" in reported
+    assert "is no checkpoint and no model file" in reported
     model = load_model(world.score)
     mkdir = {"_target_": "os.mkdir", "path": str(done)}
     for node in (

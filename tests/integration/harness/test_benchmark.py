@@ -24,7 +24,9 @@ from experiments.harness.commands import benchmark as command
 from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.config import compose
 from experiments.harness.config.settings import Benchmark
+from experiments.harness.runs.atomic_io import Busy
 from experiments.harness.runs.markdown import table
+from experiments.harness.runs.run_folder import RunFolder
 from painnx import ForceField
 from sdedata import Graph, collate, shipped
 
@@ -326,6 +328,15 @@ def test_another_configuration_does_not_overwrite(finished):
     overrides = [*SMALL, f"output={folder.parents[1]}", "rounds=1"]
     with pytest.raises(ValueError, match="rounds was 2, is now 1"):
         benchmark.run(compose.load("benchmark", overrides))
+
+
+@pytest.mark.slow
+def test_one_benchmark_at_a_time_works_in_a_folder(finished):
+    folder, record, _ = finished
+    overrides = [*SMALL, f"output={folder.parents[1]}"]
+    with RunFolder(folder).alone(), pytest.raises(Busy, match="another process works in"):
+        benchmark.run(compose.load("benchmark", overrides))
+    assert json.loads((folder / "benchmark.json").read_text()) == record
 
 
 # Words

@@ -9,6 +9,7 @@ import sys
 import termios
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import yaml
@@ -53,6 +54,33 @@ def test_the_list_of_commands(arguments, capsys):
     assert names == [command.name for command in LIST]
     day = ["generate_data", "train", "sample", "evaluate", "compare", "sweep", "benchmark"]
     assert [names.index(name) for name in day] == sorted(names.index(name) for name in day)
+
+
+def test_a_reader_that_has_enough_is_no_error(monkeypatch, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as broken:
+        monkeypatch.setattr(sys, "stdout", broken)
+        with pytest.raises(SystemExit) as ended:
+            surfdiff(["sample", "--help"])
+    assert ended.value.code == 141
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("steps=20", "sampler.steps"),
+        ("sampler.n_steps=20", "sampler.steps"),
+        ("calculater=emt", "calculator"),
+        ("guide.eta=1", "guide.eta_dt"),
+        ("device_=cpu", "device"),
+    ],
+)
+def test_a_key_that_is_nearly_right_is_suggested(given, meant):
+    entry = "evaluate" if meant == "calculator" else "sample"
+    with pytest.raises(ValueError, match=rf"no config key or group .*; did you mean {meant}\?$"):
+        compose.load(entry, [given])
 
 
 @pytest.mark.parametrize("command", LIST, ids=lambda command: command.name)
@@ -249,7 +277,7 @@ def test_doctor(capsys):
     surfdiff(["doctor"])
     reported = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert reported["torch"].startswith("2.")
-    assert {"python", "device", "neighbours", "chgnet", "sdedata"} <= set(reported)
+    assert {"python", "device", "neighbours", "chgnet", "surface-diffusion"} <= set(reported)
     with pytest.raises(SystemExit) as end:
         surfdiff(["doctor", "--nonsense"])
     assert end.value.code == 2
@@ -267,6 +295,13 @@ def test_inspect_shows_what_a_model_is_for(world, capsys):
     assert "O, Ag" in capsys.readouterr().out
     surfdiff(["inspect", str(world.output / "generate_data/c2x8")])
     assert "finished" in capsys.readouterr().out
+
+
+def test_inspect_shows_one_network_of_a_shipped_model():
+    found = inspect.facts(Path("silver_oxide/score"))
+    assert found["elements"] == "O, Ag"
+    with pytest.raises(ValueError, match="name silver_oxide/score or silver_oxide/forcefield"):
+        inspect.facts(Path("silver_oxide"))
 
 
 def test_inspect_shows_how_far_an_unfinished_run_is(world, tmp_path):

@@ -15,8 +15,10 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
+from experiments.harness.runs import provenance
 from experiments.harness.runs.atomic_io import replacing
-from experiments.harness.runs.run_folder import RunFolder, git_commit, versions
+from experiments.harness.runs.provenance import git_commit, versions
+from experiments.harness.runs.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[3]
 
@@ -231,6 +233,19 @@ def test_environment_holds_versions_but_no_host(folder):
     assert environment["device"] == "cpu"
     assert environment["commit"] == git_commit()
     assert platform.node() not in (folder / "environment.json").read_text()
+
+
+def test_the_commit_of_another_project_is_not_ours(tmp_path, monkeypatch):
+    """As where the environment with this package lies in somebody's repository."""
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    commit = ["git", *who, "commit", "-q", "--allow-empty", "-m", "theirs"]
+    subprocess.run(commit, cwd=tmp_path, check=True)
+    installed = tmp_path / "site-packages/provenance.py"
+    installed.parent.mkdir()
+    installed.touch()
+    monkeypatch.setattr(provenance, "__file__", str(installed))
+    assert git_commit() is None
 
 
 def test_commit_is_null_without_git(monkeypatch):

@@ -84,8 +84,8 @@ def test_a_surface_is_the_slab_under_its_constraint_and_the_overlayer(generator,
     (constraint,) = atoms.constraints
     assert isinstance(constraint, FixAtoms)
     assert list(constraint.index) == list(range(18))
-    np.testing.assert_allclose(atoms.positions[:18], slab.positions, atol=1e-5)
-    np.testing.assert_allclose(atoms.cell, slab.cell, atol=1e-5)
+    np.testing.assert_allclose(atoms.positions[:18], slab.positions, atol=1e-12)
+    np.testing.assert_allclose(atoms.cell, slab.cell, atol=1e-12)
     assert {"index": 0, "seed": 1, "finite": True}.items() <= atoms.info.items()
 
 
