@@ -51,7 +51,7 @@ def _keys(entry: str) -> set[str]:
     with initialize_config_dir(str(CONF), version_base=None):
         content: Any = OmegaConf.to_container(compose(entry))
     file: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{entry}.yaml"))
-    groups = {name for one in file["defaults"] if isinstance(one, dict) for name in one}
+    groups = {name for one in file.get("defaults", []) if isinstance(one, dict) for name in one}
     return groups | {
         key for leaf in flattened(content) for key in accumulate(leaf.split("."), "{}.{}".format)
     }
