@@ -144,7 +144,9 @@ class Sweep(Experiment):
 
     def definition(self) -> dict[str, Any]:
         """Return all of it except where it is tracked, as JSON values."""
-        return self.model_dump(by_alias=True, exclude_none=True, exclude={"tracking", "small"})
+        return self.model_dump(
+            by_alias=True, exclude_none=True, exclude={"tracking", "small", "claims"}
+        )
 
     def comparable(self) -> dict[str, Any]:
         """Return the part of the definition that may not change under one name."""

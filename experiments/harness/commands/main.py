@@ -35,6 +35,8 @@ LIST = (
     Command(COMMANDS, "sample", f"{HARNESS}.sample", "generate surfaces with a trained model"),
     Command(COMMANDS, "evaluate", f"{HARNESS}.evaluate",
             "relax generated surfaces and compare them with random search"),
+    Command(COMMANDS, "recall", f"{HARNESS}.recall",
+            "count which known structures come back from noise"),
     Command(COMMANDS, "label", f"{HARNESS}.label",
             "compute energies and forces of structures with a calculator"),
     Command(COMMANDS, "predict", f"{HARNESS}.predict",

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.harness.comparison.config_diff import table, unit
 from experiments.harness.comparison.run_reader import Run, find, read, short_names
+from experiments.harness.config.instantiate import identity
 from experiments.harness.figures.page import (
     MOST,
     Drawn,
@@ -92,7 +93,9 @@ def data(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Any]:
 
 def calculator(config: Mapping[str, Any]) -> str | None:
     """Name what a run's energies are of, with its settings; None if the config does not say."""
-    found = {key.rpartition(CALCULATOR)[2]: v for key, v in config.items() if CALCULATOR in key}
+    found = identity(
+        {key.rpartition(CALCULATOR)[2]: v for key, v in config.items() if CALCULATOR in key}
+    )
     target = found.pop("_target_", None)
     if target is None:
         return None

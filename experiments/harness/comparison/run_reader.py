@@ -226,7 +226,7 @@ _references: dict[str, Reference | None] = {}
 
 def _reference(folder: RunFolder, config: Mapping[str, Any]) -> Reference | None:
     """The random search that an evaluation compared with, None if it cannot be had here."""
-    from experiments.harness.generation.reference import reference_set
+    from experiments.harness.generation.reference import compared_with
 
     frames = folder.structures(RELAXED, 1)
     if not frames:
@@ -236,7 +236,7 @@ def _reference(folder: RunFolder, config: Mapping[str, Any]) -> Reference | None
     key = json.dumps([*wanted, formula, np.round(frames[0].cell[:], 2).tolist()])
     if key not in _references:
         try:
-            data = reference_set(wanted[0], frames[0], *wanted[1:])
+            data = compared_with(folder, frames[0])
         except (ValueError, OSError):
             data = None
         _references[key] = None if data is None else Reference(

@@ -7,6 +7,9 @@ from typing import Any
 from experiments.harness.config.compose import CONF
 from experiments.harness.config.settings import Target
 
+FORCE_FIELD = "experiments.harness.training.calculator.forcefield"
+"""The `_target_` of a trained force field of this project."""
+
 
 def build(node: Target | Mapping[str, Any], **arguments: Any) -> Any:
     """Build the object that a `_target_` names; ValueError with its own words if it refuses."""
@@ -29,6 +32,16 @@ def frozen_key(node: Target) -> str:
 
 def from_key(key: str) -> Any:
     return build(json.loads(key))
+
+
+def identity(calculator: Any) -> Any:
+    """Return what a calculator's energies are known by: of a force field not where its file lies.
+
+    `calculator` is a plain config; anything else is returned as it is.
+    """
+    if not isinstance(calculator, Mapping) or "digest" not in calculator:
+        return calculator
+    return {key: value for key, value in calculator.items() if key != "path"}
 
 
 def calculator_for(node: Target | Mapping[str, Any], numbers: Iterable[int]) -> Any:

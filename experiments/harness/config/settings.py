@@ -81,7 +81,9 @@ class Settings(BaseModel):
                     raise ValueError(f"there is no config key {key}{new_name(key)}")
                 where = where[parent]
             where[last] = value
-        return type(self).of(content)
+        new = type(self).of(content)
+        vars(new)["overrides"] = self.overrides
+        return new
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
@@ -207,6 +209,7 @@ class Data(Section):
     max_energy: Positive
     max_force: Positive = 0.2
     oxygen: Literal["all", "poor", "rich"]
+    distinct: bool = True
     z_range: Window
     max_repeats: Count
 
@@ -279,10 +282,28 @@ class Sample(Run):
     threads: Count | None
 
 
+class Recall(Run):
+    score: str | None
+    forcefield: str | None
+    structures: str
+    lowest: Count
+    draws: Count
+    sigmas: Annotated[list[Positive], Field(min_length=1)]
+    sampler: Sampler
+    guide: Guide | None
+    relaxation: Relaxation
+    tolerance: Positive
+    batch_size: Count
+    neighbours: Literal["auto", "torch", "cluster"]
+    device: str
+    threads: Count | None
+
+
 class Evaluate(Run):
     name: Name | None  # type: ignore[assignment]  # null: as the sample's
     sample: str | None
     reference: str | None
+    target: str | None
     relaxation: Relaxation
     tolerance: Positive
     calculator: Target | None = None  # null: that of the data which the networks learned from
@@ -356,6 +377,7 @@ SCHEMAS: dict[str, type[Settings]] = {
     "train": Train,
     "sample": Sample,
     "evaluate": Evaluate,
+    "recall": Recall,
     "label": Label,
     "rank": Rank,
     "benchmark": Benchmark,
@@ -383,6 +405,8 @@ def in_words(error: ValidationError) -> str:
     """The first thing that is wrong, with its key."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"] if part not in NOT_KEYS]
+    if not path:
+        return str(first["msg"]).removeprefix("Value error, ")
     if path[0] == "task":
         del path[1:2]  # which of the two schemas it was
     key = ".".join(path)

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from experiments import calculators
+from experiments.harness.config.instantiate import FORCE_FIELD
 
 NAMED = sorted({*calculators.__all__} - {"require_elements"})
 KNOWN = re.compile(
     r"painnx\.(ScoreNetwork|ForceField)"
     r"|vpsde\.[A-Za-z]\w*"
     rf"|experiments\.calculators\.({'|'.join(NAMED)})"
+    rf"|{re.escape(FORCE_FIELD)}"
     r"|ase\.calculators\.(emt\.EMT|lj\.LennardJones|morse\.MorsePotential)"
     r"|optuna\.(samplers|pruners)\.[A-Z]\w*"
     r"|concurrent\.futures\.(Thread|Process)PoolExecutor"
@@ -32,8 +34,8 @@ REMEDY = "if you know who wrote that, add trust=true"
 def require_known(content: Any, where: str, remedy: str = REMEDY) -> None:
     """Raise ValueError, beginning with `where`, for a `_target_` that is not on the list.
 
-    Also for an argument of one that is a path, which may lead to code (pickled weights), or that is
-    filled in from elsewhere (${...}).
+    Also for an argument of one that is a path, which may lead to code (pickled weights; our own
+    model files hold none), or that is filled in from elsewhere (${...}).
     """
     for node in _targets(content):
         target = node["_target_"]
@@ -41,7 +43,8 @@ def require_known(content: Any, where: str, remedy: str = REMEDY) -> None:
         if not known and (target, node.get("path")) != (METHOD, OURS):
             raise ValueError(f"{where} names {target!r:.80}, which is not built unasked; {remedy}")
         for key, value in node.items():
-            if key != "_target_" and re.search(r"[/\\]|\$\{", str(value)):
+            code = r"\$\{" if target == FORCE_FIELD else r"[/\\]|\$\{"
+            if key != "_target_" and re.search(code, str(value)):
                 raise ValueError(f"{where} gives {target} {key}={value!r:.80}; {remedy}")
 
 

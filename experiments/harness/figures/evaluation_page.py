@@ -25,7 +25,7 @@ from experiments.harness.figures.page import (
 from experiments.harness.figures.viewer import overlayer_formula
 from experiments.harness.runs.config_keys import flattened
 from experiments.harness.runs.energies import finite
-from experiments.harness.runs.metrics import SHARE, count, metric
+from experiments.harness.runs.metrics import SHARE, count, metric, target_text
 from sdedata.similarity import same
 
 BEST = 4
@@ -120,6 +120,9 @@ def numbers(run: Evaluated) -> list[tuple[str, str, str]]:
         "no atoms overlap, all in the allowed heights",
     )  # fmt: skip
     distinct = run.count("gen/frac_unique")
+    if "target/n" in metrics:
+        hits = f"{metrics['target/hits']} of {metrics['target/n']}"
+        valid = (hits, "relax to the target", target_text(metrics).partition(", ")[2])
     if not run.compared:
         return [
             (eV(median), "median after relaxation", f"above {run.zero}; no random search known"),
@@ -149,6 +152,8 @@ def eV(energy: float | None) -> str:  # noqa: N802
 def calculator_name(settings: Mapping[str, Any]) -> str:
     """Return the last part of the calculator's target, and its model where that has a name."""
     calculator = settings.get("calculator") or {}
+    if "digest" in calculator:
+        return f"the force field {calculator['digest']}"
     name = str(calculator.get("_target_", "the calculator")).rpartition(".")[2]
     model = calculator.get("model")
     return f"{name} {model}" if isinstance(model, str) else name

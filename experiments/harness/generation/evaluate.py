@@ -7,45 +7,50 @@ and the best structures, and writes one self-contained page.
 """
 
 import logging
-from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
 
-from experiments.harness.config.instantiate import calculator_for, frozen_key
+from experiments.harness.config.instantiate import calculator_for
 from experiments.harness.config.settings import Evaluate
-from experiments.harness.execution.progress import progress
-from experiments.harness.execution.workers import outcomes, workers
-from experiments.harness.generation.evaluation import (
-    relative_energies,
-    summarise,
-    table,
+from experiments.harness.generation.evaluation import table
+from experiments.harness.generation.reference import (
+    REFERENCE,
+    TARGET,
+    must_relax,
+    on_the_surface,
+    reference_set,
+    target_structure,
+    with_calculator,
 )
-from experiments.harness.generation.reference import reference_set, with_calculator
-from experiments.harness.generation.relaxation import assess
 from experiments.harness.generation.sample import GENERATED, PATH
 from experiments.harness.generation.sample import MAY_CHANGE as SAMPLE_MAY_CHANGE
-from experiments.harness.runs.metrics import count
+from experiments.harness.generation.summary import relative_energies, summarise
+from experiments.harness.generation.worker_relaxation import BATCH, relax_all
+from experiments.harness.runs.atomic_io import write_text
+from experiments.harness.runs.metrics import count, target_text
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from sdedata import StructureSet
+from sdedata.similarity import distance
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE = ("tracking", "output", "executor", "sample")
+MAY_CHANGE = ("tracking", "output", "executor", "sample", "calculator.path")
 PICTURES = 16
 """Structures that the table in W&B shows."""
 SHOWN = ("formula", "energy_before", "energy", "valid", "surface", "steps", "converged", "hit")
 """Columns of that table."""
-BATCH = 8
-"""Structures that a worker relaxes side by side; a kill costs so many at most."""
 EVALUATED, RELAXED = "evaluated", "relaxed"
 """Files: what was generated with its reference energy, and the same relaxed, lowest first."""
+LOWEST, DISTINCT = "lowest", 50
+"""File of the lowest structures that are different surfaces, and how many it holds at most."""
+STRUCTURES, SEARCH = "structures.csv", "random_search.csv"
+"""Tables: a row for each structure, and for each of the random search beside."""
 
 
 def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
@@ -63,30 +68,32 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
         log.info(
             f"{config.sample} is not finished: {len(generated)} of {source.config['n']} structures"
         )
-    overrides, config = config.overrides, with_calculator(config, source)
+    config = with_calculator(config, source)
     assert config.calculator is not None  # the line above sets it
-    plain = config.plain()
-    reference = reference_set(
-        config.reference, generated[0], plain["calculator"], plain["relaxation"]
-    )
+    plain, example = config.plain(), generated[0]
+    known = reference_set(config.reference, example, plain["calculator"], plain["relaxation"])
+    wanted = target_structure(config.target, example) if config.target else None
     # a calculator that cannot be used is refused before any worker starts
-    calculator_for(config.calculator, {int(z) for atoms in generated for z in atoms.numbers})
+    made = calculator_for(config.calculator, {int(z) for a in generated for z in a.numbers})
+    at_once = max(BATCH, getattr(made, "at_once", BATCH))
     name = config.name or source.name
     folder = RunFolder(Path(config.output) / "evaluate" / name)
     made_by = {k: v for k, v in source.config.items() if k not in SAMPLE_MAY_CHANGE}
     recorded = plain | {"name": name, "sampled": made_by}
     about = plain["tracking"] | {"job_type": "evaluate", "name": name}
     with (
-        folder.recording(recorded, MAY_CHANGE, overrides),
+        folder.recording(recorded, MAY_CHANGE, config.overrides),
         Tracker(folder, **about, observe=observe, follows=source.path) as tracker,
     ):
-        made = of_file("structures", source.path / f"structures/{GENERATED}.extxyz")
-        tracker.artifact(made, uses=True)
-        _relax_all(config, generated, folder, tracker)
-        evaluated, relaxed = folder.tidy(EVALUATED), folder.tidy(RELAXED)
-        z_range = source.config.get("window")
-        found = _table(generated, evaluated, relaxed, reference, z_range, config.tolerance)
-        metrics = summarise(found, reference, config.tolerance)
+        file = source.path / f"structures/{GENERATED}.extxyz"
+        tracker.artifact(of_file("structures", file), uses=True)
+        target = _target(wanted, config, folder, tracker)
+        reference = _reference(known, config, folder, tracker, at_once)
+        images = [atoms for atoms in generated if atoms.info["finite"]]
+        relaxed = relax_all(images, config, folder, tracker, RELAXED, EVALUATED, at_once)
+        evaluated, z_range = folder.structures(EVALUATED), source.config.get("window")
+        found = _table(generated, evaluated, relaxed, reference, z_range, config.tolerance, target)
+        metrics = summarise(found, reference, config.tolerance, target)
         energies = relative_energies(evaluated, relaxed, reference)
         for name in ("gen", "gen_relaxed"):
             metrics |= tracker.energies(name, energies[name])
@@ -96,6 +103,8 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
         for key in ("gen/structures_per_second", "gen/composition"):
             if key in source.summary:
                 metrics[key] = source.summary[key]
+        _write_tables(folder, found, reference, target, energies["zero"])
+        folder.save_structures(LOWEST, _lowest_distinct(found, relaxed))
         _present(folder, tracker, source, energies, relaxed, metrics)
         tracker.table("structures", *_rows(folder, found, relaxed, config.seed))
         tracker.summary(metrics)
@@ -103,28 +112,40 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
     return folder.summary
 
 
-def _relax_all(config: Evaluate, generated: list[Atoms], folder: RunFolder, tracker: Any) -> None:
-    """Relax what is finite and not done yet; each result is written when it comes."""
-    done = {int(a.info["index"]) for a in folder.structures(RELAXED)}
-    done &= {int(a.info["index"]) for a in folder.structures(EVALUATED)}
-    finite = [atoms for atoms in generated if atoms.info["finite"]]
-    missing = [atoms for atoms in finite if int(atoms.info["index"]) not in done]
-    if not missing:
-        return
+def _reference(
+    known: StructureSet | None, config: Evaluate, folder: RunFolder, tracker: Any, at_once: int
+) -> StructureSet | None:
+    """Return the set to compare with, relaxed on the force field if energies are of one."""
     assert config.calculator is not None
-    calculator = frozen_key(config.calculator)
-    relaxation = config.relaxation.plain()
-    calls = [
-        partial(assess, missing[k : k + BATCH], calculator, relaxation)
-        for k in range(0, len(missing), BATCH)
-    ]
-    with workers(config.executor) as executor:
-        results = outcomes(executor, calls, itemgetter(0), succeeded=len(done))
-        for row, frames in progress(results, "relax", len(finite), len(done)):
-            if frames:
-                folder.append_structures(EVALUATED, frames[:1])
-                folder.append_structures(RELAXED, frames[1:])
-            tracker.log({"event": "relaxed", **row})
+    plain = config.calculator.plain(), config.relaxation.plain()
+    if known is None or not must_relax(known, *plain):
+        return known
+    log.info(f"{len(known)} minima of random search are relaxed on the force field, too")
+    images = _numbered(known.to_atoms())
+    ends = relax_all(images, config, folder, tracker, REFERENCE, at_once=at_once)
+    return on_the_surface(StructureSet.from_atoms(_numbered(ends), REFERENCE))
+
+
+def _target(
+    wanted: Atoms | None, config: Evaluate, folder: RunFolder, tracker: Any
+) -> Atoms | None:
+    """Return the structure that is looked for, relaxed; ValueError if that fails."""
+    if wanted is None:
+        return None
+    (target,) = relax_all(_numbered([wanted]), config, folder, tracker, TARGET)
+    moved = distance(wanted, target)
+    log.info(f"target {config.target}: its relaxation moved no atom by more than {moved:.2f} Å")
+    if moved > config.tolerance:
+        log.warning("the target is no minimum of this calculator: hits are of what became of it")
+    return target
+
+
+def _numbered(frames: list[Atoms]) -> list[Atoms]:
+    """Return copies, with their labels, whose `info` holds their numbers alone."""
+    copies = [atoms.copy() for atoms in frames]
+    for index, (copy, atoms) in enumerate(zip(copies, frames, strict=True)):
+        copy.info, copy.calc = {"index": index}, atoms.calc
+    return copies
 
 
 def _table(
@@ -134,6 +155,7 @@ def _table(
     reference: StructureSet | None,
     z_range: list[float] | None,
     tolerance: float,
+    target: Atoms | None,
 ) -> "pd.DataFrame":
     """Tabulate what was generated; frames of one structure are found by their index."""
     before = {int(a.info["index"]): float(a.get_potential_energy()) for a in evaluated}
@@ -146,6 +168,7 @@ def _table(
         reference,
         z_range,
         tolerance,
+        target,
     )
 
 
@@ -171,6 +194,36 @@ def _present(
     tracker.structures(RELAXED, ordered, captions=captions)
     write_evaluation(folder / "report.html", run)
     tracker.page("report", folder / "report.html")
+
+
+def _write_tables(
+    folder: RunFolder,
+    found: "pd.DataFrame",
+    reference: StructureSet | None,
+    target: Atoms | None,
+    zero: float,
+) -> None:
+    """Write a row for each structure, and for each of random search; energies (eV) above zero."""
+    import pandas as pd
+
+    above = {key: found[key] - zero for key in ("energy_before", "energy")}
+    write_text(folder / STRUCTURES, found.assign(**above).to_csv(index_label="index"))
+    if reference is None:
+        return
+    columns: dict[str, Any] = {"energy": reference.energy - zero}
+    if "relax_steps" in reference.info:
+        columns["steps"] = reference.info["relax_steps"]
+    if target is not None:
+        columns["target_distance"] = [distance(atoms, target) for atoms in reference.to_atoms()]
+    write_text(folder / SEARCH, pd.DataFrame(columns).to_csv(index_label="index"))
+
+
+def _lowest_distinct(found: "pd.DataFrame", relaxed: list[Atoms]) -> list[Atoms]:
+    """Return the lowest structure of each of the lowest surfaces, to be labelled by others."""
+    after = {int(atoms.info["index"]): atoms for atoms in relaxed}
+    surfaces = found[found["adsorbed"]].sort_values("energy", kind="stable")
+    chosen = surfaces.drop_duplicates("surface").head(DISTINCT)
+    return [after[int(index)] for index in chosen.index]
 
 
 def _rows(
@@ -212,4 +265,6 @@ def _log_outcome(metrics: dict[str, Any], folder: RunFolder) -> None:
             f"{share('rss/hit_rate')}"
         )
     log.info(text)
+    if "target/n" in metrics:
+        log.info(target_text(metrics))
     log.info(f"look at {folder.path}/report.html")

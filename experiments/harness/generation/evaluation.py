@@ -14,8 +14,13 @@ from ase.calculators.calculator import Calculator
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 
-from experiments.harness.generation.reference import on_the_surface, same_surface
+from experiments.harness.generation.reference import (
+    on_the_surface,
+    same_surface,
+    target_structure,
+)
 from experiments.harness.generation.relaxation import relax
+from experiments.harness.generation.summary import lowest_of, summarise, zero_of
 from experiments.harness.runs.energies import energy_statistics
 from experiments.harness.training.checkpoint import Model
 from experiments.harness.training.data import load_set
@@ -23,15 +28,13 @@ from sdedata import StructureSet
 from sdedata.adsorption import is_adsorbed
 from sdedata.composition import formula
 from sdedata.frozen import frozen_mask
-from sdedata.similarity import SAME, same, unique
+from sdedata.similarity import SAME, distance, same, unique
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CLOSEST = 0.7
 """A pair under this share of the sum of its covalent radii makes a structure invalid."""
-BELOW = 0.05
-"""eV under the reference minimum from which a structure counts as lower, not the same."""
 
 
 def evaluate(
@@ -39,6 +42,7 @@ def evaluate(
     relaxed: Sequence[Atoms] | Calculator | Model | str | Path,
     reference: StructureSet | Sequence[Atoms] | str | Path | None = None,
     *,
+    target: Atoms | str | Path | None = None,
     z_range: tuple[float, float] | None = None,
     tolerance: float = SAME,
     **options: Any,
@@ -51,6 +55,8 @@ def evaluate(
             that relaxes them here, with `options` of `relax` (fmax, max_steps, ...).
         reference: structures with energies to compare with, such as a random structure search: ASE
             atoms, a shipped set's name, or a file that ASE reads.
+        target: one structure that is looked for, likewise; relaxed here if `relaxed` is a
+            calculator, else taken as it is.
         z_range: Å above the slab, in which atoms of a valid structure are; None: anywhere.
         tolerance: Å, the largest displacement of an atom between two structures called the same.
 
@@ -58,7 +64,8 @@ def evaluate(
         One row a structure, indexed as `surfaces`: formula (of the overlayer), finite, valid,
         energy_before and energy (eV, NaN where the relaxation failed), steps, converged, adsorbed
         (see `sdedata.adsorption`), surface (index of the first that is the same surface, -1 if it
-        failed), hit (is it the reference's lowest?) and failed (the reason, or "").
+        failed), hit (is it the reference's lowest?), target_distance (Å, as of
+        `sdedata.similarity`; NaN without a target) and failed (the reason, or "").
         `attrs["summary"]` has the metrics by name, with energies above the lowest of the reference,
         or without one of the surfaces themselves. Atoms that have left the surface make no surface:
         distinct ones, hits and lower ones are counted among the adsorbed alone, of the reference
@@ -70,19 +77,23 @@ def evaluate(
     """
     if not surfaces:
         raise ValueError("there are no surfaces to evaluate")
+    wanted = (
+        target_structure(str(target), surfaces[0]) if isinstance(target, str | Path) else target
+    )
     if isinstance(relaxed, Sequence) and not isinstance(relaxed, str):
         ends = list(relaxed)
     else:
         ends = relax(surfaces, relaxed, **options)
+        wanted = None if wanted is None else relax([wanted], relaxed, **options)[0]
     if len(ends) != len(surfaces):
         raise ValueError(f"{len(surfaces)} surfaces, but {len(ends)} relaxed ones")
     known = _reference(reference, surfaces[0])
     after = [None if end.calc is None else end for end in ends]
     before = [end.info.get("energy_initial", np.nan) for end in ends]
-    found = table(surfaces, before, after, known, z_range, tolerance)
+    found = table(surfaces, before, after, known, z_range, tolerance, wanted)
     found["failed"] = [str(end.info.get("failed", "")) for end in ends]
-    zero = _zero(found, known)
-    summary = summarise(found, known, tolerance)
+    zero = zero_of(found["energy"], known)
+    summary = summarise(found, known, tolerance, wanted)
     summary |= energy_statistics("gen", found["energy_before"] - zero)
     summary |= energy_statistics("gen_relaxed", found["energy"] - zero)
     found.attrs["summary"] = summary
@@ -96,10 +107,11 @@ def table(
     reference: StructureSet | None,
     z_range: Sequence[float] | None,
     tolerance: float,
+    target: Atoms | None = None,
 ) -> "pd.DataFrame":
     """Tabulate structures, their energies as generated (eV) and relaxed ones (see `evaluate`).
 
-    `relaxed` has None where a relaxation failed or is missing.
+    `relaxed` has None where a relaxation failed or is missing; `target` is relaxed.
     """
     import pandas as pd  # here: it takes half a second
 
@@ -118,6 +130,7 @@ def table(
             "adsorbed": False,
             "surface": -1,
             "hit": False,
+            "target_distance": np.nan,
         }
     )
     if not ends:
@@ -128,59 +141,11 @@ def table(
     found.loc[done, "adsorbed"] = [is_adsorbed(atoms) for atoms in ends]
     found.loc[done, "surface"] = [done[first] for first in unique(ends, tolerance)]
     if reference is not None:
-        lowest = _lowest(reference)
+        lowest = lowest_of(reference)
         found.loc[done, "hit"] = [same(atoms, lowest, tolerance) for atoms in ends]
+    if target is not None:
+        found.loc[done, "target_distance"] = [distance(atoms, target) for atoms in ends]
     return found
-
-
-def summarise(
-    found: "pd.DataFrame", reference: StructureSet | None, tolerance: float
-) -> dict[str, Any]:
-    """Return the metrics of a table that are no statistics of energies; shares are of all rows."""
-    n = len(found)
-    done = found[found["energy"].notna()]
-    surfaces = done[done["adsorbed"]]
-    metrics: dict[str, Any] = {
-        "gen/n": n,
-        "gen/frac_finite": float(found["finite"].mean()),
-        "gen/frac_valid": float(found["valid"].mean()),
-        "gen/frac_unique": surfaces["surface"].nunique() / n,
-        "gen/failed": int(found["finite"].sum()) - len(done),
-    }
-    if len(done):
-        metrics["gen/relax_steps_mean"] = float(done["steps"].mean())
-        metrics["gen_relaxed/frac_converged"] = int(done["converged"].sum()) / n
-        metrics["gen_relaxed/frac_adsorbed"] = len(surfaces) / n
-    if reference is not None:
-        minimum = float(reference.energy.min())
-        metrics["gen/hit_rate"] = int(found["hit"].sum()) / n
-        metrics["gen/frac_below_reference"] = int((surfaces["energy"] < minimum - BELOW).sum()) / n
-        metrics |= _of_reference(reference, tolerance)
-    return metrics
-
-
-def _of_reference(reference: StructureSet, tolerance: float) -> dict[str, Any]:
-    """Return the metrics of random search."""
-    lowest, known = _lowest(reference), reference.relative_energy
-    # The minimum was taken from this set: it does not count as a hit of its own.
-    found = sum(same(atoms, lowest, tolerance) for atoms in reference.to_atoms()) - 1
-    metrics = {"rss/hit_rate": found / max(1, len(reference) - 1), "rss/n": len(reference)}
-    if "relax_steps" in reference.info:
-        metrics["rss/relax_steps_mean"] = float(np.mean(reference.info["relax_steps"]))
-    median = float(np.median(known))
-    return metrics | {"rss/energy_mean": float(known.mean()), "rss/energy_median": median}
-
-
-def _lowest(reference: StructureSet) -> Atoms:
-    return reference.atoms(int(np.argmin(reference.energy)))
-
-
-def _zero(found: "pd.DataFrame", reference: StructureSet | None) -> float:
-    """Return the energy (eV) that others are above: the reference's lowest, or the rows' own."""
-    if reference is not None:
-        return float(reference.energy.min())
-    lowest = found["energy"].min()
-    return float(lowest) if np.isfinite(lowest) else 0.0
 
 
 def _reference(reference: Any, example: Atoms) -> StructureSet | None:
@@ -210,22 +175,3 @@ def is_valid(atoms: Atoms, window: Sequence[float] | None) -> bool:
         return True
     height = atoms.positions[~frozen, 2] - atoms.positions[frozen, 2].max()
     return bool(((height >= window[0] - 1e-3) & (height <= window[1] + 1e-3)).all())
-
-
-def relative_energies(
-    evaluated: list[Atoms], relaxed: list[Atoms], reference: StructureSet | None
-) -> dict[str, Any]:
-    """Energies (eV) before and after relaxation and of random search, from a common zero.
-
-    The zero is the minimum of random search; where there is none, of what was relaxed here.
-    """
-    before = [float(atoms.get_potential_energy()) for atoms in evaluated]
-    after = [float(atoms.get_potential_energy()) for atoms in relaxed]
-    rss = reference.energy.tolist() if reference is not None else []
-    zero = min(rss or after or before or [0.0])
-    return {
-        "gen": [e - zero for e in before],
-        "gen_relaxed": [e - zero for e in after],
-        "rss": [e - zero for e in rss],
-        "zero": zero,
-    }

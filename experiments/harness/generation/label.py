@@ -16,6 +16,7 @@ from experiments.harness.execution.workers import outcomes, workers
 from experiments.harness.generation.relaxation import assess
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from experiments.harness.structure_search.reference import calculator_of, cpu_seconds
+from experiments.harness.training.calculator import identified
 from sdedata.composition import formula
 from sdedata.files import read_frames
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 LABELLED = "labelled"
 """File of the structures with their energies and forces."""
-MAY_CHANGE = ("tracking", "output", "executor", "structures")
+MAY_CHANGE = ("tracking", "output", "executor", "structures", "calculator.path")
 
 
 def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
         atoms.info["index"] = index
     elements = {int(z) for atoms in frames for z in atoms.numbers}
     calculator_for(config.calculator, elements)  # refuse a bad one before any worker starts
+    config = config.changed({"calculator": identified(config.calculator).plain()})
     name = config.name or source.stem
     folder = RunFolder(Path(config.output) / "label" / name)
     plain = config.plain() | {"name": name, "digest": digest(frames)}

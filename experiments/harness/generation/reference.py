@@ -1,34 +1,49 @@
-"""What an evaluation is measured by: the calculator of the energies, and the set beside them."""
+"""What an evaluation is measured by: the calculator, the set beside it, and its target.
+
+Energies of different calculators do not compare. A force field is cheap: the minima of another
+calculator's random search, and the target, are relaxed on it too.
+"""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from experiments.harness.config.instantiate import named_calculators
-from experiments.harness.config.settings import Evaluate
+from experiments.harness.config.instantiate import FORCE_FIELD, identity, named_calculators
+from experiments.harness.config.settings import Evaluate, Target
 from experiments.harness.config.trust import require_known
 from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.runs.shipped_models import DEFAULT
+from experiments.harness.training.calculator import identified
 from experiments.harness.training.data import load_set
 from sdedata import StructureSet, shipped
 from sdedata.adsorption import adsorbed
 from sdedata.composition import formula
+from sdedata.files import read_frames
 from sdedata.frozen import frozen_mask
 from sdedata.similarity import on_one_template
 from sdedata.structures import SAME_CELL
 
 log = logging.getLogger(__name__)
 
+REFERENCE, TARGET = "reference", "target"
+"""Files of an evaluation: the random search and the target, where it relaxed them itself."""
+
 
 def with_calculator(config: Evaluate, source: RunFolder) -> Evaluate:
     """Return the settings with the calculator that the networks learned from, if none is given.
 
+    A force field without a path is the one that guided the sample.
+
     Raises:
         ValueError: if no calculator is recorded with the sampling run, or one that is not built
-            unasked (`trust.require_known`).
+            unasked (`trust.require_known`); if the sample's force field is not to be had.
     """
     trained_on = source.config.get("trained_on")
+    if config.calculator is not None and config.calculator.target == FORCE_FIELD:
+        return config.changed({"calculator": _force_field(config.calculator, source).plain()})
     if config.calculator is not None:
         if trained_on is not None and trained_on != config.calculator.plain():
             log.info(
@@ -49,6 +64,36 @@ def with_calculator(config: Evaluate, source: RunFolder) -> Evaluate:
     return config.changed({"calculator": trained_on})
 
 
+def _force_field(calculator: Target, source: RunFolder) -> Target:
+    """Identify the force field of an evaluation: the given one, or that which guided the sample."""
+    if calculator.plain().get("path") is not None:
+        return identified(calculator)
+    guided_by = (source.config.get("digests") or {}).get("forcefield")
+    if guided_by is None:
+        raise ValueError(f"no force field guided {source.path}: give calculator.path=FOLDER")
+    found = identified(calculator, source.config.get("forcefield") or DEFAULT)
+    plain = found.plain()
+    if plain["digest"] != guided_by:
+        raise ValueError(
+            f"the force field in {plain['path']} is not the one that guided {source.path}, "
+            f"{guided_by}: give calculator.path=FOLDER"
+        )
+    return found
+
+
+def unlike(data: StructureSet, calculator: Any, relaxation: Any) -> list[str]:
+    """Name what a set records to have been made with, of these, but was not."""
+    wanted = {"calculator": identity(calculator), "relaxation": relaxation}
+    return [key for key, v in wanted.items() if identity(data.meta.get(key, v)) != v]
+
+
+def must_relax(data: StructureSet, calculator: Any, relaxation: Any) -> bool:
+    """Whether a set's energies are of another calculator than this force field."""
+    is_field = calculator.get("_target_") == FORCE_FIELD
+    unknown = "calculator" not in data.meta
+    return is_field and (unknown or bool(unlike(data, calculator, relaxation)))
+
+
 def reference_set(
     path: str | None, example: Atoms, calculator: dict[str, Any], relaxation: dict[str, Any]
 ) -> StructureSet | None:
@@ -56,16 +101,17 @@ def reference_set(
 
     Energies compare if calculator, relaxation, cell, substrate and overlayer are the same:
     ValueError for another `path`; of the shipped sets the first that fits, or None, with a word.
+    For a force field calculator and relaxation may differ: see `must_relax`.
     """
-    wanted = {"calculator": calculator, "relaxation": relaxation}
+    any_labels = calculator.get("_target_") == FORCE_FIELD
     candidates = [path] if path else shipped.searches()
     for name in candidates:
         data = load_set(name)
         match = same_surface(data, example)
-        differing = [key for key, value in wanted.items() if data.meta.get(key, value) != value]
+        differing = [] if any_labels else unlike(data, calculator, relaxation)
         if path and differing:
             raise ValueError(f"{path} was made with another {' and '.join(differing)}")
-        if path and match.any() and not wanted.keys() & data.meta.keys():
+        if path and match.any() and not {"calculator", "relaxation"} & data.meta.keys():
             log.info(f"{path} does not record how it was made: assumed to be made as here")
         if match.any() and not differing:
             for note in data.notes:
@@ -77,6 +123,35 @@ def reference_set(
         "no random search of this surface, calculator and relaxation is shipped: no comparison"
     )
     return None
+
+
+def compared_with(run: RunFolder, example: Atoms) -> StructureSet | None:
+    """Return what a finished evaluation compared `example` with (see `reference_set`)."""
+    config = run.config
+    if frames := run.structures(REFERENCE):
+        return StructureSet.from_atoms(frames, str(run.path))
+    wanted = (config.get("reference"), config["calculator"], config["relaxation"])
+    found = reference_set(wanted[0], example, *wanted[1:])
+    return None if found is None or must_relax(found, *wanted[1:]) else found
+
+
+def target_structure(name: str, example: Atoms) -> Atoms:
+    """Read the structure that is looked for: a shipped set or a file, which hold one.
+
+    Raises:
+        ValueError: for several structures, or another cell, substrate or overlayer than the
+            example's.
+    """
+    frames = shipped.load(name).to_atoms() if name in shipped.names() else read_frames(Path(name))
+    if len(frames) != 1:
+        raise ValueError(f"target={name} holds {len(frames)} structures: a target is one")
+    (target,) = frames
+    if not on_one_template(example, target):
+        raise ValueError(f"target={name} has another cell or substrate than what was generated")
+    wanted, found = (formula(a.numbers[~frozen_mask(a)]) for a in (example, target))
+    if wanted != found:
+        raise ValueError(f"target={name} is {found}, but {wanted} was generated")
+    return target
 
 
 def on_the_surface(data: StructureSet) -> StructureSet:

@@ -1,6 +1,7 @@
 """Relaxation of surfaces: by any ASE calculator, or in batches on a force field of this project."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from experiments.harness.execution.progress import progress
 from experiments.harness.generation.process import batches
 from experiments.harness.structure_search.batch_relaxation import Paths, relaxed
 from experiments.harness.structure_search.reference import calculator_of
+from experiments.harness.training.calculator import TrainedForceField
 from experiments.harness.training.checkpoint import Model, load_model
 from guidance import LBFGS, ForceFieldCalculator
 from guidance import relax as relax_batch
@@ -55,24 +57,16 @@ def relax(
             constraint that does more than freeze atoms on a structure relaxed in a batch.
     """
     options: dict[str, Any] = {"fmax": fmax, "max_steps": max_steps, "max_step": max_step}
-    field, made = _force_field(calculator, surfaces), cast(Calculator, calculator)
-    if field is None and hasattr(made, "batch") and _have_fixed_atoms_alone(surfaces):
-        chunks = batches(range(len(surfaces)), batch_size)
-        ends: list[Atoms] = []
-        for chunk in progress(chunks, "relax") if show_progress else chunks:
-            images = [surfaces[i] for i in chunk]
-            paths = relaxed(images, made, options)
-            ends += [_end(atoms, _path(atoms, paths, b)) for b, atoms in enumerate(images)]
-        return ends
-    if field is None:
-        found = progress(surfaces, "relax") if show_progress else surfaces
-        return [_end(atoms, _trajectory(atoms, made, options)) for atoms in found]
-    _require_fixed_atoms_alone(surfaces)
-    chunks = batches(range(len(surfaces)), batch_size)
-    ends = []
+    field = _force_field(calculator, surfaces)
+    if field is not None:
+        _require_fixed_atoms_alone(surfaces)
+    made = field or cast(Calculator, calculator)
+    at_once = batch_size if _in_batches(made, surfaces) else 1
+    chunks = batches(range(len(surfaces)), at_once)
+    found: list[Ends | str] = []
     for chunk in progress(chunks, "relax") if show_progress else chunks:
-        ends += _in_batch([surfaces[i] for i in chunk], field, options)
-    return ends
+        found += _relaxed([surfaces[i] for i in chunk], made, options)
+    return [_end(atoms, ends) for atoms, ends in zip(surfaces, found, strict=True)]
 
 
 def assess(
@@ -82,81 +76,112 @@ def assess(
 
     Returns of each its row for the log, and the frames before and after, if it succeeded.
     """
-    made = calculator_of(calculator)
-    if not (hasattr(made, "batch") and _have_fixed_atoms_alone(images)):
-        return [_assessed(atoms, _trajectory(atoms, made, relaxation)) for atoms in images]
-    paths = relaxed(images, made, relaxation)
-    return [_assessed(atoms, _path(atoms, paths, b)) for b, atoms in enumerate(images)]
+    found = _relaxed(images, calculator_of(calculator), relaxation)
+    return [_assessed(atoms, ends) for atoms, ends in zip(images, found, strict=True)]
 
 
-def _assessed(atoms: Atoms, path: rss.Trajectory | str) -> tuple[dict[str, Any], list[Atoms]]:
+@dataclass(frozen=True)
+class Ends:
+    """The first and the last frame of a relaxation, with energies (eV) and forces (eV/Å)."""
+
+    first: Atoms
+    last: Atoms
+    steps: int
+    converged: bool
+
+    @classmethod
+    def of(cls, path: rss.Trajectory, atoms: Atoms) -> "Ends":
+        """Take the ends of the trajectory of `atoms`."""
+        first, last = (path.frame(k, atoms) for k in (0, -1))
+        return cls(first, last, path.steps, path.converged)
+
+
+def _in_batches(calculator: Any, images: Sequence[Atoms]) -> bool:
+    """Whether a calculator relaxes these structures side by side."""
+    return hasattr(calculator, "batch") and all(map(only_frozen, images))
+
+
+def _relaxed(
+    images: Sequence[Atoms], calculator: Calculator, options: dict[str, Any]
+) -> list[Ends | str]:
+    """Relax structures, side by side if the calculator can; the reason of each that fails."""
+    if isinstance(calculator, TrainedForceField) and _in_batches(calculator, images):
+        return _on_force_field(images, calculator.network, options)
+    if _in_batches(calculator, images):
+        paths = relaxed(images, calculator, options)
+        return [_path(atoms, paths, b) for b, atoms in enumerate(images)]
+    return [_trajectory(atoms, calculator, options) for atoms in images]
+
+
+def _assessed(atoms: Atoms, ends: Ends | str) -> tuple[dict[str, Any], list[Atoms]]:
     row: dict[str, Any] = {"index": int(atoms.info["index"])}
-    if isinstance(path, str):
-        return row | {"failed": path}, []
-    facts = {"relax_steps": path.steps, "converged": path.converged}
-    frames = [path.frame(k, atoms) for k in (0, -1)]
+    if isinstance(ends, str):
+        return row | {"failed": ends}, []
+    facts = {"relax_steps": ends.steps, "converged": ends.converged}
+    frames = [ends.first, ends.last]
     for frame in frames:
         frame.info.update(facts)
-    energies = {"energy": float(path.energies[0]), "energy_relaxed": float(path.energies[-1])}
-    return row | facts | energies, frames
+    energy, after = (float(frame.get_potential_energy()) for frame in frames)
+    return row | facts | {"energy": energy, "energy_relaxed": after}, frames
 
 
-def _path(atoms: Atoms, paths: Paths, b: int) -> rss.Trajectory | str:
+def _path(atoms: Atoms, paths: Paths, b: int) -> Ends | str:
     """Return the relaxation of structure b; the reason if it failed. Atoms at rest keep digits."""
     if b in paths.failed:
         return paths.failed[b]
     fixed = frozen_mask(atoms)
     positions, energies, forces = (np.array(part) for part in zip(*paths.frames[b], strict=True))
     positions[:, fixed] = atoms.positions[fixed]
-    return rss.Trajectory(fixed, positions, energies, forces, bool(paths.last.converged[b]))
+    converged = bool(paths.last.converged[b])
+    return Ends.of(rss.Trajectory(fixed, positions, energies, forces, converged), atoms)
 
 
-def _trajectory(
-    atoms: Atoms, calculator: Calculator, options: dict[str, Any]
-) -> rss.Trajectory | str:
+def _trajectory(atoms: Atoms, calculator: Calculator, options: dict[str, Any]) -> Ends | str:
     """Relax one structure; returns the reason if that fails."""
     try:
-        return rss.relax(atoms, calculator, optimizer=LBFGS, **options)
+        return Ends.of(rss.relax(atoms, calculator, optimizer=LBFGS, **options), atoms)
     except Exception as error:  # calculators raise anything
         return f"{type(error).__name__}: {error}"
 
 
-def _end(atoms: Atoms, path: rss.Trajectory | str) -> Atoms:
-    if isinstance(path, str):
-        return _failed(atoms, path)
-    end = path.frame(-1, atoms)
+def _end(atoms: Atoms, ends: Ends | str) -> Atoms:
+    if isinstance(ends, str):
+        return _failed(atoms, ends)
+    end = ends.last
     end.info |= {
-        "energy_initial": float(path.energies[0]),
-        "relax_steps": path.steps,
-        "converged": path.converged,
+        "energy_initial": float(ends.first.get_potential_energy()),
+        "relax_steps": ends.steps,
+        "converged": ends.converged,
     }
     return end
 
 
-def _in_batch(surfaces: Sequence[Atoms], field: ForceField, options: dict[str, Any]) -> list[Atoms]:
+def _on_force_field(
+    images: Sequence[Atoms], field: ForceField, options: dict[str, Any]
+) -> list[Ends | str]:
+    """Relax a batch on a force field, which takes the forces on frozen atoms at its ends alone."""
     device = next(field.parameters()).device
-    graph = collate([Graph.from_atoms(atoms, field.cutoff) for atoms in surfaces]).to(device)
-    initial = field(graph)[0].tolist()
-    done = relax_batch(graph, field, select=Graph.select, **options)
-    forces = done.forces.cpu().double().split(graph.counts.tolist())
-    ends = []
-    for b, (atoms, moved) in enumerate(zip(surfaces, done.graph.to_atoms(), strict=True)):
+    graph = collate([Graph.from_atoms(atoms, field.cutoff) for atoms in images]).to(device)
+    done = relax_batch(graph, field.on_mobile, select=Graph.select, **options)
+    labels = [field(one) for one in (graph, done.graph)]
+    mobile = graph.mobile.cpu().numpy()
+    found: list[Ends | str] = []
+    for b, atoms in enumerate(images):
         if not done.finite[b]:
-            ends.append(_failed(atoms, "FloatingPointError: energy or forces not finite"))
+            found.append("FloatingPointError: energy or forces not finite")
             continue
-        result = atoms.copy()
-        mobile = graph.mobile[graph.batch == b].cpu().numpy()
-        result.positions[mobile] = moved.positions[mobile]  # the others keep all their digits
-        result.calc = SinglePointCalculator(
-            result, energy=float(done.energy[b]), forces=forces[b].numpy()
-        )
-        result.info |= {
-            "energy_initial": initial[b],
-            "relax_steps": int(done.steps[b]),
-            "converged": bool(done.converged[b]),
-        }
-        ends.append(result)
-    return ends
+        own = (graph.batch == b).cpu().numpy()
+        frames = []
+        for (energies, forces), at in zip(labels, (graph, done.graph), strict=True):
+            frame = atoms.copy()
+            moved = at.positions.cpu().double().numpy()[own & mobile]
+            frame.positions[mobile[own]] = moved  # the others keep all their digits
+            frame.calc = SinglePointCalculator(
+                frame, energy=float(energies[b]), forces=forces.cpu().double().numpy()[own]
+            )
+            frames.append(frame)
+        found.append(Ends(frames[0], frames[1], int(done.steps[b]), bool(done.converged[b])))
+    return found
 
 
 def _failed(atoms: Atoms, reason: str) -> Atoms:
@@ -165,21 +190,18 @@ def _failed(atoms: Atoms, reason: str) -> Atoms:
     return result
 
 
-def _force_field(calculator: Any, surfaces: Sequence[Atoms]) -> ForceField | None:
-    """Return the network that a calculator stands for; None for any other ASE calculator."""
+def _force_field(calculator: Any, surfaces: Sequence[Atoms]) -> TrainedForceField | None:
+    """Return the force field that a calculator stands for; None for any other ASE calculator."""
     if isinstance(calculator, ForceFieldCalculator):
-        return calculator.force_field if isinstance(calculator.force_field, ForceField) else None
+        network = calculator.force_field
+        return TrainedForceField(network) if isinstance(network, ForceField) else None
     if isinstance(calculator, Calculator) or not isinstance(calculator, Model | str | Path):
         return None
     model = calculator if isinstance(calculator, Model) else load_model(calculator, "forcefield")
     if model.kind != "forcefield":
         raise ValueError(f"{model.source} holds a {model.kind} network; a forcefield is needed")
     model.require_elements({int(z) for atoms in surfaces for z in atoms.numbers})
-    return model.network
-
-
-def _have_fixed_atoms_alone(surfaces: Sequence[Atoms]) -> bool:
-    return all(map(only_frozen, surfaces))
+    return TrainedForceField(model.network)
 
 
 def _require_fixed_atoms_alone(surfaces: Sequence[Atoms]) -> None:

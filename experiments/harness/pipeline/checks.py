@@ -37,10 +37,12 @@ def _lacking(stage: Stage, made: Sequence[Path]) -> str | None:
         if config.sample is None:
             return "it needs a stage sample before it, or sample=FOLDER"
         return _lacking_data(config.reference, made, "reference")
-    if stage.kind != "sample":
+    if stage.kind not in ("sample", "recall"):
         return None
     if config.score is None:
         return "it needs a stage score before it, or models.score"
+    if stage.kind == "recall" and config.forcefield is None:
+        return "it relaxes on a force field: add a stage forcefield, or models.forcefield"
     if config.guide is not None and config.forcefield is None:
         return "it is guided: add a stage forcefield, models.forcefield, or guide=none"
     for path in (config.score, config.forcefield):

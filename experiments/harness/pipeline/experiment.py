@@ -6,16 +6,17 @@ is read here too (`sweeps.definition.sweep.Sweep`).
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from yaml import YAMLError
 
-from experiments.harness.config.settings import Natural, Section, in_words
+from experiments.harness.config.settings import Count, Natural, Section, in_words
 from experiments.harness.config.suggestions import hint
 from experiments.harness.config.trust import require_no_resolver
+from experiments.harness.pipeline.claims import REPEAT, Claim, require_stages
 from experiments.harness.pipeline.kinds import NETWORKS, stage_name
 
 FOLDER = Path(__file__).parents[2]
@@ -34,6 +35,10 @@ def _network(name: str) -> str:
     return name
 
 
+TRAINING = "{training}"
+"""In the override of a stage: the end of the names of its training's stages."""
+REPEATED = ("score", "sample", "evaluate", "recall")
+"""Kinds of stages that are repeated for each training."""
 Text = Annotated[str, Field(min_length=1)]
 Stage = Annotated[str, AfterValidator(_stage)]
 Network = Annotated[str, AfterValidator(_network)]
@@ -49,12 +54,21 @@ class Experiment(Section):
     reading: Text
     cost: Text
     seed: Natural = 0
+    trainings: Count = 1
+    """How often each score is trained, sampled and evaluated, with a seed of its own each time."""
     models: dict[Network, str] = {}
     """Networks that no stage trains: the stage each stands for, and its folder or file."""
     stages: Annotated[dict[Stage, list[str]], Field(min_length=1)]
     """The overrides of each stage's command; {folder} in them is the folder of the file."""
     small: dict[Stage, list[str]] = {}
-    """Further overrides of stages for a run that takes minutes."""
+    """Further overrides of stages for a run that takes minutes, of one training each."""
+    claims: list[Claim] = []
+    """What is measured when the stages are done."""
+
+    @model_validator(mode="after")
+    def _claims_have_stages(self) -> Self:
+        require_stages(self.claims, list(self.stages))
+        return self
 
 
 E = TypeVar("E", bound=Experiment)
@@ -84,6 +98,7 @@ def read(
             _make_small(content)
         for override in overrides:
             _change(content, override, form)
+        _repeat(content)
         _locate(content, path.parent.resolve())
         return form.model_validate(content)
     except ValidationError as error:
@@ -180,6 +195,21 @@ def _make_small(content: dict[str, Any]) -> None:
             raise ValueError(f"small: there is no stage {name}{hint(name, stages)}")
         stages[name] = [*(stages[name] or []), *more]
     content["name"] = f"{content['name']}_small"
+    content["trainings"] = 1
+
+
+def _repeat(content: dict[str, Any]) -> None:
+    """Add the stages of further trainings, `score_a_seed1` to `score_a`, with other seeds."""
+    trainings, seed, stages = content.get("trainings", 1), content.get("seed", 0), _stages(content)
+    if not (type(trainings) is type(seed) is int):
+        return  # the schema names what is wrong
+    for name, own in list(stages.items()):
+        if str(name).split("_")[0] not in REPEATED or not isinstance(own, list | None):
+            continue
+        for k in range(trainings):
+            further, more = (f"{REPEAT}{k}", [f"seed={seed + k}"]) if k else ("", [])
+            texts = [str(o).replace(TRAINING, further) for o in own or []]
+            stages[f"{name}{further}"] = [*texts, *more]
 
 
 def _change(content: dict[str, Any], override: str, form: type[Experiment]) -> None:

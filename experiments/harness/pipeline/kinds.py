@@ -35,6 +35,7 @@ KINDS = {
     ),
     "sample": Kind("sample", f"{HARNESS}.generation.sample"),
     "evaluate": Kind("evaluate", f"{HARNESS}.generation.evaluate", "executor.max_workers"),
+    "recall": Kind("recall", f"{HARNESS}.generation.recall"),
     "label": Kind("label", f"{HARNESS}.generation.label", "executor.max_workers"),
     "rank": Kind("rank", f"{HARNESS}.comparison.rank", ""),
     "benchmark": Kind("benchmark", f"{HARNESS}.benchmarks.benchmark", "", ("tracking",)),

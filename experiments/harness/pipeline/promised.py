@@ -20,8 +20,9 @@ def promised(stages: Iterable[Stage], referenced: bool = False) -> frozenset[str
     for stage in stages:
         guided = stage.kind == "sample" and stage.config.forcefield is not None
         compared = referenced or stage.kind != "evaluate" or is_compared(stage, stages)
+        targeted = stage.kind == "evaluate" and stage.config.target is not None
         prefix = f"{stage.label}/" if stage.label else ""
-        found |= {prefix + name for name in metrics_of(stage.kind, guided, compared)}
+        found |= {prefix + name for name in metrics_of(stage.kind, guided, compared, targeted)}
     return frozenset(found)
 
 

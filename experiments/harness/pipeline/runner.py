@@ -8,18 +8,22 @@ from typing import Any, Literal
 
 from experiments.harness.config.settings import Count, Section
 from experiments.harness.config.trust import require_known
+from experiments.harness.pipeline import claims, table
 from experiments.harness.pipeline import stages as pipeline
-from experiments.harness.pipeline import table
 from experiments.harness.pipeline.checks import check
 from experiments.harness.pipeline.experiment import Experiment, find, name_of, read, split_off
+from experiments.harness.runs import markdown
 from experiments.harness.runs.atomic_io import write_text
 from experiments.harness.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE = ("output", "threads", "tracking_mode", "trust", "claim", "paper", "reading", "cost")
+MAY_CHANGE = (
+    "output", "threads", "tracking_mode", "trust", "claim", "paper", "reading", "cost",
+    "trainings",
+)  # fmt: skip
 """Keys of the run's config that a continued run may set anew."""
-TABLE = "table.md"
+TABLE, CLAIMS = "table.md", "claims.json"
 
 
 class Options(Section):
@@ -91,12 +95,19 @@ def run(
 
     observe  called as observe(stage, row) with every row that a stage logs
     """
+    from experiments.harness.pipeline.measures import measure  # here: it imports torch
+
     prepared = prepare(source, overrides, parent)
     folder = RunFolder(prepared.home)
-    described = prepared.experiment.model_dump(exclude={"small"}) | prepared.options.model_dump()
+    experiment = prepared.experiment
+    described = experiment.model_dump(exclude={"small", "claims"}) | prepared.options.model_dump()
     with folder.recording({"experiment": prepared.source, **described}, MAY_CHANGE):
         summary = pipeline.run(prepared.stages, folder, observe)
-        text = table.results(table.columns(prepared.experiment, summary))
+        text = table.results(table.columns(experiment, summary))
+        if experiment.claims:
+            found = measure(experiment.claims, prepared.stages, experiment.seed)
+            folder.write_json(CLAIMS, {"claims": found})
+            text += "\n\n" + markdown.table(claims.HEADER, map(claims.row, found))
         write_text(folder / TABLE, text + "\n")
     log.info(
         f"{summary['seconds/all'] / 60:.1f} minutes; everything is in {prepared.home}, "

@@ -25,7 +25,8 @@ from experiments.harness.runs.run_folder import Observe, RunFolder
 
 log = logging.getLogger(__name__)
 
-"""A text that Hydra reads as itself."""
+HOME = "{home}"
+"""In the override of a stage: the folder of the run."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,16 @@ def plan(
     for turn, name in zip(_turns(names, cores), names, strict=True):
         kind, label = stage_name(name)
         found = {**(models or {}), **{n: str(folder) for n, folder in made.items()}}
+        own = [override.replace(HOME, str(home)) for override in stages[name]]
         command = [
             *_named(kind, label),
-            *_wiring(kind, label, found, stages[name]),
+            *_wiring(kind, label, found, own),
             *_share(KINDS[kind], cores, _turns(names, cores).count(turn)),
             f"output={quoted(str(home))}",
             *_without(KINDS[kind].lacks, common),
-            *stages[name],
+            *own,
         ]
-        if any(o.partition("=")[0].lstrip("+") == "output" for o in stages[name]):
+        if any(o.partition("=")[0].lstrip("+") == "output" for o in own):
             raise ValueError(f"stage {name}: output is that of the whole run: output=FOLDER")
         try:
             config = compose.load(KINDS[kind].command, command)
@@ -141,12 +143,15 @@ def _wiring(kind: str, label: str, found: Mapping[str, str], own: Sequence[str])
             given["data.frames"] = search and f"{search}/frames.npz"
     elif kind == "search_cost":
         given["surrogate.model"] = of("forcefield")
-    elif kind == "sample":
-        given["forcefield"] = of("forcefield") if "guide=none" not in own else None
+    elif kind in ("sample", "recall"):
+        guided = kind == "recall" or "guide=none" not in own
+        given["forcefield"] = of("forcefield") if guided else None
         given["score"] = of("score")
     elif kind == "evaluate":
         search = of("generate_data", REFERENCE)
         given = {"sample": of("sample"), "reference": search and f"{search}/minima.npz"}
+        if "calculator=forcefield" in own:
+            given["calculator.path"] = of("forcefield")
     elif kind == "rank":
         labels = {stage_name(n).label or n: p for n, p in found.items() if n.startswith("label")}
         return [f"labels={{{', '.join(f'{n}: {quoted(p)}' for n, p in labels.items())}}}"]

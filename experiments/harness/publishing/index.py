@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness.pipeline import table
+from experiments.harness.pipeline.claims import HEADER as HEADER_OF_CLAIMS
+from experiments.harness.pipeline.claims import row
 from experiments.harness.pipeline.experiment import FOLDER, Experiment, read, shipped
 from experiments.harness.runs.markdown import fill
 from experiments.harness.runs.markdown import table as markdown
 
 RESULTS = "results.json"
 HEADER = ["experiment", "claim", "paper", "here", "command", "time"]
+COUNTED = {True: "hold", False: "do not", None: "not resolved"}
+"""How outcomes of claims are counted in the index."""
 README = """# {name}
 
 {claim}
@@ -72,7 +76,9 @@ def _results_text(found: Mapping[str, Any]) -> str:
         return f"[results.json]({RESULTS}), of `{found['command']}`."
     columns = {name: run["summary"] for name, run in found.items()}
     commands = [f"`{name}`: `{run['command']}`" for name, run in found.items()]
-    return f"{'; '.join(commands)}.\n\n{table.results(columns)}"
+    measured = [claim for run in found.values() for claim in run.get("claims", [])]
+    claims = f"{markdown(HEADER_OF_CLAIMS, map(row, measured))}\n\n" if measured else ""
+    return f"{'; '.join(commands)}.\n\n{claims}{table.results(columns)}"
 
 
 def _row(name: str, experiment: Experiment, found: Mapping[str, Any]) -> list[str]:
@@ -88,7 +94,13 @@ def _here(name: str, found: Mapping[str, Any]) -> str:
         return "not run in full yet"
     if "record" in found:
         return f"[measured]({name}/{RESULTS})"
+    claims = [claim["holds"] for run in found.values() for claim in run.get("claims", [])]
+    if claims:
+        words = ", ".join(f"{claims.count(k)} {word}" for k, word in COUNTED.items())
+        return f"[{len(claims)} claims]({name}/README.md): {words}"
     summary = next(iter(found.values()))["summary"]
+    if not {"gen_relaxed/energy_median", "rss/energy_median"} <= set(summary):
+        return f"[measured]({name}/{RESULTS})"
     median, reference = summary["gen_relaxed/energy_median"], summary["rss/energy_median"]
     return (
         f"median {median:.2f} eV, relaxed, against {reference:.2f} eV of random search "

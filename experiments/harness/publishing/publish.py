@@ -15,7 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from experiments.harness.pipeline.claims import REPEAT
+from experiments.harness.pipeline.runner import CLAIMS
 from experiments.harness.publishing.pages import RESULTS, SEARCH, SPEED
+
+REPEATS = rf"{REPEAT}\d+$"
+"""The end of the name of a stage that repeats another's training."""
 
 
 def overview(home: Path) -> np.ndarray:
@@ -23,18 +28,16 @@ def overview(home: Path) -> np.ndarray:
     from experiments.harness.figures.pictures import structures
     from experiments.harness.figures.plots import energy_histogram
     from experiments.harness.generation.evaluate import EVALUATED, RELAXED
-    from experiments.harness.generation.evaluation import relative_energies
-    from experiments.harness.generation.reference import reference_set
+    from experiments.harness.generation.reference import compared_with
     from experiments.harness.generation.sample import PATH
+    from experiments.harness.generation.summary import relative_energies
 
     source, evaluation = _only_run(home / "sample"), _only_run(home / "evaluate")
     before, after = evaluation.structures(EVALUATED), evaluation.structures(RELAXED)
     path = source.structures(PATH)[:3]
     if len(path) < 3 or not after:
         raise ValueError(f"{home} holds no finished evaluation: run the quickstart to its end")
-    reference = reference_set(
-        None, after[0], evaluation.config["calculator"], evaluation.config["relaxation"]
-    )
+    reference = compared_with(evaluation, after[0])
     energies = relative_energies(before, after, reference)
     best = int(np.argmin(energies["gen_relaxed"]))
     lowest = f"lowest of {len(after)}, relaxed: {energies['gen_relaxed'][best]:+.2f} eV"
@@ -54,14 +57,17 @@ def command_of(config: dict[str, Any]) -> str:
     from experiments.harness.pipeline.experiment import Experiment, read
 
     name = config["experiment"]
-    usual: Experiment = read(name, small=config["small"])
+    trainings = config.get("trainings", 1)
+    usual: Experiment = read(name, [f"trainings={trainings}"], small=config["small"])
     changed = ["small=true"] if config["small"] else []
     own = "ag6o3" if name == RESULTS else usual.name
     changed += [f"name={config['name']}"] if config["name"] != own else []
+    if trainings != read(name, small=config["small"]).trainings:
+        changed += [f"trainings={trainings}"]
     changed += [f"seed={config['seed']}"] if config["seed"] != usual.seed else []
     for stage, overrides in config["stages"].items():
         more = overrides[len(usual.stages[stage]) :]
-        changed += [f"{stage}.{override}" for override in more]
+        changed += [f"{stage}.{override}" for override in more if not re.search(REPEATS, stage)]
     if name == RESULTS:
         return (
             " ".join(["surfdiff quickstart", *map(shlex.quote, changed)])
@@ -148,6 +154,7 @@ def _results(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
             f"{environment['device']}",
             "environment": environment,
             "summary": run.summary,
+            **_claims(run),
         }
     }
     if run.config["experiment"] == RESULTS and next(iter(results)) == run.name:
@@ -155,6 +162,12 @@ def _results(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
 
         imsave(root / "docs/overview.png", overview(run.path), pil_kwargs={"optimize": True})
     return results
+
+
+def _claims(run: Any) -> dict[str, Any]:
+    """What the run measured of its experiment's claims, if anything."""
+    file = run.path / CLAIMS
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _write_json(path: Path, content: Any) -> None:

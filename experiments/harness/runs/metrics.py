@@ -43,6 +43,8 @@ class Metric:
     trainings log."""
     compared: bool = False
     """Whether it needs a reference to compare with."""
+    targeted: bool = False
+    """Whether it needs a target."""
 
     @property
     def label(self) -> str:
@@ -100,6 +102,8 @@ _RESULTS = [
     ),
     *_energies("gen", "evaluate", absolute=True),
     *_energies("gen_relaxed", "evaluate", absolute=True),
+    Metric("recall/structures", "Known structures that were noised", "", None, "recall"),
+    Metric("recall/n", "Draws of the noise", "", None, "recall"),
     Metric("label/n", "Number of labelled structures", "", None, "label"),
     Metric("label/failed", "Number of structures without a label", "", "minimize", "label"),
     Metric("label/cpu_seconds", "Time of all labels, CPU", "s", "minimize", "label"),
@@ -110,6 +114,15 @@ _RESULTS = [
     Metric(
         "rss/energy_median", "Median energy, random search", ENERGY_UNIT, None, "evaluate", True
     ),
+    Metric("target/n", "Structures compared with the target", "", None, "evaluate", False, True),
+    Metric("target/hits", "Hits of the target", "", "maximize", "evaluate", False, True),
+    Metric("target/closest", "Smallest distance to the target", "Å", "minimize", "evaluate",
+           False, True),
+    Metric("target/energy", "Energy of the target", ENERGY_UNIT, None, "evaluate", True, True),
+    Metric("target/lower", "Different surfaces below the target", "", None, "evaluate", False,
+           True),
+    Metric("rss/target_hits", "Hits of the target by random search", "", None, "evaluate", True,
+           True),
     *(Metric(f"seconds/{s}", f"Time of {t}", "s", "minimize", s) for s, t in STAGES.items()),
     Metric("seconds/all", "Time of the whole run", "s", "minimize", "all"),
 ]  # fmt: skip
@@ -167,7 +180,20 @@ def count(summary: Mapping[str, Any], name: str) -> tuple[int, int]:
     return round((summary[name] or 0) * total), total
 
 
-def metrics_of(kind: str, guided: bool = True, compared: bool = True) -> frozenset[str]:
+def target_text(summary: Mapping[str, Any]) -> str:
+    """Return how often the target was found, in a sentence."""
+    hits, n = summary["target/hits"], summary["target/n"]
+    text = f"{hits} of {n} relaxed to the target at {summary['target/energy']:+.2f} eV"
+    if summary.get("target/closest") is not None:
+        text += f", the closest {summary['target/closest']:.2f} Å from it"
+    if "rss/target_hits" in summary:
+        text += f"; of random search {summary['rss/target_hits']} of {summary['rss/n']}"
+    return f"{text}; {summary['target/lower']} different surfaces lie lower"
+
+
+def metrics_of(
+    kind: str, guided: bool = True, compared: bool = True, targeted: bool = False
+) -> frozenset[str]:
     """Return the names in the summary of a stage of this kind.
 
     Args:
@@ -175,6 +201,7 @@ def metrics_of(kind: str, guided: bool = True, compared: bool = True) -> frozens
         guided: whether a force field predicts the energies of samples.
         compared: whether there is a reference. Without it energies are above the run's own lowest,
             and only the absolute ones compare between runs.
+        targeted: whether there is a target.
     """
     found = {m.name for m in METRICS.values() if m.stage == kind}
     found -= {name for name in found if name.startswith("seconds/")}  # the pipeline's own
@@ -184,4 +211,6 @@ def metrics_of(kind: str, guided: bool = True, compared: bool = True) -> frozens
         found = {name for name in found if not name.startswith("gen_predicted/")}
     if not compared:
         found = {name for name in found if not METRICS[name].compared}
+    if not targeted:
+        found = {name for name in found if not METRICS[name].targeted}
     return frozenset(found)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.harness.config.instantiate import identity
 from experiments.harness.config.settings import GenerateData
 from experiments.harness.structure_search.search import Task, is_minimum, read
 from experiments.harness.training.data import load_set
@@ -33,7 +34,7 @@ def extended(config: GenerateData) -> Found | None:
         return None
     minima, plain = load_set(name), config.plain()
     for key in SAME:
-        theirs, ours = minima.meta.get(key), plain[key]
+        theirs, ours = identity(minima.meta.get(key)), identity(plain[key])
         if theirs != ours:
             raise ValueError(
                 f"extend={name} was made with {key}={theirs}, this search has {key}={ours}: "

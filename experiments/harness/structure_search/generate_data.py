@@ -32,6 +32,7 @@ from experiments.harness.structure_search.found_set import (
     pack,
 )
 from experiments.harness.structure_search.search import Task, search
+from experiments.harness.training.calculator import identified
 from experiments.harness.training.checkpoint import Model, load_model
 from sdedata import parse_formula
 from sdedata.adsorption import RANGE
@@ -41,7 +42,7 @@ from sdedata.template import Template
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE = ("n_per_composition", "executor", "tracking", "output")
+MAY_CHANGE = ("n_per_composition", "executor", "tracking", "output", "calculator.path")
 
 
 def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
     for composition in config.compositions:  # refuse what cannot be drawn first
         random_surface(template, composition, np.random.default_rng(0), config.min_distances)
     calculator_for(config.calculator, elements(config, template))  # likewise an unusable calculator
+    config = config.changed({"calculator": identified(config.calculator).plain()})
     given_model = given(config, template)
     base = extended(config)
     done = 0 if base is None else 1 + int(base.frames.info["index"].max())

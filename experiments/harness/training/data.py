@@ -45,8 +45,9 @@ def training_data(config: Train, kind: str) -> TrainingData:
     """Graphs for a network of this kind, split so that frames of one relaxation stay together.
 
     A score learns minima (the last frames of relaxations, with forces up to `data.max_force`)
-    within `data.max_energy` of the lowest of their stoichiometry, of each surface the lowest. A
-    force field learns every frame of the relaxations. Raises ValueError for data that cannot be
+    within `data.max_energy` of the lowest of their stoichiometry, of each surface the lowest unless
+    `data.distinct` is false; equal surfaces are on one side of the split in either case. A force
+    field learns every frame of the relaxations. Raises ValueError for data that cannot be
     used.
     """
     section = config.data
@@ -63,7 +64,8 @@ def training_data(config: Train, kind: str) -> TrainingData:
         data = data.select(inside_window(data, window))
     notes, left_out = data.notes, ""
     if kind == "score":
-        data, left_out = minima(distinct(data), section.max_force)
+        found = distinct(data) if section.distinct else data
+        data, left_out = minima(found, section.max_force)
         data = low_energy(data, section.max_energy)
     if section.oxygen != "all":
         data = (oxygen_poor if section.oxygen == "poor" else oxygen_rich)(data)

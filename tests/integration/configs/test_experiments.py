@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from experiments.harness.pipeline import runner
+from experiments.harness.pipeline.claims import RANDOM_SEARCH, REPEAT
 from experiments.harness.pipeline.experiment import read, shipped
 from experiments.harness.pipeline.kinds import stage_name
 from experiments.harness.publishing import index
@@ -37,6 +38,10 @@ def tiny(experiment, world) -> dict[str, list[str]]:
             *SEARCH[1:], f"extend={world.minima}", "candidates=2", "fmax=[1.0]", "max_steps=40",
         ],
         "label": SEARCH,
+        "recall": [
+            *SAMPLE[:3], f"structures={world.minima}", "lowest=1", "draws=1", "sigmas=[0.1]",
+            "sampler.steps=2", "relaxation.max_steps=2",
+        ],
         "rank": [],
         "benchmark": [
             "rounds=1", "training_steps=1", "steps=1", "structures=1", "cells=[p3x3]",
@@ -45,9 +50,13 @@ def tiny(experiment, world) -> dict[str, list[str]]:
             "growth={repeats: [[1,1]], batches: [1], cutoffs: [3.0]}",
         ],
     }  # fmt: skip
-    stages = {n: [*own, *more[stage_name(n).kind]] for n, own in experiment.stages.items()}
+    stages = {
+        n: [*own, *more[stage_name(n).kind]]
+        for n, own in experiment.stages.items()
+        if REPEAT not in n
+    }
     for name, own in stages.items():
-        if stage_name(name).kind == "label":  # by EMT, whatever its calculator
+        if stage_name(name).kind in ("label", "evaluate"):  # by EMT, whatever its calculator
             own[:] = [o for o in own if not o.startswith("calculator") or o in SEARCH]
         if stage_name(name).kind == "sample" and "guide=none" not in own:
             own.append("guide.descent_steps=2")
@@ -70,7 +79,13 @@ def undrawn(monkeypatch):
 def test_experiments_are_carried_out(name, world, tmp_path, undrawn):
     experiment = read(name)
     content = experiment.model_dump(include={"claim", "reading", "cost", "models"})
-    folder = written(tmp_path / "mine", **content, stages=tiny(experiment, world))
+    stages = tiny(experiment, world)
+    claims = [
+        claim.model_dump(exclude_none=True)
+        for claim in experiment.claims
+        if {claim.stage, claim.beside} <= {*stages, RANDOM_SEARCH, None}
+    ]
+    folder = written(tmp_path / "mine", **content, stages=stages, claims=claims)
     options = [f"output={tmp_path}/runs", "threads=1", "tracking_mode=disabled"]
     outcome = runner.run(folder, options)
     home = RunFolder.existing(tmp_path / "runs/mine")
@@ -79,6 +94,9 @@ def test_experiments_are_carried_out(name, world, tmp_path, undrawn):
     for stage in prepared.stages:
         assert outcome.summary[f"seconds/{stage.name}"] >= 0
         assert (stage.folder / "summary.json").is_file()
+    measured = home.path / "claims.json"
+    found = json.loads(measured.read_text())["claims"] if claims else []
+    assert [one["claim"] for one in found] == [claim["claim"] for claim in claims]
     for label in {s.label for s in prepared.stages if s.kind == "evaluate"}:
         assert outcome.summary[f"{label}/gen/n" if label else "gen/n"] == 1
 
@@ -88,16 +106,18 @@ def test_experiments_can_begin_in_full_and_small(name):
     """All configs compose, and no stage lacks what it needs."""
     full = runner.prepare(name).stages
     small = runner.prepare(name, ["small=true"])
-    assert [stage.name for stage in small.stages] == [stage.name for stage in full]
+    once = [stage.name for stage in full if REPEAT not in stage.name]
+    assert [stage.name for stage in small.stages] == once
     assert small.home == Path("runs", f"{name.split('/')[-1]}_small")
 
 
 def test_the_papers_four_models_differ_in_their_data_alone():
     stages = {s.name: s.config.data for s in runner.prepare("fig3_energy_histograms").stages[:5]}
-    found = {n: (data.max_energy, data.oxygen) for n, data in stages.items() if "score" in n}
+    scores = {n: data for n, data in stages.items() if "score" in n}
+    found = {n: (data.max_energy, data.oxygen, data.distinct) for n, data in scores.items()}
     assert found == {
-        "score_D": (2.0, "all"), "score_lowE": (0.5, "all"), "score_lowE_ox": (0.5, "rich"),
-        "score_lowE_red": (0.5, "poor"),
+        "score_D": (2.0, "all", False), "score_lowE": (0.5, "all", True),
+        "score_lowE_ox": (0.5, "rich", True), "score_lowE_red": (0.5, "poor", True),
     }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ GROUPS = {
     "evaluate": {"calculator", "executor", "tracking"},
     "generate_data": {"calculator", "executor", "tracking", "template"},
     "search_cost": {"executor", "tracking"},
+    "recall": {"guide", "tracking"},
     "label": {"calculator", "executor", "tracking"},
     "rank": {"tracking"},
     "benchmark": set(),
@@ -174,7 +175,7 @@ def test_a_folder_of_one_s_own_configs(tmp_path, capsys):
         config = yaml.safe_load(capsys.readouterr().out)
         assert (config["name"], config["train"]["steps"]) == ("short", 5)
     surfdiff(["generate_data", "--config-dir", str(tmp_path), "--help"])
-    names = "chgnet|emt|gpaw|mace|mattersim|orb|sevennet|uma|mine"
+    names = "chgnet|emt|forcefield|gpaw|mace|mattersim|orb|sevennet|uma|mine"
     assert f"calculator={names}" in capsys.readouterr().out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.harness.figures.evaluation_page import Evaluated, calculator_name, write_evaluation
-from experiments.harness.generation.evaluation import relative_energies
+from experiments.harness.generation.summary import relative_energies
 from experiments.harness.runs.energies import energy_statistics
 from experiments.harness.runs.metrics import metric_title
 from tests.integration.harness.test_page import NASTY, READY, Reader, surface

@@ -11,6 +11,7 @@ from vpsde import (
     MinimumImage,
     Truncated,
     brownian,
+    denoise,
     generators,
     noise_level,
     reverse_step,
@@ -114,6 +115,24 @@ def test_vp_finds_one_structure_but_not_the_frequencies_of_two(make_slab):
         assert (away.amin(0) < 0.02).double().mean() > 0.98
     second = int((away.argmin(0) == 1).sum())
     assert stats.binomtest(second, n, 0.05).pvalue < 1e-6
+
+
+def test_denoising_from_a_noise_level_returns_to_the_nearest_structure(make_slab):
+    # From 0.2 Å the posterior is all but certain which of two structures 2 Å apart it was.
+    sde, n = brownian(), 200
+    structures = torch.tensor([[[1.0, 1.0, 3.0]], [[3.0, 1.0, 3.0]]], dtype=torch.float64)
+    exact = ExactScore(sde, structures, torch.tensor([0.5, 0.5], dtype=torch.float64))
+    graph = make_slab([C2X8] * n, mobile=1, frozen=0)
+    start = graph.at(structures[torch.arange(n) % 2].reshape(-1, 3))
+    t, own = sde.time_of(0.2), generators(0, range(n))
+    noised = start.at(sde.perturb(start, torch.full((n,), t, dtype=torch.float64), own))
+    grid = [t * k for k in times(30)]
+    states = list(denoise(exact, noised, sde, grid, own))
+    assert torch.equal(states[0].positions, noised.positions)
+    assert (states[-1].t, len(states)) == (0, 31)
+    away = distances(states[-1].graph, structures[0])[:, 0]
+    assert (away[0::2] < 0.02).all()
+    assert (away[1::2] > 1.98).all()
 
 
 def gaussian_recursion(steps, noise, s_0, start):

@@ -182,3 +182,13 @@ def test_one_generator_per_structure(make_slab):
     first = torch.stack([torch.randn(4, generator=g) for g in generators(5, range(4000))])
     assert (torch.corrcoef(first.T) - torch.eye(4)).abs().max() < 4.5 / 4000**0.5
     assert (torch.corrcoef(torch.stack([first[1:, 0], first[:-1, 0]]))[0, 1]).abs() < 0.07
+
+
+@pytest.mark.parametrize("sde", [brownian(), vp(), brownian(beta_min=0.0, beta_max=1.0)])
+def test_the_time_of_a_noise_level_is_where_it_is_reached(sde):
+    for t in (1e-3, 0.2, 0.7, 1.0):
+        sigma = float(sde.sigma(torch.tensor(t, dtype=torch.float64)))
+        assert sde.time_of(sigma) == pytest.approx(t, abs=1e-9)
+    assert sde.time_of(0.0) == 0.0
+    with pytest.raises(ValueError, match="sigma=50 Å is not between"):
+        sde.time_of(50.0)

@@ -7,7 +7,7 @@ from vpsde.exact import ExactScore
 from vpsde.loss import denoising_errors, draw_times, score_matching_loss
 from vpsde.plane import MinimumImage, Wrapped
 from vpsde.randomness import draw, generators
-from vpsde.sampler import State, noise_level, reverse_step, sample, times
+from vpsde.sampler import State, denoise, noise_level, reverse_step, sample, times
 from vpsde.schedule import LinearBeta
 from vpsde.sde import SDE, brownian, check, vp
 from vpsde.vertical import Reflected, Truncated
@@ -23,6 +23,7 @@ __all__ = [
     "Wrapped",
     "brownian",
     "check",
+    "denoise",
     "denoising_errors",
     "draw",
     "draw_times",

@@ -91,15 +91,34 @@ def sample(
     noisy_end: bool = False,
     compile: bool = False,
 ) -> Iterator[State]:
-    """Sample structures: draw from the prior and integrate along `grid` (see `times`) to t = 0.
+    """Sample structures: draw from the prior, then integrate along `grid` (see `denoise`).
 
-    Yields the prior at grid[0], then the state after each step; the last one is the sample. A
-    structure whose positions become non-finite keeps its last finite ones and is marked in
-    `finite`, while the others continue.
+    `graph` has everything but the mobile atoms' positions, and `grid` begins at t = 1.
+    """
+    graph = graph.at(sde.prior(graph, generators))
+    yield from denoise(model, graph, sde, grid, generators, guide, noise, noisy_end, compile)
+
+
+def denoise(
+    model: ScoreModel,
+    graph: Graph,
+    sde: SDE,
+    grid: list[float],
+    generators: Generators,
+    guide: Guide | None = None,
+    noise: Noise = "ancestral",
+    noisy_end: bool = False,
+    compile: bool = False,
+) -> Iterator[State]:
+    """Integrate structures at grid[0] backwards in time along `grid` (see `times`) to t = 0.
+
+    Yields the state at grid[0], then that after each step; the last one is the sample. A structure
+    whose positions become non-finite keeps its last finite ones and is marked in `finite`, while
+    the others continue.
 
     Args:
         model: The score in units of `SDE.scale`, (n, 3).
-        graph: Everything but the mobile atoms' positions.
+        graph: Structures of p(x_t), t = grid[0].
         grid: Times, descending.
         generators: One per structure makes each structure independent of its batch.
         guide: guide(graph, t) is a velocity, Å per unit of t (Eq. 3: tau(t) times forces).
@@ -113,7 +132,6 @@ def sample(
         ValueError: for a graph that cannot be diffused (see `sde.check`), or where torch cannot
             compile.
     """
-    graph = graph.at(sde.prior(graph, generators))
     drawn, scales = draws(graph, generators), sde.scales(graph)
 
     def step(

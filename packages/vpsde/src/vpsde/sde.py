@@ -3,6 +3,7 @@
 Only mobile atoms take part; frozen ones keep their positions bit for bit and have score zero.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -76,6 +77,16 @@ class SDE:
         """Compute the noise level, Å: sigma² = 1 - alpha², or ∫beta without drift."""
         integral = self.schedule.integral(t)
         return (-torch.expm1(-integral) if self.drift else integral).sqrt()
+
+    def time_of(self, sigma: float) -> float:
+        """Find the time at which the noise level is `sigma` (Å); ValueError if it is never."""
+        most = float(self.sigma(torch.tensor(1.0, dtype=torch.float64)))
+        if not 0 <= sigma <= most:
+            raise ValueError(f"sigma={sigma:g} Å is not between 0 and sigma(1) = {most:.3g} Å")
+        # The integral of beta rises with sigma, from which it follows; it is quadratic in t.
+        integral = -math.log1p(-(sigma**2)) if self.drift else sigma**2
+        low, slope = self.schedule.beta_min, self.schedule.beta_max - self.schedule.beta_min
+        return (math.sqrt(low**2 + 2 * slope * integral) - low) / slope
 
     def forward_drift(self, graph: Graph) -> Float[Tensor, "n 3"]:
         """Compute the factor of beta dt in Eq. 1: -M/2, or 0; Å."""

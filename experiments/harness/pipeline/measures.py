@@ -1,0 +1,173 @@
+"""Measure the claims of an experiment when its stages are done.
+
+A quantity is a column of the table that a stage writes, a row a structure. Where a setting was
+trained several times, the training is the unit of the interval, otherwise the structure.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.harness.config.instantiate import identity
+from experiments.harness.generation.evaluate import SEARCH, STRUCTURES
+from experiments.harness.generation.recall import TABLE
+from experiments.harness.pipeline.claims import RANDOM_SEARCH, REPEAT, Claim, Expected
+from experiments.harness.pipeline.stages import Stage
+from experiments.harness.runs import statistics
+from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.runs.statistics import Estimate
+
+FILES = {"evaluate": STRUCTURES, "recall": TABLE}
+"""The table of each kind of stage."""
+ENERGIES = ["energy_before", "energy"]
+ALONE: dict[str, Callable[..., Any]] = {"median": np.median, "mean": np.mean}
+BESIDE: dict[str, Callable[..., Any]] = {
+    "difference of medians": lambda a, b: np.median(a) - np.median(b),
+    "difference of means": lambda a, b: np.mean(a) - np.mean(b),
+    "ratio of means": lambda a, b: np.mean(a) / np.mean(b),
+}
+
+
+def measure(claims: Sequence[Claim], stages: Sequence[Stage], seed: int) -> list[dict[str, Any]]:
+    """Measure the claims of finished stages; `seed` is that of resampling.
+
+    Returns for each: claim, paper, here, low, high (NaN where there is none), n, n_beside, seeds,
+    p, unit, statistic, and holds: True, False, or None if the interval allows both or is missing.
+    """
+    return [_measured(claim, stages, seed) for claim in claims]
+
+
+def _measured(claim: Claim, stages: Sequence[Stage], seed: int) -> dict[str, Any]:
+    own = _repeated(claim.stage, stages)
+    others = [] if claim.beside in (None, RANDOM_SEARCH) else _repeated(str(claim.beside), stages)
+    beside: list[np.ndarray] = []
+    if claim.statistic == "value":
+        ones = [np.array([RunFolder(s.folder).summary.get(claim.quantity, np.nan)]) for s in own]
+        found = Estimate(float(np.mean(np.concatenate(ones))))
+    else:
+        _require_one_calculator([*own, *others], claim)
+        ones, beside = _samples(claim, own, others)
+        found = _estimate(claim, ones, beside, seed)
+    return {
+        "claim": claim.claim,
+        "paper": claim.paper,
+        "here": found.value,
+        "low": found.low,
+        "high": found.high,
+        "n": sum(map(len, ones)),
+        "n_beside": sum(map(len, beside)) if beside else None,
+        "seeds": _seeds([*own, *others], stages),
+        "p": found.p,
+        "unit": claim.unit,
+        "statistic": claim.statistic,
+        "holds": _holds(found, claim.expected),
+    }
+
+
+def _estimate(
+    claim: Claim, ones: list[np.ndarray], others: list[np.ndarray], seed: int
+) -> Estimate:
+    one = np.concatenate(ones)
+    if not len(one) or (claim.beside and not sum(map(len, others))):
+        return Estimate(float("nan"))
+    if claim.statistic == "share":
+        return statistics.proportion(int(one.sum()), len(one))
+    if claim.statistic in ALONE:
+        return statistics.bootstrapped([one], ALONE[claim.statistic], seed)
+    other = np.concatenate(others)
+    if claim.statistic == "energy distance":
+        return statistics.energy_distance(one, other, seed)
+    trained_often = min(len(ones), len(others)) > 1 and "difference" in claim.statistic
+    if trained_often and not claim.paired:
+        middle = np.median if "medians" in claim.statistic else np.mean
+        values = ([float(middle(sample)) for sample in some] for some in (ones, others))
+        return statistics.of_trainings(*values)
+    return statistics.bootstrapped([one, other], BESIDE[claim.statistic], seed, claim.paired)
+
+
+def _samples(
+    claim: Claim, own: Sequence[Stage], others: Sequence[Stage]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Take the values of the quantity, an array for each training; missing ones are left out."""
+    ones = [_rows(stage, claim, absolute=bool(others)) for stage in own]
+    if claim.beside == RANDOM_SEARCH:
+        beside = [_search(own[0], claim)]
+    else:
+        beside = [_rows(stage, claim, absolute=True) for stage in others]
+    if claim.paired:
+        for k, (one, other) in enumerate(zip(ones, beside, strict=True)):
+            both = one.index.intersection(other.index)
+            ones[k], beside[k] = one[both], other[both]
+    return [values.to_numpy() for values in ones], [values.to_numpy() for values in beside]
+
+
+def _rows(stage: Stage, claim: Claim, absolute: bool) -> "pd.Series[float]":
+    """Values by the index of structures; absolute energies, as stages may differ in their zero."""
+    table = pd.read_csv(stage.folder / FILES[stage.kind], index_col="index")
+    if absolute and stage.kind == "evaluate":
+        summary = RunFolder(stage.folder).summary
+        table[ENERGIES] += summary["gen_relaxed/energy_min_abs"] - summary["gen_relaxed/energy_min"]
+    return _values(table, claim)
+
+
+def _search(stage: Stage, claim: Claim) -> "pd.Series[float]":
+    """Values of the random search beside an evaluation; none if there is no such search."""
+    file: Path = stage.folder / SEARCH
+    if not file.is_file():
+        return pd.Series(dtype=float)
+    return _values(pd.read_csv(file, index_col="index"), claim)
+
+
+def _values(table: pd.DataFrame, claim: Claim) -> "pd.Series[float]":
+    for column, value in claim.at.items():
+        table = table[table[column] == value]
+    if claim.quantity not in table:
+        raise ValueError(
+            f"claims: there is no column {claim.quantity}, only {', '.join(table)}: {claim.claim}"
+        )
+    values = table[claim.quantity]
+    if claim.statistic == "share":  # a structure that was lost counts, as none
+        met = values.astype(float) > 0 if claim.at_most is None else values <= claim.at_most
+        return met.astype(float)
+    return values.astype(float).dropna()
+
+
+def _repeated(name: str, stages: Sequence[Stage]) -> list[Stage]:
+    """Return a stage and its repeated trainings."""
+    pattern = re.compile(rf"{re.escape(name)}({REPEAT}\d+)?")
+    return [stage for stage in stages if pattern.fullmatch(stage.name)]
+
+
+def _require_one_calculator(stages: Sequence[Stage], claim: Claim) -> None:
+    """ValueError if energies of two calculators would be compared."""
+    configs = [RunFolder(stage.folder).config for stage in stages]
+    known = [identity(c["calculator"]) for c in configs if "calculator" in c]
+    if claim.quantity in ENERGIES and any(one != known[0] for one in known):
+        raise ValueError(f"claims: energies of different calculators: {claim.claim}")
+
+
+def _seeds(measured: Sequence[Stage], stages: Sequence[Stage]) -> list[int]:
+    """Return the seeds of these stages and of those that made what they measure."""
+    labels = {stage.label for stage in measured} | {""}
+    some = [stage for stage in stages if stage.label in labels]
+    return sorted(
+        {int(seed) for s in some if (seed := getattr(s.config, "seed", None)) is not None}
+    )
+
+
+def _holds(found: Estimate, expected: Expected) -> bool | None:
+    low, high = (found.low, found.high) if np.isfinite(found.low) else (found.value, found.value)
+    limits = [
+        (high < expected.below, low >= expected.below) if expected.below is not None else None,
+        (low > expected.above, high <= expected.above) if expected.above is not None else None,
+    ]
+    given = [limit for limit in limits if limit is not None]
+    if not given or not np.isfinite(found.value):
+        return None
+    if all(met for met, _ in given):
+        return True
+    return False if any(missed for _, missed in given) else None

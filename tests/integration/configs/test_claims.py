@@ -1,0 +1,239 @@
+"""Claims: what is measured of which stages, and that its statistics are right."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from experiments.harness.pipeline import runner
+from experiments.harness.pipeline.claims import Claim, row
+from experiments.harness.pipeline.experiment import read, shipped
+from experiments.harness.pipeline.measures import measure
+from experiments.harness.publishing import paper
+from experiments.harness.runs import statistics
+from experiments.harness.runs.run_folder import RunFolder
+from tests.integration.configs.test_experiments import written
+
+EMT = {"_target_": "ase.calculators.emt.EMT"}
+COMMON = {"claim": "c", "stage": "evaluate_a", "quantity": "energy"}
+
+
+def test_a_share_has_wilson_s_interval():
+    z, n, k = stats.norm.ppf(0.975), 24, 1
+    middle = (k + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
+    found = statistics.proportion(k, n)
+    assert found[:3] == pytest.approx((k / n, middle - half, middle + half))
+
+
+def test_the_bootstrap_of_a_mean_is_its_standard_error():
+    sample = np.random.default_rng(0).normal(size=400)
+    found = statistics.bootstrapped([sample], np.mean, seed=0)
+    half = 1.96 * sample.std() / 20
+    assert found.value == pytest.approx(sample.mean())
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.08)
+    assert statistics.bootstrapped([sample], np.mean, seed=0) == found
+
+
+def test_trainings_are_compared_by_welch_s_t():
+    a, b = np.array([1.0, 1.4, 1.2]), np.array([0.5, 0.9, 0.4])
+    va, vb = a.var(ddof=1) / 3, b.var(ddof=1) / 3
+    freedom = (va + vb) ** 2 / (va**2 / 2 + vb**2 / 2)
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(va + vb)
+    found = statistics.of_trainings(a, b)
+    assert found[:3] == pytest.approx((0.6, 0.6 - half, 0.6 + half))
+
+
+def test_the_energy_distance_tells_distributions_apart():
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=60), rng.normal(size=60)
+    found = statistics.energy_distance(a, b + 2, seed=0)
+
+    def mean(x, y):
+        return np.abs(x[:, None] - y).mean()
+
+    squared = 2 * mean(a, b + 2) - mean(a, a) - mean(b, b)
+    assert found.value == pytest.approx(np.sqrt(squared))
+    assert found.low < found.value < found.high
+    assert found.p == pytest.approx(0.001)
+    assert statistics.energy_distance(a, b, seed=0).p > 0.05
+
+
+def finished(tmp_path, tables, calculators=None, **more):
+    """An experiment whose evaluations hold these tables, and its planned stages."""
+    stages = {}
+    for label in ("a", "b"):
+        stages |= {f"score_{label}": [], f"sample_{label}": ["guide=none"]}
+        stages |= {f"evaluate_{label}": ["calculator=emt"]}
+    folder = written(tmp_path / "mine", stages=stages, trainings=2, **more)
+    prepared = runner.prepare(folder, [f"output={tmp_path}/runs"])
+    for stage in prepared.stages:
+        if stage.name not in tables:
+            continue
+        table, zero = tables[stage.name]
+        run = RunFolder(stage.folder)
+        run.save_config({"seed": 0, "calculator": (calculators or {}).get(stage.name, EMT)})
+        table.to_csv(run.path / "structures.csv", index_label="index")
+        lowest = float(table["energy"].min())
+        run.update_summary({
+            "gen_relaxed/energy_min": lowest, "gen_relaxed/energy_min_abs": lowest + zero,
+            "gen/failed": 3,
+        })  # fmt: skip
+    return prepared
+
+
+@pytest.fixture
+def tables():
+    rng = np.random.default_rng(2)
+    names = [f"evaluate_{x}{s}" for x in "ab" for s in ("", "_seed1")]
+    return {
+        name: (
+            pd.DataFrame({
+                "energy": rng.normal(k, size=50), "energy_before": rng.normal(size=50),
+                "steps": rng.integers(5, 20, size=50), "hit": rng.random(50) < 0.2,
+                "target_distance": rng.uniform(0.3, 2, size=50),
+            }),
+            -100.0 - k,
+        )
+        for k, name in enumerate(names)
+    }  # fmt: skip
+
+
+def test_the_training_is_the_unit_and_zeros_may_differ(tmp_path, tables):
+    prepared = finished(tmp_path, tables)
+    claim = Claim(
+        **COMMON, beside="evaluate_b", statistic="difference of medians", expected={"above": 2}
+    )
+    (found,) = measure([claim], prepared.stages, 0)
+    medians = [float(t["energy"].median()) + zero for t, zero in tables.values()]
+    expected = statistics.of_trainings(medians[:2], medians[2:])
+    assert found["here"] == pytest.approx(expected.value)
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    assert (found["n"], found["n_beside"], found["seeds"]) == (100, 100, [0, 1])
+    assert found["holds"] is (False if expected.high <= 2 else None)
+
+
+def test_shares_count_what_was_lost_and_values_are_of_the_summary(tmp_path, tables):
+    tables["evaluate_a"][0].loc[:9, "target_distance"] = np.nan
+    prepared = finished(tmp_path, tables)
+    near = Claim(
+        **COMMON | {"quantity": "target_distance"}, statistic="share", at_most=0.6,
+        expected={"above": 0},
+    )  # fmt: skip
+    hits = Claim(**COMMON | {"quantity": "hit"}, statistic="share", expected={"below": 0.05})
+    failed = Claim(**COMMON | {"quantity": "gen/failed"}, statistic="value")
+    found = measure([near, hits, failed], prepared.stages, 0)
+    both = pd.concat([tables[n][0] for n in ("evaluate_a", "evaluate_a_seed1")])
+    for one, met in zip(found, [both["target_distance"] <= 0.6, both["hit"]], strict=False):
+        share = statistics.proportion(int(met.sum()), 100)
+        assert (one["here"], one["low"], one["high"]) == pytest.approx(share[:3])
+    assert [one["holds"] for one in found] == [True, False, None]
+    assert (found[2]["here"], found[2]["n"]) == (3, 2)
+
+
+def test_structures_from_the_same_noise_are_compared_one_by_one(tmp_path, tables):
+    for name in ("evaluate_b", "evaluate_b_seed1"):
+        other = tables[name.replace("_b", "_a")][0]
+        tables[name][0]["energy_before"] = other["energy_before"] - 1.0
+        tables[name] = (tables[name][0].drop(index=[3, 7]), -100.0)
+    for name in ("evaluate_a", "evaluate_a_seed1"):
+        tables[name] = (tables[name][0], -100.0)
+    prepared = finished(tmp_path, tables)
+    claim = Claim(
+        **COMMON | {"quantity": "energy_before"}, beside="evaluate_b", paired=True,
+        statistic="difference of means",
+    )  # fmt: skip
+    (found,) = measure([claim], prepared.stages, 0)
+    assert found["n"] == 96
+    assert found["here"] == pytest.approx(1)
+    assert found["high"] - found["low"] < 1e-6
+
+
+def test_random_search_is_taken_from_beside_the_evaluation(tmp_path, tables):
+    prepared = finished(tmp_path, tables)
+    claim = Claim(
+        **COMMON | {"quantity": "steps"}, beside="random_search", statistic="ratio of means"
+    )
+    (missing,) = measure([claim], prepared.stages, 0)
+    assert np.isnan(missing["here"])
+    assert missing["holds"] is None
+    search = pd.DataFrame({"energy": [0.0, 1.0], "steps": [40, 60]})
+    home = next(s.folder for s in prepared.stages if s.name == "evaluate_a")
+    search.to_csv(home / "random_search.csv", index_label="index")
+    (found,) = measure([claim], prepared.stages, 0)
+    steps = np.concatenate([tables[n][0]["steps"] for n in ("evaluate_a", "evaluate_a_seed1")])
+    assert found["here"] == pytest.approx(steps.mean() / 50)
+
+
+def test_energies_of_two_calculators_are_not_compared(tmp_path, tables):
+    field = {"evaluate_b": {"_target_": "x", "path": "p", "digest": "sha256:1"}}
+    prepared = finished(tmp_path, tables, field)
+    claim = Claim(**COMMON, beside="evaluate_b", statistic="difference of means")
+    with pytest.raises(ValueError, match="energies of different calculators"):
+        measure([claim], prepared.stages, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"stage": "evaluate_x"}, "there is no stage evaluate_x"),
+        ({"stage": "score_a"}, "stage score_a has no table"),
+        ({"beside": "evaluate_b"}, "median has no beside"),
+        ({"statistic": "energy distance"}, "energy distance needs beside"),
+        ({"statistic": "mode"}, "claims"),
+    ],
+)
+def test_a_claim_that_cannot_be_measured_is_refused_before_any_stage(tmp_path, change, reason):
+    claim = COMMON | {"statistic": "median"} | change
+    with pytest.raises(ValueError, match=reason):
+        finished(tmp_path, {}, claims=[claim])
+
+
+def test_trainings_repeat_the_stages_with_other_seeds(tmp_path):
+    stages = {
+        "forcefield": [], "score_a": ["train.steps=5"], "sample_a": [], "evaluate_a": [],
+        "sample_b": ["score={home}/train/score_a{training}", "name=b{training}"],
+    }  # fmt: skip
+    folder = written(tmp_path / "mine", stages=stages, trainings=3, seed=4, small={"score_a": []})
+    planned = {s.name: s for s in runner.prepare(folder).stages}
+    assert len(planned) == 1 + 3 * 4
+    score, sample = planned["score_a_seed2"], planned["sample_a_seed2"]
+    assert (score.config.seed, score.config.train.steps, sample.config.seed) == (6, 5, 6)
+    assert sample.config.score == "runs/mine/train/score_a_seed2"
+    assert planned["sample_b_seed1"].config.score == "runs/mine/train/score_a_seed1"
+    assert planned["evaluate_a_seed1"].config.sample == "runs/mine/sample/a_seed1"
+    assert len(runner.prepare(folder, ["small=true"]).stages) == 5
+    assert len(runner.prepare(folder, ["trainings=2", "score_a.train.steps=9"]).stages) == 9
+
+
+def test_paper_json_holds_the_claims_of_published_runs(tmp_path):
+    claim = {
+        "claim": "lower", "paper": "yes", "here": -0.2, "low": -0.3, "high": -0.1, "n": 960,
+        "n_beside": None, "seeds": [0], "p": None, "unit": "eV", "statistic": "median",
+        "holds": True,
+    }  # fmt: skip
+    home = tmp_path / "experiments/fig3"
+    home.mkdir(parents=True)
+    runs = {
+        "full": {"command": "surfdiff run fig3", "claims": [claim]},
+        "small": {"command": "surfdiff run fig3 small=true", "claims": [claim]},
+        "old": {"command": "surfdiff run fig3 name=old"},
+    }
+    (home / "results.json").write_text(json.dumps(runs))
+    found = paper.collected(tmp_path)
+    assert json.loads(paper.text(found)) == found
+    (one,) = found
+    assert one == claim | {"experiment": "fig3", "run": "full", "command": "surfdiff run fig3"}
+    assert "| lower | yes | -0.2 eV | -0.3 to -0.1 | 960 | 0 | yes | fig3 |" in (
+        paper.claims_table(found)
+    )
+    assert row(one)[-1] == "yes"
+    assert "published yet" in paper.claims_table([])
+
+
+def test_the_experiments_of_the_paper_claim_at_least_ten_things():
+    claims = [claim for name in shipped() for claim in read(name).claims]
+    assert len(claims) >= 10
+    assert len({claim.claim for claim in claims}) == len(claims)
