@@ -258,6 +258,7 @@ class Sampler(Section):
     time_power: Positive
     noise: Literal["ancestral", "euler"]
     noisy_end: bool
+    solver: Literal["euler", "multistep", "heun"] = "euler"
 
 
 class Guide(Section):

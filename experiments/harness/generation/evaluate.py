@@ -219,10 +219,14 @@ def _write_tables(
 
 
 def _lowest_distinct(found: "pd.DataFrame", relaxed: list[Atoms]) -> list[Atoms]:
-    """Return the lowest structure of each of the lowest surfaces, to be labelled by others."""
+    """Return the lowest structure of each of the lowest surfaces, to be labelled by others.
+
+    If no overlayer has stayed on the surface, of the others.
+    """
     after = {int(atoms.info["index"]): atoms for atoms in relaxed}
-    surfaces = found[found["adsorbed"]].sort_values("energy", kind="stable")
-    chosen = surfaces.drop_duplicates("surface").head(DISTINCT)
+    done = found[found["energy"].notna()]
+    surfaces = done[done["adsorbed"]] if done["adsorbed"].any() else done
+    chosen = surfaces.sort_values("energy", kind="stable").drop_duplicates("surface").head(DISTINCT)
     return [after[int(index)] for index in chosen.index]
 
 

@@ -23,6 +23,7 @@ from experiments.harness.generation.process import Generation, Process, batches,
 from experiments.harness.runs.shipped_models import file_of
 from experiments.harness.training.checkpoint import Model, load_model
 from sdedata import Graph, Template, parse_formula
+from vpsde import check_solver
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Generator(Process):
         time_power: float = 1.0,
         noise: Literal["ancestral", "euler"] = "ancestral",
         noisy_end: bool = False,
+        solver: Literal["euler", "multistep", "heun"] = "euler",
         eta_dt: float = 0.001,
         max_force: float | None = 10.0,
         descent_steps: int = 100,
@@ -65,6 +67,7 @@ class Generator(Process):
             time_power: 1 for steps uniform in t (the paper); above 1 they are finer toward t = 0.
             noise: of a reverse step, "ancestral" or "euler" (the paper).
             noisy_end: whether the last step has noise too.
+            solver: "euler" (Eq. 2), or of second order "multistep" or "heun".
             eta_dt: Å²/eV, strength of the guidance (the paper's eta dt).
             max_force: eV/Å, to which longer forces are shortened; None: the paper's equation.
             descent_steps: steps of the short relaxation on the force field.
@@ -80,7 +83,13 @@ class Generator(Process):
         if not isinstance(score, Model):
             score, forcefield = _both(score, forcefield)
         sampler = settings.Sampler.of(
-            {"steps": steps, "time_power": time_power, "noise": noise, "noisy_end": noisy_end}
+            {
+                "steps": steps,
+                "time_power": time_power,
+                "noise": noise,
+                "noisy_end": noisy_end,
+                "solver": solver,
+            }
         )
         guide = None
         if forcefield is not None:
@@ -114,6 +123,7 @@ class Generator(Process):
                 f"{network.network.cutoff:g} Å: they share one neighbour list, train with one "
                 "cutoff"
             )
+        check_solver(network.sde(), sampler.solver, sampler.noise, sampler.noisy_end, compile)
         taught = [model.card.get("calculator") for model in (network, field) if model is not None]
         if None not in taught and taught[0] != taught[-1]:
             log.warning(f"the score learned from {taught[0]}, the force field from {taught[-1]}")

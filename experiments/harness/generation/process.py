@@ -127,6 +127,7 @@ class Generation:
             guide=guide,
             noise=sampler.noise,
             noisy_end=sampler.noisy_end,
+            solver=sampler.solver,
             compile=start.max_edges is not None,
         )
         wanted, path = list(PATH_TIMES), []

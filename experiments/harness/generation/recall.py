@@ -168,8 +168,9 @@ def _denoised(
     noised = graph.at(sde.perturb(graph, t.to(graph.positions), own))
     grid = [begin * t for t in times(sampler.steps, sampler.time_power)]
     *_, last = denoise(
-        process.score.network, noised, sde, grid, own, guide, sampler.noise, sampler.noisy_end
-    )
+        process.score.network, noised, sde, grid, own, guide, sampler.noise, sampler.noisy_end,
+        solver=sampler.solver,
+    )  # fmt: skip
     return graph.at(last.positions).to_atoms()
 
 

@@ -93,5 +93,5 @@ def row(found: Mapping[str, Any]) -> list[str]:
     return [
         found["claim"], found["paper"] or "–", f"{number(found['here'])}{unit}{p}",
         "–" if interval == "– to –" else interval, n, ", ".join(map(str, found["seeds"])),
-        ANSWERS[found["holds"]],
+        ANSWERS[found["holds"]] if found["expected"] else "–",
     ]  # fmt: skip

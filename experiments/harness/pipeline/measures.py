@@ -64,6 +64,7 @@ def _measured(claim: Claim, stages: Sequence[Stage], seed: int) -> dict[str, Any
         "p": found.p,
         "unit": claim.unit,
         "statistic": claim.statistic,
+        "expected": claim.expected.model_dump(exclude_none=True),
         "holds": _holds(found, claim.expected),
     }
 

@@ -6,6 +6,7 @@ which is quicker than one after the other on all of them.
 """
 
 import logging
+import re
 import shlex
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 from experiments.harness.config import compose
 from experiments.harness.config.texts import quoted
 from experiments.harness.execution.workers import side_by_side
+from experiments.harness.pipeline.claims import REPEAT
 from experiments.harness.pipeline.kinds import KINDS, NETWORKS, REFERENCE, Kind, stage_name
 from experiments.harness.runs.run_folder import Observe, RunFolder
 
@@ -132,7 +134,9 @@ def _wiring(kind: str, label: str, found: Mapping[str, str], own: Sequence[str])
     """Overrides that hand a stage what those before it leave: of its label, else of none."""
 
     def of(wanted: str, *more: str) -> str | None:
-        names = [f"{wanted}_{label}", *(f"{wanted}_{other}" for other in more), wanted]
+        training = re.search(rf"{REPEAT}\d+$", label)
+        shared = [f"{wanted}{training[0]}"] if training else []
+        names = [f"{wanted}_{label}", *(f"{wanted}_{other}" for other in more), *shared, wanted]
         return next((found[name] for name in names if name in found), None)
 
     given: dict[str, str | None] = {}

@@ -205,14 +205,20 @@ def test_trainings_repeat_the_stages_with_other_seeds(tmp_path):
     assert planned["sample_b_seed1"].config.score == "runs/mine/train/score_a_seed1"
     assert planned["evaluate_a_seed1"].config.sample == "runs/mine/sample/a_seed1"
     assert len(runner.prepare(folder, ["small=true"]).stages) == 5
+    shared = {"score": [], "sample_a": ["guide=none"]}
+    planned = {
+        s.name: s
+        for s in runner.prepare(written(tmp_path / "x", stages=shared, trainings=2)).stages
+    }
+    assert planned["sample_a_seed1"].config.score == "runs/x/train/score_seed1"
     assert len(runner.prepare(folder, ["trainings=2", "score_a.train.steps=9"]).stages) == 9
 
 
 def test_paper_json_holds_the_claims_of_published_runs(tmp_path):
     claim = {
         "claim": "lower", "paper": "yes", "here": -0.2, "low": -0.3, "high": -0.1, "n": 960,
-        "n_beside": None, "seeds": [0], "p": None, "unit": "eV", "statistic": "median",
-        "holds": True,
+        "expected": {"below": 0}, "n_beside": None, "seeds": [0], "p": None, "unit": "eV",
+        "statistic": "median", "holds": True,
     }  # fmt: skip
     home = tmp_path / "experiments/fig3"
     home.mkdir(parents=True)

@@ -173,6 +173,102 @@ def test_reverse_steps_bring_back_a_gaussian_and_converge_in_first_order(make_sl
     assert abs(gaussian_recursion(4000, noise, s_0, start) / s_0**2 - 1) < 2e-3
 
 
+def gaussian_flow(steps, start=0.3, s_0=0.5):
+    """The exact score of a Gaussian of width s_0 around 40 Å, and a grid from t = start."""
+    sde = brownian()
+
+    def model(graph, t):
+        squared = s_0**2 + sde.sigma(t) ** 2
+        score = -(graph.positions - 40) / squared[graph.batch, None]
+        return score @ torch.linalg.inv(sde.scale(graph, t))[0].T
+
+    return sde, model, [start * t for t in times(steps, power=1.0)]
+
+
+def test_heun_follows_the_probability_flow_in_second_order(make_slab):
+    # It contracts a Gaussian by the ratio of its widths, exactly.
+    graph = make_slab([[[80.0, 0.0], [0.0, 80.0]]], mobile=50, frozen=0, window=(0.0, 80.0))
+    generator = torch.Generator().manual_seed(0)
+    offset = torch.randn(50, 3, generator=generator, dtype=torch.float64)
+    errors = []
+    for steps in (16, 32, 64):
+        sde, model, grid = gaussian_flow(steps)
+        exact = (0.5**2 / (0.5**2 + float(sde.sigma(torch.tensor(0.3))) ** 2)) ** 0.5
+        end = last(denoise(model, graph.at(40 + offset), sde, grid, generator, solver="heun"))
+        share = ((end.positions - 40) / offset).mean()
+        assert ((end.positions - 40) / offset).std() < 1e-8
+        errors.append(abs(float(share) / exact - 1))
+    assert errors[-1] < 1e-3
+    for coarse, fine in zip(errors, errors[1:], strict=False):
+        assert 3.0 < coarse / fine < 5.0
+
+
+def multistep_recursion(steps, s_0=0.5, start=0.3):
+    """Variance at t = 0 by hand: each step is linear in (x, D of the step before)."""
+    sde, grid = brownian(), [start * t for t in times(steps, power=1.0)]
+    squares = [sde.schedule.integral(t) for t in grid]
+    covariance = np.zeros((2, 2))
+    covariance[0, 0] = s_0**2 + squares[0]
+    for k in range(steps):
+        now, after = squares[k], squares[k + 1]
+        share, r = s_0**2 / (s_0**2 + now), after / now
+        weight = 0.0
+        if k > 0 and after > 0:
+            weight = np.log(now / after) / (2 * np.log(squares[k - 1] / now))
+        kept = r + (1 - r) * share * (1 + weight)
+        step = np.array([[kept, -(1 - r) * weight], [share, 0.0]])
+        covariance = step @ covariance @ step.T
+        covariance[0, 0] += after * (1 - r)
+    return covariance[0, 0]
+
+
+def test_multistep_brings_back_a_gaussian_in_second_order(make_slab):
+    errors = [multistep_recursion(steps) / 0.25 - 1 for steps in (64, 128, 256, 512)]
+    first = gaussian_recursion(128, "ancestral", 0.5, 0.3) / 0.25 - 1
+    assert abs(errors[1]) < abs(first) / 5
+    assert [errors[k] / errors[k + 1] > 2.9 for k in range(3)] == [True] * 3
+    n, steps = 40_000, 8
+    graph = make_slab([[[80.0, 0.0], [0.0, 80.0]]], mobile=n, frozen=0, window=(0.0, 80.0))
+    generator = torch.Generator().manual_seed(0)
+    sde, model, grid = gaussian_flow(steps)
+    width = (0.5**2 + sde.schedule.integral(0.3)) ** 0.5
+    start = 40 + width * torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    end = last(denoise(model, graph.at(start), sde, grid, generator, solver="multistep"))
+    variance = float(((end.positions - 40) ** 2).mean())
+    assert variance / multistep_recursion(steps) == pytest.approx(1, abs=4.5 * (2 / (3 * n)) ** 0.5)
+
+
+@pytest.mark.parametrize("solver", ["multistep", "heun"])
+def test_second_order_solvers_sample_a_mixture_with_its_frequencies(make_slab, solver):
+    structures = torch.tensor(
+        [[[1.0, 1.0, 3.0], [2.5, 5.0, 3.5]], [[4.0, 3.0, 5.2], [0.0, 8.0, 2.6]]],
+        dtype=torch.float64,
+    )
+    shares, n = torch.tensor([0.7, 0.3], dtype=torch.float64), 800
+    graph, sde = make_slab([C2X8] * n, mobile=2, frozen=0), brownian()
+    exact = ExactScore(sde, structures, shares)
+    generator = torch.Generator().manual_seed(0)
+    end = last(sample(exact, graph, sde, times(30), generator, solver=solver))
+    away = torch.stack([distances(end.graph, s).amax(-1) for s in structures])
+    assert (away.amin(0) < 0.05).double().mean() > 0.98
+    first = int((away.argmin(0) == 0).sum())
+    assert stats.binomtest(first, n, 0.7).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("sde", "options", "reason"),
+    [
+        (vp(), {"solver": "heun"}, "Brownian motion"),
+        (brownian(), {"solver": "multistep", "noise": "euler"}, "no noise of Eq. 2"),
+        (brownian(), {"solver": "heun", "compile": True}, "cannot be compiled"),
+    ],
+)
+def test_a_solver_that_does_not_go_with_the_rest_is_refused(make_slab, sde, options, reason):
+    graph = make_slab([C2X8])
+    with pytest.raises(ValueError, match=reason):
+        next(sample(smooth_score, graph, sde, times(3), generators(0, [0]), **options))
+
+
 def test_vp_step_is_eq_2(make_slab):
     graph, sde = make_slab([C2X8], mobile=3, frozen=0, window=(0.0, 8.0)), vp()
     x = torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [0.5, 6.0, 4.5]], dtype=torch.float64)

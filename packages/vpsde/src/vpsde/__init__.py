@@ -10,6 +10,7 @@ from vpsde.randomness import draw, generators
 from vpsde.sampler import State, denoise, noise_level, reverse_step, sample, times
 from vpsde.schedule import LinearBeta
 from vpsde.sde import SDE, brownian, check, vp
+from vpsde.solver import Solver, check_solver
 from vpsde.vertical import Reflected, Truncated
 
 __all__ = [
@@ -18,11 +19,13 @@ __all__ = [
     "LinearBeta",
     "MinimumImage",
     "Reflected",
+    "Solver",
     "State",
     "Truncated",
     "Wrapped",
     "brownian",
     "check",
+    "check_solver",
     "denoise",
     "denoising_errors",
     "draw",

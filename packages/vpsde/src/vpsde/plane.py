@@ -30,6 +30,14 @@ def wrap(positions: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"]) -> Float
     return positions - rows_times(rows_times(positions, inverse(cell)).floor(), cell)
 
 
+def nearest(d: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"]) -> Float[Tensor, "m 2"]:
+    """Move displacements by lattice vectors, to the shortest image where that is clearly shorter.
+
+    Exact up to half the smallest height of the cell.
+    """
+    return d - rows_times(rows_times(d, inverse(cell)).round(), cell)
+
+
 def log_density(
     d: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"], sigma: Float[Tensor, " m"]
 ) -> Float[Tensor, " m"]:

@@ -14,6 +14,7 @@ from vpsde.protocols import Graph, Guide, ScoreModel
 from vpsde.randomness import Generators, draws
 from vpsde.schedule import Time
 from vpsde.sde import SDE
+from vpsde.solver import Solver, check_solver, heun_score, weights
 
 Noise = Literal["euler", "ancestral"]
 
@@ -90,13 +91,16 @@ def sample(
     noise: Noise = "ancestral",
     noisy_end: bool = False,
     compile: bool = False,
+    solver: Solver = "euler",
 ) -> Iterator[State]:
     """Sample structures: draw from the prior, then integrate along `grid` (see `denoise`).
 
     `graph` has everything but the mobile atoms' positions, and `grid` begins at t = 1.
     """
     graph = graph.at(sde.prior(graph, generators))
-    yield from denoise(model, graph, sde, grid, generators, guide, noise, noisy_end, compile)
+    yield from denoise(
+        model, graph, sde, grid, generators, guide, noise, noisy_end, compile, solver
+    )
 
 
 def denoise(
@@ -109,6 +113,7 @@ def denoise(
     noise: Noise = "ancestral",
     noisy_end: bool = False,
     compile: bool = False,
+    solver: Solver = "euler",
 ) -> Iterator[State]:
     """Integrate structures at grid[0] backwards in time along `grid` (see `times`) to t = 0.
 
@@ -127,39 +132,73 @@ def denoise(
         noisy_end: Add noise in the last step, too (the paper).
         compile: Steps after the first are one program that torch compiles from model, guide and the
             rest (on a GPU one CUDA graph). No shape and no branch may then depend on positions.
+        solver: "euler", or of second order "multistep" or "heun" (see `vpsde.solver`).
 
     Raises:
-        ValueError: for a graph that cannot be diffused (see `sde.check`), or where torch cannot
-            compile.
+        ValueError: for a graph that cannot be diffused (see `sde.check`), a solver that does not go
+            with the rest (see `solver.check_solver`), or where torch cannot compile.
     """
+    check_solver(sde, solver, noise, noisy_end, compile)
     drawn, scales = draws(graph, generators), sde.scales(graph)
 
-    def step(
-        positions: Tensor, finite: Tensor, dw: Tensor, t: Tensor, t_next: Tensor, std: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        here = graph.at(positions)
+    def score_at(here: Graph, t: Tensor) -> Tensor:
         at = t.to(graph.cell).expand(graph.n_structures)
+        return rows_times(model(here, at), scales(at)[graph.batch])
+
+    def second_score(here: Graph, score: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
+        """Return the score that makes a step of Eq. 2 one of Heun's method."""
+        sigma, after = sde.sigma(t).to(score), sde.sigma(t_next).to(score)
+        if t_next == 0:
+            return score
+        euler = score * (sigma / (sigma + after))
+        still = torch.zeros_like(here.positions[graph.mobile_indices])
+        trial = graph.at(reverse_step(here, euler, sde, t, t_next, still, std=0.0))
+        return heun_score(sigma, after, score, score_at(trial, t_next))
+
+    def step(
+        positions: Tensor,
+        finite: Tensor,
+        before: Tensor,
+        dw: Tensor,
+        t: Tensor,
+        t_next: Tensor,
+        std: Tensor,
+        weight: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        here = graph.at(positions)
         velocity = 0.0 if guide is None else guide(here, t)
         with torch.no_grad():
-            score = rows_times(model(here, at), scales(at)[graph.batch])
+            score = score_at(here, t)
+            if solver == "multistep":
+                squared = (sde.sigma(t) ** 2).to(score)
+                denoised = positions + squared * score
+                change = sde.difference(here, denoised, before)
+                score, before = score + weight.to(score) * change / squared, denoised
+            elif solver == "heun":
+                score = second_score(here, score, t, t_next)
             new = reverse_step(here, score, sde, t, t_next, dw, std=std, velocity=velocity)
             finite = finite & _all_finite(here, new)
-            return torch.where(finite[graph.batch, None], new, positions), finite
+            return torch.where(finite[graph.batch, None], new, positions), finite, before
 
     finite = torch.ones(graph.n_structures, dtype=torch.bool, device=graph.positions.device)
     state = State(grid[0], graph.positions, finite, graph)
     yield state
+    quiet = solver == "heun"
     table = [
-        (t, s, 0.0 if s == grid[-1] and not noisy_end else noise_level(sde, t, s, noise))
-        for t, s in pairwise(grid)
-    ]
+        (t, s, 0.0 if quiet or (s == grid[-1] and not noisy_end) else noise_level(sde, t, s, noise),
+         weight)
+        for (t, s), weight in zip(pairwise(grid), weights(sde, grid), strict=True)
+    ]  # fmt: skip
     rows = torch.tensor(table, dtype=torch.float64).to(graph.positions.device)
-    go: Callable[..., tuple[Tensor, Tensor]] = step
+    go: Callable[..., tuple[Tensor, Tensor, Tensor]] = step
+    before = state.positions
     for k, row in enumerate(rows):
         if k == 1 and compile:  # the first step has computed and checked all constants
             go = compiled(step, graph.positions.device)
-        new = go(state.positions, state.finite, drawn(torch.randn), *row)
-        state = State(grid[k + 1], *new, graph)
+        positions, finite, before = go(
+            state.positions, state.finite, before, drawn(torch.randn), *row
+        )
+        state = State(grid[k + 1], positions, finite, graph)
         yield state
 
 

@@ -115,6 +115,16 @@ class SDE:
         positions[graph.mobile_indices] = torch.cat([xy, z.unsqueeze(-1)], -1).to(positions)
         return positions
 
+    def difference(
+        self, graph: Graph, one: Float[Tensor, "n 3"], other: Float[Tensor, "n 3"]
+    ) -> Float[Tensor, "n 3"]:
+        """Compute one - other (Å) of mobile atoms, by the nearest image; zero on frozen atoms."""
+        at, d = _overlayer(graph), torch.zeros_like(one)
+        moved = (one - other)[graph.mobile_indices].double()
+        planar = plane.nearest(moved[:, :2], at.cell)
+        d[graph.mobile_indices] = torch.cat([planar, moved[:, 2:]], -1).to(d)
+        return d
+
     def perturb(
         self, graph: Graph, t: Float[Tensor, " b"], generators: Generators
     ) -> Float[Tensor, "n 3"]:
