@@ -152,7 +152,8 @@ def denoise(
             return score
         euler = score * (sigma / (sigma + after))
         still = torch.zeros_like(here.positions[graph.mobile_indices])
-        trial = graph.at(reverse_step(here, euler, sde, t, t_next, still, std=0.0))
+        none = torch.zeros_like(t)
+        trial = graph.at(reverse_step(here, euler, sde, t, t_next, still, std=none))
         return heun_score(sigma, after, score, score_at(trial, t_next))
 
     def step(
