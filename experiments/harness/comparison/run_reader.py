@@ -233,7 +233,8 @@ def _reference(folder: RunFolder, config: Mapping[str, Any]) -> Reference | None
         return None
     wanted = (config.get("reference"), config["calculator"], config["relaxation"])
     formula = frames[0].get_chemical_formula()
-    key = json.dumps([*wanted, formula, np.round(frames[0].cell[:], 2).tolist()])
+    keys = config.get("reference_keys") or {}
+    key = json.dumps([*wanted, keys, formula, np.round(frames[0].cell[:], 2).tolist()])
     if key not in _references:
         try:
             data = compared_with(folder, frames[0])

@@ -203,9 +203,16 @@ class SearchCost(Section):
     executor: Workers
 
 
+class Keys(Section):
+    energy: str | None = None
+    forces: str | None = None
+
+
 class Data(Section):
     path: str
     frames: str | None
+    keys: Keys = Keys()
+    constraints: str | None = None
     max_energy: Positive
     max_force: Positive = 0.2
     oxygen: Literal["all", "poor", "rich"]
@@ -305,6 +312,7 @@ class Evaluate(Run):
     sample: str | None
     reference: str | None
     target: str | None
+    reference_keys: Keys = Keys()
     relaxation: Relaxation
     tolerance: Positive
     calculator: Target | None = None  # null: that of the data which the networks learned from

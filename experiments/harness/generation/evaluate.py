@@ -33,6 +33,7 @@ from experiments.harness.runs.atomic_io import write_text
 from experiments.harness.runs.metrics import count, target_text
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from sdedata import StructureSet
+from sdedata.reading import Reading
 from sdedata.similarity import distance
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
     config = with_calculator(config, source)
     assert config.calculator is not None  # the line above sets it
     plain, example = config.plain(), generated[0]
-    known = reference_set(config.reference, example, plain["calculator"], plain["relaxation"])
+    reading = Reading(**config.reference_keys.model_dump())
+    known = reference_set(
+        config.reference, example, plain["calculator"], plain["relaxation"], reading
+    )
     wanted = target_structure(config.target, example) if config.target else None
     # a calculator that cannot be used is refused before any worker starts
     made = calculator_for(config.calculator, {int(z) for a in generated for z in a.numbers})

@@ -23,6 +23,7 @@ from sdedata.adsorption import adsorbed
 from sdedata.composition import formula
 from sdedata.files import read_frames
 from sdedata.frozen import frozen_mask
+from sdedata.reading import AS_WRITTEN, Reading
 from sdedata.similarity import on_one_template
 from sdedata.structures import SAME_CELL
 
@@ -95,9 +96,15 @@ def must_relax(data: StructureSet, calculator: Any, relaxation: Any) -> bool:
 
 
 def reference_set(
-    path: str | None, example: Atoms, calculator: dict[str, Any], relaxation: dict[str, Any]
+    path: str | None,
+    example: Atoms,
+    calculator: dict[str, Any],
+    relaxation: dict[str, Any],
+    reading: Reading = AS_WRITTEN,
 ) -> StructureSet | None:
     """The set to compare with: `path`, or the shipped search of the same surface.
+
+    `reading` says what the labels in `path` are called.
 
     Energies compare if calculator, relaxation, cell, substrate and overlayer are the same:
     ValueError for another `path`; of the shipped sets the first that fits, or None, with a word.
@@ -106,7 +113,7 @@ def reference_set(
     any_labels = calculator.get("_target_") == FORCE_FIELD
     candidates = [path] if path else shipped.searches()
     for name in candidates:
-        data = load_set(name)
+        data = load_set(name, reading=reading)
         match = same_surface(data, example)
         differing = [] if any_labels else unlike(data, calculator, relaxation)
         if path and differing:
@@ -131,7 +138,8 @@ def compared_with(run: RunFolder, example: Atoms) -> StructureSet | None:
     if frames := run.structures(REFERENCE):
         return StructureSet.from_atoms(frames, str(run.path))
     wanted = (config.get("reference"), config["calculator"], config["relaxation"])
-    found = reference_set(wanted[0], example, *wanted[1:])
+    reading = Reading(**config.get("reference_keys", {}))
+    found = reference_set(wanted[0], example, *wanted[1:], reading)
     return None if found is None or must_relax(found, *wanted[1:]) else found
 
 

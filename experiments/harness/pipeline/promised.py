@@ -34,6 +34,7 @@ def is_compared(evaluation: Stage, stages: Sequence[Stage]) -> bool:
     """
     from experiments.harness.generation.reference import reference_set  # here: it imports torch
     from sdedata import Template, parse_formula
+    from sdedata.reading import Reading
 
     source = evaluation.config.sample
     sample = next((s for s in stages if s.kind == "sample" and str(s.folder) == source), None)
@@ -49,8 +50,10 @@ def is_compared(evaluation: Stage, stages: Sequence[Stage]) -> bool:
     count = sum(parse_formula(sample.config.composition).values())
     middle = np.tile([0.0, 0.0, sum(template.window) / 2], (count, 1))
     example = template.surface(sample.config.composition, middle)
-    relaxation = evaluation.config.relaxation.plain()
-    return reference_set(evaluation.config.reference, example, calculator, relaxation) is not None
+    config = evaluation.config
+    reading = Reading(**config.reference_keys.model_dump())
+    relaxation = config.relaxation.plain()
+    return reference_set(config.reference, example, calculator, relaxation, reading) is not None
 
 
 def _calculator(evaluation: Stage, sample: Stage, stages: Sequence[Stage]) -> dict[str, Any] | None:

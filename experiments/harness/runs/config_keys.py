@@ -21,6 +21,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     found = []
     for key in sorted(old.keys() | new.keys()):
         there, now = old.get(key, missing), new.get(key, missing)
+        if there is missing and now is None:
+            continue
         if there is missing:
             found.append((key, f"{key} is new"))
         elif now is missing:

@@ -17,6 +17,7 @@ from sdedata.dataset import (
     split,
 )
 from sdedata.frozen import frozen_mask
+from sdedata.reading import AS_WRITTEN, Reading
 from sdedata.relaxations import minima, relaxations
 from vpsde import generators
 
@@ -35,9 +36,12 @@ class TrainingData:
     """Sentences for the log: what is unusual, what was left out, how many relaxations there are."""
 
 
-def load_set(path: str, cache: Path | None = None) -> StructureSet:
+def load_set(path: str, cache: Path | None = None, reading: Reading = AS_WRITTEN) -> StructureSet:
     """A shipped set by name, or any file that ASE reads."""
-    data = shipped.load(path) if path in shipped.names() else StructureSet.read(path, cache)
+    if path in shipped.names():
+        data = shipped.load(path)
+    else:
+        data = StructureSet.read(path, cache, reading)
     return replace(data, meta=renamed(data.meta))
 
 
@@ -52,9 +56,11 @@ def training_data(config: Train, kind: str) -> TrainingData:
     """
     section = config.data
     source = _source(section, kind)
-    data = load_set(source, Path(config.output) / "cache")
+    cache = Path(config.output) / "cache"
+    reading = Reading(section.keys.energy, section.keys.forces, section.constraints)
+    data = load_set(source, cache, reading)
     if source == section.frames:
-        _require_one_calculator(data, load_set(section.path, Path(config.output) / "cache"), source)
+        _require_one_calculator(data, load_set(section.path, cache, reading), source)
     total = len(data)
     own = source not in shipped.names()
     window = section.z_range

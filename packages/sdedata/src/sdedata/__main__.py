@@ -11,6 +11,7 @@ import numpy as np
 
 from sdedata import own, shipped
 from sdedata.dataset import counts_table
+from sdedata.reading import Reading
 from sdedata.relaxations import NAMES, Relaxations, relaxations
 from sdedata.structures import StructureSet
 
@@ -41,6 +42,13 @@ def _parser() -> argparse.ArgumentParser:
         help=f"any file that ASE reads; relaxations are named by {' or '.join(NAMES)} in the info "
         "of frames; else each of several files is one, and in a single file frames that continue "
         "each other are one",
+    )  # fmt: skip
+    files.add_argument("--energy-key", metavar="NAME", help="the energies' name, as REF_energy")
+    files.add_argument("--forces-key", metavar="NAME", help="the forces' name, as REF_forces")
+    files.add_argument(
+        "--constraints", metavar="FILE", type=Path,
+        help="the same atoms with the constraints of all frames, where FILE has none, as those of "
+        "Quantum ESPRESSO and LAMMPS",
     )  # fmt: skip
     checking = commands.add_parser(
         "check", parents=[files], help="summarise files and list invalid frames with reasons",
@@ -84,7 +92,7 @@ def _show(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> int:
-    found = own.read_good(parsed.files)
+    found = own.read_good(parsed.files, _reading(parsed))
     data, bad = found.data, found.bad
     print(f"{len(data)} valid frames, {len(bad)} invalid")
     if len(data):
@@ -101,7 +109,7 @@ def _check(parsed: argparse.Namespace) -> int:
 
 
 def _split(parsed: argparse.Namespace) -> int:
-    found = own.read_good(parsed.files)
+    found = own.read_good(parsed.files, _reading(parsed))
     bad = found.bad
     if bad:
         raise ValueError(f"{bad[0]} (the first of {len(bad)}); `check --good FILE` omits them")
@@ -113,6 +121,10 @@ def _split(parsed: argparse.Namespace) -> int:
         part.write(path)
         print(f"{len(part)} frames of {_count(part)} relaxations written to {path}")
     return 0
+
+
+def _reading(parsed: argparse.Namespace) -> Reading:
+    return Reading(parsed.energy_key, parsed.forces_key, parsed.constraints)
 
 
 def _count(data: StructureSet) -> int:

@@ -4,6 +4,7 @@ What is written reads back the same, by this reader from each format, and by ASE
 reads `info` there.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
@@ -14,39 +15,45 @@ from ase import Atoms
 from sdedata.declared import declared_frames
 from sdedata.frozen import cartesian
 from sdedata.info import OF_ASE, kept_info, lost_arrays
+from sdedata.reading import AS_WRITTEN, Reading
 
 DATABASES = ("db", "json")
+LAMMPS_BOX = re.compile(rb"^.* xlo xhi", re.MULTILINE)
 
 
-def read_frames(path: str | Path) -> list[Atoms]:
+def read_frames(path: str | Path, reading: Reading = AS_WRITTEN) -> list[Atoms]:
     """Read all structures of a file in any of ASE's formats.
 
-    Raises ValueError, naming the file, if it cannot be read to its end or holds no structure.
+    Raises ValueError, naming the file, if it cannot be read to its end or as `reading` says, or
+    holds no structure.
     """
-    frames, broken = whole_frames(path)
+    frames, broken = whole_frames(path, reading)
     if broken is not None:
         where = f" after frame {len(frames) - 1}" if frames else ""
         raise ValueError(f"{path} cannot be read as structures{where}: {broken}")
     return frames
 
 
-def whole_frames(path: str | Path) -> tuple[list[Atoms], str | None]:
+def whole_frames(path: str | Path, reading: Reading = AS_WRITTEN) -> tuple[list[Atoms], str | None]:
     """Read the structures of a file up to its end or to the first error; also return the error.
 
-    Raises ValueError if there is no such file, or no structure in it.
+    Raises ValueError if there is no such file, no structure in it, or not what `reading` names.
     """
     path = Path(path)
     require_file(path)
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
+    kind = _format(path)
     frames: list[Atoms] = []
+    broken = None
     try:
-        frames.extend(_iterate(path))
+        frames.extend(_iterate(path, kind))
     except Exception as error:  # ASE's readers raise nearly any exception for a broken file
-        return frames, str(error) or type(error).__name__
-    if not frames:
-        raise ValueError(f"{path} holds no structures")
-    return frames, None
+        broken = str(error) or type(error).__name__
+    if not any(map(len, frames)) and broken is None:
+        raise ValueError(f"{path} holds no structures; it was taken for {kind} (ASE's name)")
+    reading.apply(frames, path)
+    return frames, broken
 
 
 def require_file(path: Path) -> None:
@@ -57,18 +64,38 @@ def require_file(path: Path) -> None:
         raise ValueError(f"there is no file {path}")
 
 
-def _iterate(path: Path) -> Iterator[Atoms]:
-    from ase.io import iread
-    from ase.io.formats import filetype
+def _format(path: Path) -> str:
+    """Return ASE's name of a file's format; ValueError if the file is of none."""
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
-    kind = filetype(str(path))
+    try:
+        kind = filetype(str(path))
+    except UnknownFileTypeError:
+        kind = ""
+    if kind not in ioformats:
+        raise ValueError(
+            f"{path} cannot be read as structures: neither its name nor its beginning is of a "
+            "format that ASE reads"
+        )
+    # The ending .data is RuNNer's for ASE, and LAMMPS's for nearly everybody.
+    if kind == "runnerdata" and LAMMPS_BOX.search(path.read_bytes()):
+        return "lammps-data"
+    return kind
+
+
+def _iterate(path: Path, kind: str) -> Iterator[Atoms]:
+    from ase.io import iread
+
     if kind in DATABASES:
         yield from _rows(path)
     elif kind in ("extxyz", "xyz"):
         yield from _declared(path)
     else:
         # "x@1.traj" is a file, not a request for its frame 1
-        yield from iread(path, index=":", do_not_split_by_at_sign=True)
+        for atoms in iread(path, index=":", format=kind, do_not_split_by_at_sign=True):
+            if kind.startswith("lammps-dump") and atoms.calc is not None:
+                atoms.calc.results.pop("energy", None)  # a dump has none, ASE makes it 0 eV
+            yield atoms
 
 
 def _declared(path: Path) -> Iterator[Atoms]:

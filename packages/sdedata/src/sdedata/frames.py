@@ -71,7 +71,7 @@ def require_labelled_surface(atoms: Atoms, where: str) -> None:
         )
 
 
-REMEDY = "put a FixAtoms constraint on the substrate"
+REMEDY = "put a FixAtoms constraint on the substrate, or name a file that has it as constraints"
 
 
 def _but_partly(atoms: Atoms) -> str:

@@ -10,6 +10,7 @@ import torch
 from sdedata.dataset import concatenate, split
 from sdedata.files import whole_frames
 from sdedata.frames import bad_frames
+from sdedata.reading import AS_WRITTEN, Reading
 from sdedata.relaxations import NAMES, RELAXED, Relaxations, largest_forces, relaxations
 from sdedata.structures import StructureSet
 
@@ -29,8 +30,8 @@ class Files:
     """By which relaxations were found."""
 
 
-def read_good(paths: Sequence[Path]) -> Files:
-    """Read the valid frames of files, and list the invalid ones.
+def read_good(paths: Sequence[Path], reading: Reading = AS_WRITTEN) -> Files:
+    """Read the valid frames of files, with labels as `reading` names them; list the invalid ones.
 
     Of several files, one whose frames have no `index` or `surface_index` counts as one relaxation.
     Raises ValueError for a file without structures.
@@ -41,7 +42,7 @@ def read_good(paths: Sequence[Path]) -> Files:
     rules: dict[str, list[str]] = {}
     start = 0
     for path in paths:
-        good, faults = _read(path)
+        good, faults = _read(path, reading)
         bad += [f"{path}, {reason}" for reason in faults]
         if len(good):
             found = _relaxations(good, len(paths) > 1)
@@ -58,11 +59,11 @@ def read_good(paths: Sequence[Path]) -> Files:
     return Files(concatenate(sets), bad, notes, rule)
 
 
-def _read(path: Path) -> tuple[StructureSet, list[str]]:
+def _read(path: Path, reading: Reading) -> tuple[StructureSet, list[str]]:
     """Read one file; return its valid frames and the reasons against the others."""
     if path.suffix == ".npz":
         return StructureSet.read(path), []
-    frames, broken = whole_frames(path)
+    frames, broken = whole_frames(path, reading)
     faults = bad_frames(frames)
     good = [atoms for i, atoms in enumerate(frames) if i not in faults]
     reasons = list(faults.values())

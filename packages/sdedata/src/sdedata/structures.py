@@ -34,6 +34,7 @@ from sdedata.frozen import freeze, frozen_mask
 from sdedata.graph import Graph
 from sdedata.info import OF_ASE, kept_info
 from sdedata.packed import read_packed, write_packed
+from sdedata.reading import AS_WRITTEN, Reading
 from sdedata.surface import upright
 
 NOTES = "notes"
@@ -279,8 +280,13 @@ class StructureSet:
         return cls(no, no, row, false, np.zeros((0, 3, 3)), row.astype(bool), np.zeros(0), row)
 
     @classmethod
-    def read(cls, path: str | Path, cache: str | Path | None = None) -> "StructureSet":
-        """Read a packed npz, or any file that ASE reads.
+    def read(
+        cls,
+        path: str | Path,
+        cache: str | Path | None = None,
+        reading: Reading = AS_WRITTEN,
+    ) -> "StructureSet":
+        """Read a packed npz, or any file that ASE reads, with labels as `reading` names them.
 
         With a `cache` folder, a parsed file is stored there as npz under the hash of its content.
         Of a file with a few invalid frames the others are read, and `notes` names the first.
@@ -291,13 +297,13 @@ class StructureSet:
             return cls._read_npz(path)
         cached = None
         if cache is not None and path.is_file():
-            key = hashlib.sha256(path.read_bytes()).hexdigest()[:24]
+            key = hashlib.sha256(path.read_bytes() + reading.fingerprint()).hexdigest()[:24]
             cached = Path(cache) / f"{path.stem}-{key}-{READER}.npz"
             try:
                 return cls._read_npz(cached)
             except ValueError:  # there is none, or it was not written whole
                 cached.unlink(missing_ok=True)
-        data = cls.from_atoms(read_frames(path), str(path), most_invalid=MOST_INVALID)
+        data = cls.from_atoms(read_frames(path, reading), str(path), most_invalid=MOST_INVALID)
         if cached is not None:
             data.write(cached)
         return data
