@@ -39,6 +39,8 @@ LIST = (
             "count which known structures come back from noise"),
     Command(COMMANDS, "label", f"{HARNESS}.label",
             "compute energies and forces of structures with a calculator"),
+    Command(COMMANDS, "convert", f"{HARNESS}.convert",
+            "write the best structures as input of VASP, GPAW and others"),
     Command(COMMANDS, "predict", f"{HARNESS}.predict",
             "predict energies and forces of structures in a file"),
     Command(COMMANDS, "inspect", f"{HARNESS}.inspect", "show what a run or a model file holds"),

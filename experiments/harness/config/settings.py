@@ -331,6 +331,35 @@ class Label(Run):
     executor: Workers
 
 
+class Poscar(Section):
+    kind: Literal["poscar"]
+
+
+class Vasp(Section):
+    kind: Literal["vasp"]
+    kpt_density: Positive
+    potentials: dict[str, str]
+    incar: dict[str, Any]
+
+
+class Gpaw(Section):
+    kind: Literal["gpaw"]
+    ecut: Positive
+    xc: str
+    kpt_density: Positive
+    width: NonNegative
+    fmax: Positive
+    max_steps: Count
+
+
+class Convert(Section):
+    name: Name | None
+    output: str
+    source: str | None
+    n: Count
+    format: Poscar | Vasp | Gpaw = Field(discriminator="kind")
+
+
 class Rank(Run):
     labels: dict[str, str] | None
     reference: str | None
@@ -389,6 +418,7 @@ SCHEMAS: dict[str, type[Settings]] = {
     "recall": Recall,
     "label": Label,
     "rank": Rank,
+    "convert": Convert,
     "benchmark": Benchmark,
 }
 
@@ -416,7 +446,7 @@ def in_words(error: ValidationError) -> str:
     path = [str(part) for part in first["loc"] if part not in NOT_KEYS]
     if not path:
         return str(first["msg"]).removeprefix("Value error, ")
-    if path[0] == "task":
+    if path[0] in ("task", "format"):
         del path[1:2]  # which of the two schemas it was
     key = ".".join(path)
     if first["type"] == "extra_forbidden":

@@ -31,6 +31,7 @@ GROUPS = {
     "recall": {"guide", "tracking"},
     "label": {"calculator", "executor", "tracking"},
     "rank": {"tracking"},
+    "convert": {"format"},
     "benchmark": set(),
 }
 

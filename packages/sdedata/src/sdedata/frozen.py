@@ -62,6 +62,27 @@ def cartesian(atoms: Atoms) -> bool:
     return same
 
 
+def hold_lattice(atoms: Atoms) -> Bool[np.ndarray, " n"]:
+    """Replace all constraints by FixAtoms and FixScaled: selective dynamics of VASP.
+
+    Returns the atoms that were held along other directions than those of lattice coordinates, and
+    are less held now.
+    """
+    from ase.constraints import FixScaled
+
+    held = _held(atoms)
+    values, vectors = np.linalg.eigh(held)
+    kept = vectors * (values > HELD)[:, None]  # an orthonormal basis of what is held
+    reciprocal = atoms.cell.complete().reciprocal()
+    axes = reciprocal / np.linalg.norm(reciprocal, axis=1, keepdims=True)
+    flags = np.linalg.norm(axes @ kept, axis=2) > 1.0 - HELD
+    frozen, partly = frozen_mask(atoms), partly_held(atoms)
+    freeze(atoms, frozen)
+    for i in np.flatnonzero(partly & flags.any(axis=1)):
+        atoms.constraints.append(FixScaled([i], flags[i], atoms.cell))
+    return partly & (flags.sum(axis=1) < (values > HELD).sum(axis=1))
+
+
 def listed(atoms: Atoms, which: Bool[np.ndarray, " n"] | Sequence[int]) -> str:
     """Name atoms by element and index, at most six: "Pt 8, Pt 9, O 12"."""
     indices = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which)
