@@ -16,6 +16,7 @@ from experiments.harness.training.checkpoint import load_model
 from experiments.harness.training.data import training_data
 from experiments.harness.training.objectives import make_task
 from sdedata import Graph, StructureSet, collate
+from sdedata.__main__ import main as check
 from tests.tiny import TRAIN, platinum, run
 
 # Names
@@ -162,6 +163,63 @@ def test_a_few_bad_frames_are_left_out_with_a_word(tmp_path):
         data = training_data(settings(tmp_path / "mine.traj", "forcefield"), "forcefield")
         assert data.facts["structures"] == 7
         assert "mine.traj, frame 3: Pt 19 and Pt 20 are at one place" in data.notes[0]
+
+
+def spoilt(kind: str, folder: Path) -> Path:
+    """Eight frames, the third spoilt: an energy that is no number, or a dummy atom."""
+    path = folder / f"{kind}.{'extxyz' if kind == 'dummy' else 'traj'}"
+    frames = platinum(8)
+    forces = frames[2].calc.results["forces"]
+    if kind == "dummy":
+        frames[2].append("X")
+        frames[2].positions[-1] = frames[2].positions[-2] + (0.0, 0.0, 1.5)
+        forces = np.vstack([forces, np.zeros(3)])
+    energy = {"none": None, "vector": np.arange(3.0), "text": "low"}.get(kind, 1.0)
+    frames[2].calc = SinglePointCalculator(frames[2], energy=1.0, forces=forces)
+    frames[2].calc.results["energy"] = energy
+    write(path, frames)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [("none", "no energy"), ("vector", "array"), ("text", "'low'"), ("dummy", "index 21")],
+)
+def test_one_spoilt_frame_is_named_and_the_others_are_used(kind, cause, tmp_path, capsys):
+    path = spoilt(kind, tmp_path)
+    with pytest.raises(SystemExit) as end:
+        check(["check", str(path)])
+    assert end.value.code == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("7 valid frames, 1 invalid")
+    (line,) = [x for x in lines if x.startswith(f"{path}, frame 2: ")]
+    assert cause in line
+    data = training_data(settings(path, "forcefield"), "forcefield")
+    assert len(data.train) + len(data.val) == 7
+    assert data.facts["elements"] == [78]
+    assert any(f"{path}, frame 2: " in note and cause in note for note in data.notes)
+
+
+@pytest.mark.parametrize("noise", [6e-16, 1e-9])
+@pytest.mark.parametrize("kind", ["score", "forcefield"])
+def test_noise_of_cells_changes_no_loss(kind, noise, tmp_path):
+    frames = platinum(8)
+    noisy = platinum(8)
+    for k, atoms in enumerate(noisy):
+        energy, forces = atoms.calc.results["energy"], atoms.calc.results["forces"]
+        atoms.cell[0, 1] += noise * (-1) ** k
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+    losses = []
+    for name, some in (("plain", frames), ("noisy", noisy)):
+        write(tmp_path / f"{name}.traj", some)
+        more = ["data.max_force=99", "data.max_energy=99"]
+        config = settings(tmp_path / f"{name}.traj", kind, *more)
+        data = training_data(config, kind)
+        assert len(data.train) + len(data.val) == 8
+        torch.manual_seed(0)
+        task = make_task(config, data.facts["elements"], data.train)
+        losses.append(task.validate(task.network.eval(), data.val)["val/loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
 
 
 def test_a_score_learns_minima(tmp_path):

@@ -242,6 +242,8 @@ def test_a_pruned_trial_is_no_failure(world, tmp_path):
         (["{file}", "storage=postgresql://nobody:secret@127.0.0.1:1/x"], "nobody:***@127.0.0.1"),
         (["{file}", "storage=nonsense"], "the storage nonsense cannot be used"),
         (["{file}", "storage=sqlite:////dev/null/x.db"], "the storage sqlite:////dev/null/x.db"),
+        (["{file}", "storage=sqlite://"], "storage=sqlite:// names no file"),
+        (["{file}", "storage=sqlite:///:memory:"], "names no file"),
         (["nowhere.yaml"], "there is no file nowhere.yaml"),
         (["workers=2"], "give one sweep file"),
         (["{file}", "{file}"], "give one sweep file"),
