@@ -9,6 +9,7 @@ import tomllib
 import pytest
 import yaml
 
+from experiments.harness.commands.convert import with_source
 from experiments.harness.commands.main import LIST
 from experiments.harness.config import compose
 from experiments.harness.config.settings import SCHEMAS
@@ -41,6 +42,8 @@ def test_commands_compose(line):
     if "COMMAND" in line or "--" in line:
         return
     command, arguments = found(line)
+    if command == "convert":
+        arguments = with_source(arguments)
     if command in SCHEMAS:
         compose.load(command, [a for a in arguments if not a.startswith("-")])
     elif command in ("run", "quickstart"):

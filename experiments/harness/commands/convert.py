@@ -21,14 +21,14 @@ def main(arguments: Sequence[str]) -> None:
         "experiments.harness.generation.convert",
         __doc__,
         EXAMPLES,
-        _with_source(arguments),
+        with_source(arguments),
         again="writes the same files",
         inputs={"source": "run or file"},
     )
 
 
-def _with_source(arguments: Sequence[str]) -> list[str]:
-    """Complete a first argument that is no option and no KEY=VALUE to source=..."""
+def with_source(arguments: Sequence[str]) -> list[str]:
+    """Complete the first argument to source=..., unless it is an option or KEY=VALUE."""
     if arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
         return [f"source={arguments[0]}", *arguments[1:]]
     return list(arguments)
