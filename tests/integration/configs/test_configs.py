@@ -14,6 +14,7 @@ from vpsde import SDE
 GROUPS = {
     "calculator": "generate_data", "executor": "generate_data", "tracking": "train",
     "task": "train", "sde": "train", "guide": "sample", "template": "generate_data",
+    "format": "convert",
 }  # fmt: skip
 OPTIONS = [
     (group, path.stem) for group in GROUPS for path in sorted((compose.CONF / group).glob("*.yaml"))
@@ -51,6 +52,8 @@ def test_options(group, option):
     elif group == "task":
         network = build(node.network, elements=[8, 47], cutoff=config.cutoff)
         assert isinstance(network, {"score": ScoreNetwork, "forcefield": ForceField}[node.kind])
+    elif group == "format":
+        assert node.kind == option
     elif group == "calculator" and option == "emt":
         assert build(node).implemented_properties
 
