@@ -14,7 +14,13 @@ from ase.io import write
 from experiments.harness.benchmarks.machine import Cost, cost
 from experiments.harness.benchmarks.neighbours import Lister, agreeing
 from experiments.harness.benchmarks.peer import SERVERS, Peer
-from experiments.harness.benchmarks.relaxation import OPTIMIZERS, relaxing
+from experiments.harness.benchmarks.relaxation import (
+    OPTIMIZERS,
+    OURS,
+    Relaxing,
+    relaxing,
+    relaxing_on,
+)
 from experiments.harness.benchmarks.results import Goal, Pair
 from experiments.harness.benchmarks.workloads import (
     KINDS,
@@ -53,6 +59,8 @@ class Contest:
     """Of the peers."""
     moves: dict[str, list[int]] = field(default_factory=dict)
     """That each relaxation took, in the batch and in ASE's loops."""
+    relaxations: dict[str, Relaxing] = field(default_factory=dict)
+    """On universal potentials, by name."""
 
     def ours(self, workload: Workload) -> None:
         """Take a workload and warm it up; of a network, count what it needs."""
@@ -219,3 +227,10 @@ def _add_relaxation(made: Contest, config: Benchmark, home: Path) -> None:
         goal = Goal(5, 20) if who == "ASE" else None
         made.theirs(who, "relaxation", partial(loop.timed, made.device), "relaxation", goal=goal)
     made.moves = relaxed.moves
+    for name in config.relaxation.potentials:
+        task = f"relaxation, {name}"
+        made.relaxations[name] = one = relaxing_on(name, config)
+        made.ours(Workload(task, "structures", one.batch, most, brief=1))
+        loop = Workload(OURS, "structures", partial(one.loop, OURS), most)
+        timer = partial(loop.timed, made.device)
+        made.theirs("ASE's loop", task, timer, task, goal=Goal(2, 4))

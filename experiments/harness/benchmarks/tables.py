@@ -11,6 +11,7 @@ import torch
 
 from experiments.harness.benchmarks.contest import TRAINING, Contest
 from experiments.harness.benchmarks.machine import Machine, processor
+from experiments.harness.benchmarks.relaxation import OURS
 from experiments.harness.benchmarks.results import Goal, Spread, rates, ratios, shares
 from experiments.harness.benchmarks.workloads import Timing
 from experiments.harness.runs.markdown import table
@@ -114,6 +115,7 @@ class Results:
                 for one in self.reached()
             ],
             "moves": made.moves,
+            "minima": {name: one.differences(OURS) for name, one in made.relaxations.items()},
             "memory": self.memory,
             "growth": self.growth,
             "notes": made.notes,
@@ -128,7 +130,7 @@ class Results:
 
     def tables(self) -> str:
         """Markdown that can be read in a terminal too."""
-        notes = [self._moves(), *self.contest.notes]
+        notes = [self._moves(), *self._minima(), *self.contest.notes]
         text = "\n".join(f"- {note}." for note in notes)
         return "\n\n".join([self._speeds(), self._machine(), self._comparisons(), text])
 
@@ -160,6 +162,14 @@ class Results:
     def _moves(self) -> str:
         moves_of = [f"{median(moves):.0f} ({how})" for how, moves in self.contest.moves.items()]
         return f"moves of a relaxation, median: {', '.join(moves_of)}"
+
+    def _minima(self) -> list[str]:
+        return [
+            "{name}: batch and loop end {energy_median:.1e} eV and {displacement_median:.1e} Å "
+            "apart in the median, at most {energy_max:.1e} eV and {displacement_max:.1e} Å, of "
+            "{compared} structures".format(name=name, **one.differences(OURS))
+            for name, one in self.contest.relaxations.items()
+        ]
 
     def _comparisons(self) -> str:
         header = ("task", "beside", "reached", f"lowest{DASH}highest", "at least", "aim", "")

@@ -381,6 +381,8 @@ class TimedRelaxation(Section):
     fmax: Positive
     max_steps: Count
     training_steps: Count
+    potentials: list[str]
+    potential_structures: Count
 
 
 class Growth(Section):

@@ -16,7 +16,7 @@ from experiments.harness.benchmarks import benchmark, contest, machine, neighbou
 from experiments.harness.benchmarks.machine import cost
 from experiments.harness.benchmarks.memory import largest_so_far
 from experiments.harness.benchmarks.peer import Peer
-from experiments.harness.benchmarks.relaxation import starts
+from experiments.harness.benchmarks.relaxation import ORIGINALS, OURS, relaxing_on, starts
 from experiments.harness.benchmarks.results import Goal, Pair, ratios
 from experiments.harness.benchmarks.tables import short
 from experiments.harness.benchmarks.workloads import CELLS, Timing
@@ -45,7 +45,8 @@ SMALL = [
     "device=cpu", "threads=1", "rounds=2", "cells=[p3x3,p3x3_2x2]", "structures=4", "steps=3",
     "training_steps=2", "seed=1",  # with 0, rounding decides whether ASE takes 100 or 400 moves
     "network={features: 8, blocks: 2, n_radial: 6}", "cutoff=4.0", "batch_size=8",
-    "relaxation={structures: 4, one_by_one: 2, fmax: 0.1, max_steps: 400, training_steps: 200}",
+    "relaxation={structures: 4, one_by_one: 2, fmax: 0.1, max_steps: 400, training_steps: 200, "
+    "potentials: [], potential_structures: 2}",
     "growth={repeats: [[1,1],[2,1]], batches: [1,2], cutoffs: [3.0,4.0]}",
 ]  # fmt: skip
 
@@ -183,6 +184,19 @@ def test_relaxations_start_from_displaced_overlayers():
         assert (moved[:18] == 0).all()
         assert 0.05 < moved[18:].std() < 0.4
     assert (starts(1, seed=1)[0].positions != starts(1, seed=2)[0].positions).any()
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_a_potential_in_a_batch_relaxes_to_the_minima_of_its_package_s_own_loop(name):
+    pytest.importorskip("sevenn" if name == "sevennet" else name)
+    own = ["relaxation.potential_structures=2", "relaxation.one_by_one=2", "relaxation.fmax=0.4"]
+    relaxing = relaxing_on(name, compose.load("benchmark", own))
+    assert relaxing.batch(60) == relaxing.loop(OURS, 60) == 2
+    assert relaxing.moves[OURS] == relaxing.moves["batch"]
+    assert 0 < max(relaxing.moves[OURS]) < 60
+    differences = relaxing.differences(OURS)
+    assert differences["energy_max"] < 2e-3
+    assert differences["displacement_max"] < 0.02
 
 
 def test_memory_is_that_of_the_process():
