@@ -1,4 +1,4 @@
-"""The whole method at its smallest: EMT instead of CHGNet, networks of a few weights, few steps."""
+"""The whole method at its smallest: EMT as the calculator, networks of a few weights, few steps."""
 
 import os
 import subprocess

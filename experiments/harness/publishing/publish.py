@@ -153,6 +153,7 @@ def _results(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
             "machine": f"{os.cpu_count()} cores, {environment['platform']}, "
             f"{environment['device']}",
             "environment": environment,
+            "calculator": _calculator(run),
             "summary": run.summary,
             **_claims(run),
         }
@@ -168,6 +169,16 @@ def _claims(run: Any) -> dict[str, Any]:
     """What the run measured of its experiment's claims, if anything."""
     file = run.path / CLAIMS
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _calculator(run: Any) -> str | None:
+    """The name of the calculator that relaxed what was generated; None if nothing was."""
+    from experiments.harness.figures.evaluation_page import calculator_name
+    from experiments.harness.runs.run_folder import RunFolder
+
+    for file in sorted(run.path.glob("evaluate/*/config.yaml")):
+        return calculator_name(RunFolder.existing(file.parent).config)
+    return None
 
 
 def _write_json(path: Path, content: Any) -> None:

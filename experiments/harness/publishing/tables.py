@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.harness.figures.evaluation_page import calculator_name
 from experiments.harness.pipeline.claims import row
 from experiments.harness.pipeline.table import results as summary_table
 from experiments.harness.runs.markdown import table
@@ -26,13 +27,14 @@ SPEED_FORMS: dict[str, Callable[[float], str]] = {
 
 def headline(results: Record) -> str:
     """Write what the first quickstart run reached, in sentences with counts."""
-    s = next(iter(results.values()))["summary"]
+    first = next(iter(results.values()))
+    s = first["summary"]
     n, rss = s["gen/n"], s["rss/n"]
     return textwrap.fill(
         f"In {s['seconds/all'] / 60:.0f} minutes on two CPU cores it trains on the shipped minima "
         f"of c(2x8) cells and generates {n} structures of {s['gen/composition']} in p(3x3), "
         f"{count(s, 'gen/frac_valid')[0]} of them valid. Relaxed with the reference calculator "
-        f"(CHGNet), their median energy is {s['gen_relaxed/energy_median']:.2f} eV, against "
+        f"({first['calculator']}), their median energy is {s['gen_relaxed/energy_median']:.2f} eV, against "
         f"{s['rss/energy_median']:.2f} eV of {rss} minima of random search; the zero is the lowest "
         f"of these {rss}. {count(s, 'gen/hit_rate')[0]} of the {n} relaxes to that lowest minimum, "
         f"{count(s, 'gen/frac_below_reference')[0]} to one over 0.05 eV lower.",
@@ -46,7 +48,8 @@ AG6 = "fig4_ag6_model"
 
 def claims(results: Record, speed: Record, search: Record, paper: list[Record]) -> str:
     """Write the README's table: claim, paper, here; `paper` are the claims of experiments."""
-    s = next(iter(results.values()))["summary"]
+    first = next(iter(results.values()))
+    s = first["summary"]
     reached = {(one["task"], one["beside"]): one for one in speed["record"]["reached"]}
     agedi, rounds = f"AGeDi {_peer(speed, 'AGeDi')}", len(speed["record"]["machine"])
     loose = search["record"]["results"][0]
@@ -55,7 +58,7 @@ def claims(results: Record, speed: Record, search: Record, paper: list[Record]) 
         (
             "generates low-energy Ag6O3 in p(3x3), a cell not in the training data (Fig. 3)",
             "yes, PBE, 22,090 structures",
-            f"yes, CHGNet: relaxed median {s['gen_relaxed/energy_median']:.2f} eV (n = "
+            f"yes, {first['calculator']}: relaxed median {s['gen_relaxed/energy_median']:.2f} eV (n = "
             f"{s['gen/n']}), random search {s['rss/energy_median']:.2f} eV (n = {s['rss/n']})",
         ),
         *_of_the_paper(paper),
@@ -130,7 +133,7 @@ def search_table(search: Record) -> str:
     environment, record = search["environment"], search["record"]
     source = (
         f"- `{search['command']}`: {record['candidates']} starts, from candidate {record['first']} "
-        f"on; torch {environment['torch']}, chgnet {environment['chgnet']}; "
+        f"on; torch {environment['torch']}, {calculator_name(search['search'])}; "
         f"{_commit(environment)}; the force field of {search['training']['train']['steps']} steps"
     )
     return f"{search_cost_table(record)}\n\n{source}"

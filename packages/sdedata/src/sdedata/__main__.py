@@ -171,7 +171,7 @@ def datasheet(name: str) -> str:
 
 
 def _calculator(data: StructureSet) -> str:
-    """As `chgnet model=0.3.0`."""
+    """As `sevennet model=7net-0`."""
     facts = dict(data.meta["calculator"])
     name = facts.pop("_target_").split(".")[-1]
     return " ".join([name, *(f"{key}={value}" for key, value in facts.items())])

@@ -8,9 +8,9 @@ from experiments.harness.config.instantiate import build
 from sdedata import shipped
 
 
-def test_a_shipped_label_is_chgnet_s():
-    pytest.importorskip("chgnet", reason="the reference calculator is not installed")
-    data = shipped.load("rss_c2x8")
+@pytest.mark.parametrize("name", [*shipped.searches(), "ag6_p4x4"])
+def test_a_shipped_label_is_the_default_calculator_s(name):
+    data = shipped.load(name)
     node = compose.load("generate_data").calculator
     assert data.meta["calculator"] == node.plain()
     atoms = data.atoms(0)
