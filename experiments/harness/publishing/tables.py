@@ -34,8 +34,8 @@ def headline(results: Record) -> str:
         f"In {s['seconds/all'] / 60:.0f} minutes on two CPU cores it trains on the shipped minima "
         f"of c(2x8) cells and generates {n} structures of {s['gen/composition']} in p(3x3), "
         f"{count(s, 'gen/frac_valid')[0]} of them valid. Relaxed with the reference calculator "
-        f"({first['calculator']}), their median energy is {s['gen_relaxed/energy_median']:.2f} eV, against "
-        f"{s['rss/energy_median']:.2f} eV of {rss} minima of random search; the zero is the lowest "
+        f"({first['calculator']}), their median energy is {s['gen_relaxed/energy_median']:.2f} "
+        f"eV, against {s['rss/energy_median']:.2f} eV of {rss} minima of random search; the zero is the lowest "
         f"of these {rss}. {count(s, 'gen/hit_rate')[0]} of the {n} relaxes to that lowest minimum, "
         f"{count(s, 'gen/frac_below_reference')[0]} to one over 0.05 eV lower.",
         width=110,
@@ -58,8 +58,8 @@ def claims(results: Record, speed: Record, search: Record, paper: list[Record]) 
         (
             "generates low-energy Ag6O3 in p(3x3), a cell not in the training data (Fig. 3)",
             "yes, PBE, 22,090 structures",
-            f"yes, {first['calculator']}: relaxed median {s['gen_relaxed/energy_median']:.2f} eV (n = "
-            f"{s['gen/n']}), random search {s['rss/energy_median']:.2f} eV (n = {s['rss/n']})",
+            f"yes, {first['calculator']}: relaxed median {s['gen_relaxed/energy_median']:.2f} eV "
+            f"(n = {s['gen/n']}), random search {s['rss/energy_median']:.2f} eV (n = {s['rss/n']})",
         ),
         *_of_the_paper(paper),
         (
