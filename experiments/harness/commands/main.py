@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import groupby
+from typing import TextIO
 
 from experiments.harness.commands.command_line import refuse
 from experiments.harness.execution.logs import log_to_stderr
@@ -76,9 +77,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _dispatch(given)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads, such as head, has enough
+    except BrokenPipeError:
+        if not _cut(sys.stdout):
+            raise  # another pipe, such as a worker's, has broken: that is an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # as a shell reports SIGPIPE
+
+
+def _cut(stream: TextIO) -> bool:
+    """Whether whoever reads this, such as `head`, has stopped."""
+    try:
+        stream.write("\n")
+        stream.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _dispatch(given: list[str]) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import termios
@@ -338,3 +339,19 @@ def test_help_from_the_shell():
     assert process.returncode == 0
     assert "any file that ASE reads" in out
     assert err == ""
+
+
+@pytest.mark.parametrize("command", ["experiments --help", "experiments", "sdedata list"])
+def test_help_that_nobody_reads_ends_without_a_traceback(command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        cwd=ROOT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert ended.stderr == ""
+    assert ended.returncode in (-signal.SIGPIPE, 128 + signal.SIGPIPE)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from sdedata.structures import StructureSet
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    if arguments is None and hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end without a word when `head` has enough
     parsed = _parser().parse_args(arguments)
     try:
         code = parsed.run(parsed)
