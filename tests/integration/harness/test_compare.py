@@ -162,7 +162,6 @@ def test_random_search_of_the_same_surface_is_the_reference(tmp_path):
     same, other = (read(tmp_path / name, 1).reference for name in ("same", "other"))
     kept = on_the_surface(data)
     np.testing.assert_allclose(np.sort(same.energies), np.sort(kept.energy - kept.energy.min()))
-    assert (len(kept), len(data)) == (205, 206)
     assert other is None, "its energies do not compare"
 
 
