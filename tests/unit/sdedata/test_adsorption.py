@@ -1,6 +1,5 @@
 """Structures of which everybody can see whether the overlayer is on its substrate."""
 
-import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import fcc111
