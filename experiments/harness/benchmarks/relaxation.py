@@ -22,7 +22,7 @@ from torch import Tensor
 from experiments import calculators
 from experiments.harness.benchmarks.workloads import train_overrides, training
 from experiments.harness.config.settings import Benchmark
-from experiments.harness.structure_search.search import Reference
+from experiments.harness.structure_search.reference import Reference
 from guidance import LBFGS, ForceFieldCalculator, relax
 from sdedata import Graph, collate, shipped
 
