@@ -105,4 +105,4 @@ def _show_data(tracker: Any, structures: Any) -> None:
     tracker.energies("data", energies.tolist())
     first = structures.relative_energy.argsort(kind="stable")[:SHOWN]
     captions = [str(structures.compositions[i]) for i in first]
-    tracker.structures("lowest", [structures.atoms(int(i)) for i in first], captions)
+    tracker.structures("examples", [structures.atoms(int(i)) for i in first], captions)
