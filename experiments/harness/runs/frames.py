@@ -13,7 +13,7 @@ REMEDY = "delete the file and repeat the command, which makes what is missing ag
 NEEDED: dict[str, tuple[str, ...]] = {
     "diffused": ("index",), "generated": ("index", "finite"), "path": ("index", "t"),
     "labelled": ("index",), "returned": ("index",), "reference": ("index", "energy"),
-    "target": ("index", "energy"), "lowest": ("energy",),  # of training data, without index
+    "target": ("index", "energy"), "lowest": ("index", "energy"),
     "evaluated": ("index", "energy"), "relaxed": ("index", "energy"),
 }  # fmt: skip
 """By the name of a file: what each of its frames has in `info`, and whether it has an energy."""
