@@ -53,7 +53,7 @@ def weights(model: str, remedy: str) -> Iterator[None]:
 
 
 def require_elements(calculator: Calculator, numbers: Iterable[int]) -> None:
-    """Refuse atomic numbers that a calculator does not know, as far as it says which it knows.
+    """Refuse atomic numbers that a calculator does not know, as far as it lists those it knows.
 
     Raises:
         ValueError: naming the elements.

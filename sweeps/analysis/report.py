@@ -62,8 +62,11 @@ def publish(trials: Trials, folder: Path, tracking: Tracking) -> None:
                 tracker.figure(title, figure)
             tracker.table("trials", list(table.columns), table.to_numpy().tolist())
             _write_page(trials, run / "report.html", drawn)
-            answer = {"study/finished": finished, "study/answer": " ".join(statements(trials))}
-            tracker.summary(answer | _numbers(trials))
+            conclusion = {
+                "study/finished": finished,
+                "study/conclusion": " ".join(statements(trials)),
+            }
+            tracker.summary(conclusion | _numbers(trials))
     except Busy:
         return
     log.info(f"report: {run.path}/report.html")

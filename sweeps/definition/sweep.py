@@ -34,7 +34,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker logs its own li
 
 
 class Sweep(Experiment):
-    """One question, what a trial runs, what it varies and what it is judged by."""
+    """One question, what a trial runs, what it varies and its objectives."""
 
     question: Text
     space: Annotated[dict[str, Parameter], Field(min_length=1)]

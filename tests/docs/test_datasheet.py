@@ -8,17 +8,17 @@ import pytest
 from matplotlib.image import imread
 
 from experiments.harness.commands.main import main as surfdiff
-from experiments.harness.publishing import package_data as ship
+from experiments.harness.publishing import package_data
 from sdedata import StructureSet, shipped
 from sdedata.dataset import distinct, inside_window, low_energy, oxygen_poor, oxygen_rich
 from sdedata.similarity import same, unique
 
-SHEET = (shipped.FOLDER / ship.SHEET).read_text(encoding="utf-8")
+SHEET = (shipped.FOLDER / package_data.SHEET).read_text(encoding="utf-8")
 
 
 def test_its_numbers_are_those_of_the_files():
     block = re.search("<!-- numbers -->\n(.*?)\n<!-- /numbers -->", SHEET, re.S)[1]
-    assert block == ship.numbers(shipped.FOLDER)
+    assert block == package_data.numbers(shipped.FOLDER)
     for name in shipped.names():
         assert f"`{shipped.load(name).digest}`" in block
 
@@ -26,7 +26,7 @@ def test_its_numbers_are_those_of_the_files():
 def test_its_counts_are_those_of_the_papers_sets():
     data = shipped.load("rss_c2x8")
     once = distinct(data)
-    inside = distinct(data.select(inside_window(data, ship.WINDOW)))
+    inside = distinct(data.select(inside_window(data, package_data.WINDOW)))
     lowest = low_energy(inside, 0.5)
     counted = [low_energy(inside, 2.0), lowest, oxygen_poor(lowest), oxygen_rich(lowest)]
     line = next(line for line in SHEET.splitlines() if line.startswith("| all |"))
@@ -59,14 +59,14 @@ def test_every_minimum_is_relaxed_and_every_force_is_given():
 
 
 def test_the_place_of_the_ag6_model_is_counted_by_energy_and_by_structure():
-    model, search = shipped.load(ship.AG6), shipped.load(ship.AG6_SEARCH)
-    reported = ship.place_of_ag6(model, search)
+    model, search = shipped.load(package_data.AG6), shipped.load(package_data.AG6_SEARCH)
+    reported = package_data.place_of_ag6(model, search)
     assert reported in SHEET
     below = int(re.search(r"random search (\d+) lie below", reported)[1])
     assert below == sum(energy < model.energy[0] for energy in search.energy)
     assert model.energy[0] == pytest.approx(-145.31, abs=0.02)  # SevenNet-0
     mixed = StructureSet.from_atoms([*search.to_atoms()[:3], model.atoms(0)])
-    assert "1 of them is the model itself" in ship.place_of_ag6(model, mixed)
+    assert "1 of them is the model itself" in package_data.place_of_ag6(model, mixed)
 
 
 def test_a_search_is_shipped_and_described(tmp_path):
@@ -76,11 +76,11 @@ def test_a_search_is_shipped_and_described(tmp_path):
     shipped.load("rss_ag6o3_p3x3").select(some).write(run / "minima.npz")
     shipped.load("rss_ag6o3_p3x3").select(some).write(run / "frames.npz")
     surfdiff(["package_data", f"rss_new={run}", f"--folder={folder}"])
-    sheet = (folder / ship.SHEET).read_text(encoding="utf-8")
+    sheet = (folder / package_data.SHEET).read_text(encoding="utf-8")
     surfaces = len(set(unique(StructureSet.read(run / "minima.npz").to_atoms())))
     assert f"| `rss_new` | 60 | {surfaces} |" in sheet
     assert not (folder / "rss_new_frames.npz").exists()  # frames are for what models learn from
-    picture = imread(folder / ship.PICTURE)
+    picture = imread(folder / package_data.PICTURE)
     assert picture.shape[1] > 800
     assert picture.std() > 0.05
 

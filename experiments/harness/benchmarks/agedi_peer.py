@@ -1,13 +1,13 @@
 """AGeDi's side of `experiments.harness.benchmarks.benchmark`, through its public API only.
 
 A server in an environment of its own (AGeDi needs another Python than we do), so that the two can
-take turns on one machine: one JSON request per line on standard input, one answer per line on
+take turns on one machine: one JSON request per line on standard input, one reply per line on
 standard output.
 
     python3.12 -m venv peer && peer/bin/pip install "agedi[full]==1.4.0"
     surfdiff benchmark peers.agedi=peer/bin/python
 
-The first request is the set-up; then {"task": NAME} is answered by {"seconds": S, "amount": A},
+The first request is the set-up; then {"task": NAME} is replied to by {"seconds": S, "amount": A},
 A structures in training and structures times steps in sampling. "steps" in such a request are those
 of sampling, instead of the set-up's: to warm up.
 """
@@ -115,7 +115,7 @@ class AGeDi:
         )
         return now(self.setup["device"]) - started, wanted["n"] * steps
 
-    def answer(self, task: str, steps: int | None = None) -> tuple[float, float]:
+    def timed(self, task: str, steps: int | None = None) -> tuple[float, float]:
         kind, _, rest = task.partition(" ")
         if kind == "train":
             return self.train(forces=rest == "forces")
@@ -132,8 +132,8 @@ def now(device: str) -> float:
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever AGeDi prints must not be taken for an answer
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever AGeDi prints must not be taken for a reply
     peer = None
     for line in sys.stdin:
         request = json.loads(line)
@@ -143,9 +143,9 @@ def main() -> None:
             peer = AGeDi(request)
             reply: dict[str, Any] = {"agedi": version("agedi"), "torch": torch.__version__}
         else:
-            seconds, amount = peer.answer(**request)
+            seconds, amount = peer.timed(**request)
             reply = {"seconds": seconds, "amount": amount}
-        print(json.dumps(reply), file=answers, flush=True)
+        print(json.dumps(reply), file=replies, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Another program, in an interpreter of its own, that answers the same tasks (experiments/peers).
+"""Another program in its own interpreter, which carries out the same tasks (experiments/peers).
 
-One JSON request per line on its standard input, one answer per line on its standard output.
+One JSON request per line on its standard input, one reply per line on its standard output.
 """
 
 import json
@@ -26,7 +26,7 @@ class Peer:
     """A running server; as a context manager it ends with its block.
 
     Raises:
-        ValueError: if the interpreter does not exist, or the server ends before it answers.
+        ValueError: if the interpreter does not exist, or the server ends before it replies.
     """
 
     def __init__(self, name: str, python: str, server: Path, setup: dict[str, Any]) -> None:
@@ -70,8 +70,8 @@ class Peer:
 
     def timed(self, task: str, **more: Any) -> Timing:
         """What the peer itself measured."""
-        answer = self.request({"task": task, **more})
-        return Timing(answer["seconds"], answer["amount"])
+        reply = self.request({"task": task, **more})
+        return Timing(reply["seconds"], reply["amount"])
 
     def request(self, request: dict[str, Any]) -> dict[str, Any]:
         """One request; ValueError with the peer's last line if it dies of it (others are shown)."""

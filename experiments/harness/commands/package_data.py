@@ -18,13 +18,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--folder", type=Path, help="where the sets are; default: sdedata's own")
     parsed = parser.parse_args(arguments)
     with refusing("package_data", parsed.traceback):
-        from experiments.harness.publishing.package_data import rewrite, ship
+        from experiments.harness.publishing.package_data import package, rewrite
         from sdedata import shipped
 
         folder = parsed.folder or shipped.FOLDER
         pairs = [run.partition("=") for run in parsed.runs]
         if not all(name and path for name, _, path in pairs):
             raise ValueError("give the set that a search becomes: NAME=RUN")
-        ship({name: Path(path) for name, _, path in pairs}, folder)
+        package({name: Path(path) for name, _, path in pairs}, folder)
         rewrite(folder)
     print(f"written: {folder}")

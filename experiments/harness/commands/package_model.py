@@ -17,9 +17,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--folder", type=Path, help="where the models are; default: the package's")
     parsed = parser.parse_args(arguments)
     with refusing("package_model", parsed.traceback):
-        from experiments.harness.publishing.package_model import ship
+        from experiments.harness.publishing.package_model import package
         from experiments.harness.runs.shipped_models import FOLDER
 
         trained = {"score": parsed.score, "forcefield": parsed.forcefield}
-        folder = ship(parsed.name, trained, parsed.folder or FOLDER)
+        folder = package(parsed.name, trained, parsed.folder or FOLDER)
     print(f"written: {folder}")

@@ -1,6 +1,6 @@
 """Measure what a force field saves a random structure search, and whether it finds the same minima.
 
-The search that made a set goes on from new random starts, each relaxed in four ways: with the
+The search that made a set continues from new random starts, each relaxed in four ways: with the
 surrogate's pre-relaxation or within its trust radius; and by the calculator alone, with the same
 optimiser and with ASE's BFGS. The ways take turns, task by task, on the same workers. At the end a
 table that compares each way with ASE's, energy histograms, and search_cost.json. CPU time is that

@@ -92,7 +92,7 @@ def data(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def calculator(config: Mapping[str, Any]) -> str | None:
-    """Name what a run's energies are of, with its settings; None if the config does not say."""
+    """Name what a run's energies are of, with its settings; None if there is no record."""
     found = identity(
         {key.rpartition(CALCULATOR)[2]: v for key, v in config.items() if CALCULATOR in key}
     )

@@ -13,7 +13,7 @@ class Dask(Executor):
 
     address: of a scheduler that is running (tcp://host:8786); None: a cluster of `max_workers`
     processes with one thread each on this machine. Tasks of a worker that dies go to another one.
-    Raises ValueError if nobody answers at the address.
+    Raises ValueError if there is no scheduler at the address.
     """
 
     def __init__(self, address: str | None = None, max_workers: int = 2) -> None:

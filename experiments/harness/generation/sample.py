@@ -125,10 +125,10 @@ def _missing(folder: RunFolder, n: int) -> list[int]:
     done = found[GENERATED]
     if done and max(done) >= n:
         raise ValueError(f"{folder.path} holds {len(done)} structures already: n={n} is less")
-    traced = {0: len(PATH_TIMES)}  # frames on the way, of the first structure alone
+    on_path = {0: len(PATH_TIMES)}  # frames on the way, of the first structure alone
     return [
         k for k in range(n)
-        if not (done[k] and found[DIFFUSED][k]) or found[PATH][k] < traced.get(k, 0)
+        if not (done[k] and found[DIFFUSED][k]) or found[PATH][k] < on_path.get(k, 0)
     ]  # fmt: skip
 
 

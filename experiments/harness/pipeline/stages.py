@@ -112,11 +112,11 @@ def _turns(names: Sequence[str], cores: int | None) -> list[int]:
     """The turn of each stage: two trainings share one if there are cores for both."""
     turns, waiting, turn = [], False, -1
     for name in names:
-        waits = waiting and stage_name(name).kind in NETWORKS
-        turn += not waits
+        beside = waiting and stage_name(name).kind in NETWORKS
+        turn += not beside
         turns.append(turn)
         paired = cores is not None and cores > 1 and stage_name(name).kind in NETWORKS
-        waiting = paired and not waits
+        waiting = paired and not beside
     return turns
 
 

@@ -30,7 +30,7 @@ ROWS = 4
 """Of the picture: one per number of oxygen atoms."""
 
 
-def ship(runs: dict[str, Path], folder: Path) -> None:
+def package(runs: dict[str, Path], folder: Path) -> None:
     """Copy the sets of finished searches, by the name that each is to have, into the folder."""
     for name, run in runs.items():
         if not name.startswith(shipped.SEARCH):

@@ -38,7 +38,7 @@ Trained by:
 """
 
 
-def ship(name: str, trained: Mapping[str, Path], folder: Path) -> Path:
+def package(name: str, trained: Mapping[str, Path], folder: Path) -> Path:
     """Copy networks into the folder of a shipped model, and write its card; returns that folder.
 
     Args:
@@ -70,7 +70,7 @@ def ship(name: str, trained: Mapping[str, Path], folder: Path) -> Path:
 
 
 def _command(training: Path) -> str:
-    """The command of a training, without what only says where and how it was recorded."""
+    """The command of a training, without where and how it was recorded."""
     own = [o for o in RunFolder(training).overrides if o.split("=")[0].split(".")[0] not in PLACE]
     return f"surfdiff train {shlex.join(own)}"
 

@@ -53,7 +53,7 @@ def overview(home: Path) -> np.ndarray:
 
 
 def command_of(config: dict[str, Any]) -> str:
-    """Write what somebody types to repeat the run of an experiment with this config."""
+    """Write the command that repeats the run of an experiment with this config."""
     from experiments.harness.pipeline.experiment import Experiment, read
 
     name = config["experiment"]
@@ -112,7 +112,7 @@ def _speed(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
 
     measured = RunFolder.existing(_only_run(run.path / "benchmark").path)
     shutil.copy(measured.path / "figures/growth.png", root / "docs/growth.png")
-    # Where peers are installed is nobody else's business.
+    # Where peers are installed is of this machine alone.
     command = re.sub(r"(peers\.\w+)=\S+", r"\1=PYTHON", command_of(run.config))
     return {"command": command, **_measured(measured, "benchmark.json")}
 

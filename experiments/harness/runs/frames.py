@@ -25,7 +25,7 @@ KINDS = {"index": "i", "finite": "b", "t": "if", "energy": "if"}
 def parse_frames(path: Path, first: int | None = None) -> list[Any]:
     """Read the first, or all, whole frames of an extxyz file as ASE atoms; none if it is missing.
 
-    Raises ValueError, in one sentence, for a frame that is not as `NEEDED` says.
+    Raises ValueError, in one sentence, for a frame that lacks what `NEEDED` lists.
     """
     from ase.io import read
 

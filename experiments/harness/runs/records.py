@@ -212,8 +212,8 @@ def invalid(error: ValidationError) -> str:
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"]]
     key = ".".join(part for part in parts if not part.startswith(("tuple[", "list[")))
-    said = first["msg"].removeprefix("Value error, ")
+    what = first["msg"].removeprefix("Value error, ")
     at = f"is wrong at {key}: " if key else "is wrong: "
     if first["type"] == "missing":
         return f"lacks {key}"
-    return f"{at}{said}, got {first['input']!r:.60}"
+    return f"{at}{what}, got {first['input']!r:.60}"

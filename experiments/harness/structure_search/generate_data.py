@@ -206,7 +206,7 @@ def _search_all(
 
 
 def _meta(config: GenerateData, given_model: Model | None) -> dict[str, Any]:
-    """Provenance: what somebody needs to judge these numbers, or to make more of them."""
+    """Return the provenance: what these numbers depend on, and what makes more of them."""
     from experiments.harness.runs.provenance import versions
 
     plain = config.plain()

@@ -46,7 +46,7 @@ class Reference:
     def __init__(self, calculator: Calculator) -> None:
         self.calculator = calculator
         self.reasons: list[str] = []
-        """Of the structures it refused, in their order, since somebody last cleared the list."""
+        """Of the structures it refused, in their order, since the list was last cleared."""
 
     def __call__(self, graph: Graph) -> tuple[Tensor, Tensor]:
         images = [with_third_vector(image) for image in graph.to_atoms()]

@@ -108,7 +108,7 @@ REMEDY = "delete the file and repeat the command, which searches for them again"
 
 
 def _is_row(row: Any) -> bool:
-    """Whether it tells what became of a candidate."""
+    """Return whether it records what became of a candidate."""
     return (
         isinstance(row, dict)
         and type(row.get("index")) is int

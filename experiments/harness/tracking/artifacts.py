@@ -52,7 +52,7 @@ def of_model(source: str | Path, kind: str) -> dict[str, Any]:
 
 
 def link(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) -> None:
-    """Tell W&B of an artifact that a run makes or uses; a file that is gone is left out."""
+    """Log to W&B an artifact that a run makes or uses; a file that is gone is left out."""
     name = _valid(row["name"])
     if row["event"] == "makes":
         if (folder.path / row["file"]).is_file():

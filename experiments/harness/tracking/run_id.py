@@ -41,7 +41,7 @@ def outer_run(path: Path) -> Path | None:
 
 
 def group_of(folder: RunFolder, follows: Path | None) -> str:
-    """Return what a run is grouped with where nobody says it.
+    """Return what a run is grouped with where no group is given.
 
     A stage is in the group of the experiment or trial whose folder it is in; a run that continues
     another's work (`follows`: the folder of its model or samples) in that one's group; any other

@@ -7,7 +7,7 @@ figures and structures too), and is then shown to W&B. So the mirror can be rebu
         pass
 
 is all it takes, and is what happens whenever a command continues a run; `surfdiff sync` does it
-for many. W&B never stops a run: if it fails, one line reports it and the folder goes on.
+for many. W&B never stops a run: if it fails, one line reports it and the run continues.
 
 The folder's tracking.json records which W&B run it is (id, project, group, ...) and how it ended.
 Its id holds for good, so a folder that is moved or renamed keeps its run.
@@ -212,7 +212,7 @@ class Tracker:
             run, self.run, self.failed = self.run, None, True
             reason = " ".join(str(error).split())[:200]
             print(
-                f"W&B ({self.mode}) failed, the run goes on: {type(error).__name__}: {reason}",
+                f"W&B ({self.mode}) failed, the run continues: {type(error).__name__}: {reason}",
                 file=sys.stderr,
             )
             if run is not None:
@@ -273,7 +273,7 @@ class Tracker:
         self._row += 1
 
     def _define(self, names: Iterable[str]) -> None:
-        """Say of numbers that go on in time that their last value is no result of the run.
+        """Declare numbers over time: their last value is no result of the run.
 
         W&B would make columns of its runs table of them, beside the results.
         """

@@ -20,7 +20,7 @@ from experiments.harness.runs.strict_parsing import parse_json
 
 NETWORKS = {"score": painnx.ScoreNetwork, "forcefield": painnx.ForceField}
 LARGEST = {"features": 4096, "blocks": 100, "n_radial": 1024, "cutoff": 50.0}
-"""Of a network in a file: larger ones are nobody's."""
+"""Of a network in a file: larger ones are refused."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +107,17 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
 def _network(kind: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
     """Build a network with these weights; an exception of any kind if they do not belong to it.
 
-    It is first made without memory: a file may ask for a network of any size.
+    It is first made without memory: a file may describe a network of any size.
     """
     excess = [k for k, most in LARGEST.items() if not isinstance(config.get(k, 1), int | float)
               or not 0 < config.get(k, 1) <= most]  # fmt: skip
     if excess:
         raise ValueError(f"a network of {excess[0]}={config[excess[0]]!r:.40}")
     with torch.device("meta"):
-        asked = NETWORKS[kind](**config).state_dict()
-    wanted, given = ({k: (v.shape, v.is_complex()) for k, v in of.items()} for of in (asked, state))
+        its_own = NETWORKS[kind](**config).state_dict()
+    wanted, given = (
+        {k: (v.shape, v.is_complex()) for k, v in of.items()} for of in (its_own, state)
+    )
     if wanted != given:
         raise ValueError("its weights are those of another network")
     network = NETWORKS[kind](**config)

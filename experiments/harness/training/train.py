@@ -83,7 +83,7 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
 
 
 def _train(trainer: Any, checkpoint: Path, tracker: Any) -> None:
-    """Take the steps that are left, and log those of which no row tells yet."""
+    """Take the steps that are left, and log those that have no row yet."""
     folder, reached = tracker.folder, trainer.last.get("train/step", 0)
     logged = max((row.get("train/step", 0) for row in folder.rows()), default=0)
     if logged < reached:

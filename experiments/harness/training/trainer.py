@@ -1,7 +1,7 @@
 """The training loop, as a generator: it yields what happened, the entry point logs it.
 
 Step k is a function of the state after step k-1 and of (seed, k) alone, so that a run that was
-interrupted goes on to the same numbers.
+interrupted continues to the same numbers.
 """
 
 import math
@@ -143,20 +143,20 @@ class Trainer:
             "last": self.last,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            # Without its groups, which hold what the config and the step say.
+            # Without its groups, which hold what follows from config and step.
             "optimizer": {"state": self.optimizer.state_dict()["state"]},
         }
         save(path, state)
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint of the same configuration; ValueError if it is not one."""
+        """Continue from a checkpoint of the same configuration; ValueError if it is not one."""
         state = load(path)
         try:
             self._take(state)
         except Exception as error:  # a file can hold anything
-            said = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"{path} is not a checkpoint of this training ({type(error).__name__}: {said}); "
+                f"{path} is not a checkpoint of this training ({type(error).__name__}: {reason}); "
                 "delete it and repeat the command, which trains from the start"
             ) from error
 

@@ -325,7 +325,7 @@ def test_wandb_failing_is_one_line_and_the_folder_goes_on(folder, capsys):
         tracker.summary({"gen/n": 1})
     reported = capsys.readouterr().err
     assert reported.count("\n") == 1
-    assert reported.startswith("W&B (offline) failed, the run goes on")
+    assert reported.startswith("W&B (offline) failed, the run continues")
     assert [row["a"] for row in folder.rows()] == [1, 2, 3]
     assert folder.summary == {"gen/n": 1}
 
@@ -349,7 +349,7 @@ def test_online_without_network_falls_back_to_a_log(folder, monkeypatch):
         text=True,
     )
     assert (done.stdout, done.returncode) == ("logged\n", 0)
-    assert done.stderr.count("W&B (online) failed, the run goes on") == 1
+    assert done.stderr.count("W&B (online) failed, the run continues") == 1
     (log,) = [log for log in logs(folder) if log.parent.name.startswith("offline-")]
     assert len(history(log)) == 50
 

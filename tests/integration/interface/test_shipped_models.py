@@ -7,7 +7,7 @@ import pytest
 from ase.io import read
 
 from experiments.harness.commands.main import main as surfdiff
-from experiments.harness.publishing.package_model import LARGEST, ship
+from experiments.harness.publishing.package_model import LARGEST, package
 from experiments.harness.runs import shipped_models
 from experiments.harness.training.checkpoint import digest, load_model
 from surfdiff import Generator
@@ -22,7 +22,7 @@ def shipped(world, tmp_path, monkeypatch):
     shutil.copytree(shipped_models.FOLDER, folder)
     trained = {"score": world.score, "forcefield": world.forcefield}
     monkeypatch.setattr(shipped_models, "FOLDER", folder)
-    return ship("tiny", trained, folder)
+    return package("tiny", trained, folder)
 
 
 def test_the_packages_own_model_is_whole():
@@ -70,9 +70,9 @@ def test_a_name_that_is_none_is_refused(shipped, tmp_path, capsys):
 def test_networks_that_do_not_belong_together_are_not_packaged(world, tmp_path):
     trained = {"score": world.score, "forcefield": world.forcefield}
     with pytest.raises(ValueError, match="no name of a model"):
-        ship("../else", trained, tmp_path)
+        package("../else", trained, tmp_path)
     with pytest.raises(ValueError, match="a score network is needed"):
-        ship("swapped", {"score": world.forcefield, "forcefield": world.score}, tmp_path)
+        package("swapped", {"score": world.forcefield, "forcefield": world.score}, tmp_path)
     foreign = load_model(shipped_models.DEFAULT, "forcefield")
     assert foreign.card["calculator"] != load_model(world.score).card["calculator"]
     (tmp_path / "foreign").mkdir()
@@ -81,5 +81,5 @@ def test_networks_that_do_not_belong_together_are_not_packaged(world, tmp_path):
         tmp_path / "foreign/model.pt",
     )
     with pytest.raises(ValueError, match="do not belong together"):
-        ship("mixed", trained | {"forcefield": tmp_path / "foreign"}, tmp_path)
+        package("mixed", trained | {"forcefield": tmp_path / "foreign"}, tmp_path)
     assert not (tmp_path / "mixed").exists()

@@ -35,7 +35,7 @@ def test_the_study_s_run_holds_the_table_and_the_result(finished):
     assert table["rows"] == json.loads(json.dumps(trials.shown().to_numpy().tolist()))
     assert folder.summary[f"study/best/{MEDIAN}"] == made.best_value
     assert folder.summary[f"study/best/{MEDIAN}/trial"] == made.best_trial.number
-    assert folder.summary["study/answer"] == " ".join(report.statements(trials))
+    assert folder.summary["study/conclusion"] == " ".join(report.statements(trials))
     page = (folder.path / "report.html").read_text()
     assert trials.definition["question"] in page
     text = report.as_text(trials).splitlines()

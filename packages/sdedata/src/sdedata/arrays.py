@@ -52,7 +52,7 @@ def on_grid(values: Any) -> np.ndarray:
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:
-    """Return an array of the type and the shape that its name asks for."""
+    """Return an array of the type and the shape that its name stands for."""
     array, kind = np.asarray(values), TYPES.get(name, float)
     kinds = {int: "iu", bool: "b", float: "iuf"}[kind]
     if array.size and array.dtype.kind not in kinds:

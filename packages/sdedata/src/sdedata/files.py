@@ -124,7 +124,7 @@ def _rows(path: Path) -> Iterator[Atoms]:
 
 
 def write_frames(path: str | Path, frames: Sequence[Atoms]) -> list[str]:
-    """Write structures in the format that the name's ending says, so that they read back the same.
+    """Write structures in the format of the name's ending, so that they read back the same.
 
     Returns what the format cannot keep, in a phrase each. Errors are those of ASE and the system.
     """

@@ -1,4 +1,4 @@
-"""Which atoms are frozen: those held along all three axes, whichever constraints say so."""
+"""Which atoms are frozen: those held along all three axes, by whichever constraints."""
 
 from collections.abc import Sequence
 

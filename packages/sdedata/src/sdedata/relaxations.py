@@ -131,7 +131,7 @@ def minima(data: StructureSet, max_force: float) -> tuple[StructureSet, str]:
     """Select the last frame of each relaxation, where its largest force is at most `max_force`.
 
     Returns a sentence about what was left out, too, "" for nothing. If no last frame is a minimum,
-    all of them are taken, and the sentence says so.
+    all of them are taken, and the sentence reports that.
     """
     found = relaxations(data)
     last = found.last

@@ -93,7 +93,7 @@ class Template:
         """Make a template from a slab or a file that ASE reads; `window` in Å above the slab.
 
         The substrate are the frozen atoms and, above them, free layers of the same atoms as a
-        frozen layer; other free atoms (an old overlayer) are removed, and the log says so. If none
+        frozen layer; other free atoms (an old overlayer) are removed, which is logged. If none
         is frozen, all are substrate. Of a file, the last frame is used. Raises ValueError for a
         slab without atoms, or one that does not stand upright (`surface.upright`).
         """
