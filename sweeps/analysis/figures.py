@@ -1,6 +1,7 @@
 """Figures of a study: Optuna's own, and energies by setting, which it has none of."""
 
 import warnings
+from itertools import product
 from typing import Any
 
 import matplotlib
@@ -34,9 +35,16 @@ def figures(trials: Trials) -> dict[str, Figure]:
     if len(trials.objectives) in (2, 3) and len(trials.best):
         names = [_title(name) for name in trials.objectives]
         found["pareto"] = _drawn(plots.plot_pareto_front, trials, target_names=names)
-    for parameter in trials.questions if trials.energies["set"].isin(SETS).any() else ():
-        found[f"energies_{parameter_title(parameter)}"] = energies(trials, parameter)
+    for parameter, label in product(trials.questions, _labels(trials)):
+        name = "_".join(filter(None, ["energies", parameter_title(parameter), label]))
+        found[name] = energies(trials, parameter, label)
     return found
+
+
+def _labels(trials: Trials) -> list[str]:
+    """Return the labels of evaluations with energies, "" for one without a label."""
+    parts = [name.rpartition("/") for name in trials.energies["set"].unique()]
+    return sorted({label for label, _, kind in parts if kind in SETS})
 
 
 def optunas(trials: Trials, objective: str) -> dict[str, Figure]:
@@ -80,23 +88,25 @@ def _title(metric: str) -> str:
 
 
 @styled
-def energies(trials: Trials, parameter: str) -> Figure:
+def energies(trials: Trials, parameter: str, label: str = "") -> Figure:
     """Draw the energies at each setting: 10 to 90 % as bars, the median of each trial as a point.
 
-    Hollow bars are settings without a feasible trial.
+    Hollow bars are settings without a feasible trial. With a label, of that evaluation.
     """
+    prefix = f"{label}/" if label else ""
     settings = trials.settings(parameter)
     figure = Figure(figsize=(max(5.2, 2.0 + 0.75 * len(settings)), 3.4), layout="constrained")
     axes, tops = figure.subplots(), []
     for place, rows in enumerate(settings.values()):
         for name, off in zip(SETS, (-0.19, 0.19), strict=True):
-            tops += _draw_bar(axes, place + off, trials, rows, name)
+            found = [trials.energies_of([slot], f"{prefix}{name}") for slot in rows.index]
+            tops += _draw_bar(axes, place + off, found, _is_feasible(rows), SETS[name][1])
     usual = [top for top in tops if top <= BEYOND * np.median(tops)]
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     if 0 < len(usual) < len(tops):
         axes.set_ylim(top=1.3 * max(usual))
     handles: list[Any] = [Patch(facecolor=c, alpha=0.4, label=n) for n, c in SETS.values()]
-    reference = trials.complete.get("rss/energy_median", pd.Series(dtype=float)).unique()
+    reference = trials.complete.get(f"{prefix}rss/energy_median", pd.Series(dtype=float)).unique()
     if len(reference) == 1 and not pd.isna(reference[0]):
         look: Any = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 1.1}
         axes.axhline(float(reference[0]), zorder=1, **look)
@@ -110,17 +120,21 @@ def energies(trials: Trials, parameter: str) -> Figure:
     return figure
 
 
-def _draw_bar(axes: Axes, place: float, trials: Trials, rows: Any, name: str) -> list[float]:
-    """Draw one set of energies of one setting; returns its upper end, if it has any."""
-    values, colour = trials.energies_of(rows.index, name), SETS[name][1]
-    if not len(values):
+def _is_feasible(rows: pd.DataFrame) -> bool:
+    return bool(rows["feasible"].astype(bool).any())
+
+
+def _draw_bar(
+    axes: Axes, place: float, trials: list[np.ndarray], feasible: bool, colour: str
+) -> list[float]:
+    """Draw one set of energies of a setting's trials; returns its upper end, if it has any."""
+    trials = [energies for energies in trials if len(energies)]
+    if not trials:
         return []
-    low, high = np.quantile(values, [0.1, 0.9])
-    feasible = bool(rows["feasible"].astype(bool).any())
+    low, high = np.quantile(np.concatenate(trials), [0.1, 0.9])
     look: Any = {"facecolor": colour, "alpha": 0.35} if feasible else {"facecolor": "none"}
     axes.bar(place, high - low, 0.3, low, edgecolor=colour, **look)
-    medians = [np.median(found) for slot in rows.index
-               if len(found := trials.energies_of([slot], name))]  # fmt: skip
+    medians = [np.median(energies) for energies in trials]
     offsets = np.linspace(-0.08, 0.08, len(medians)) if len(medians) > 1 else np.zeros(1)
     axes.plot(place + offsets, medians, "o", ms=4, color=colour, mfc=colour if feasible else "w")
     return [float(high)]

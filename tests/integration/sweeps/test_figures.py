@@ -1,7 +1,10 @@
 """Figures show the numbers of the table."""
 
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 
 from sweeps.analysis.figures import energies, figures
@@ -51,6 +54,21 @@ def test_energies_are_drawn_by_setting():
     assert medians >= set(trials.complete[MEDIAN])
     (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
     assert set(line.get_ydata()) == {0.91}
+
+
+def test_energies_of_each_labelled_evaluation_are_drawn():
+    plain = grid()
+    labelled = plain.energies.assign(set="lowE/" + plain.energies["set"])
+    labelled["energy"] += 1.0
+    rows = plain.trials.assign(**{"lowE/rss/energy_median": 1.5})
+    trials = replace(plain, trials=rows, energies=pd.concat([plain.energies, labelled]))
+    (axes,), (own,) = energies(trials, ETA, "lowE").axes, energies(plain, ETA).axes
+    tops, below = ([p.get_y() + p.get_height() for p in a.patches] for a in (axes, own))
+    assert tops == pytest.approx([top + 1.0 for top in below])
+    (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert set(line.get_ydata()) == {1.5}
+    drawn = {name for name in figures(trials) if name.startswith("energies")}
+    assert drawn == {f"energies_{ETA.removeprefix('sample.')}{end}" for end in ("", "_lowE")}
 
 
 def test_an_empty_study_has_no_figures():
