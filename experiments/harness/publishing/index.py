@@ -98,12 +98,13 @@ def _here(name: str, found: Mapping[str, Any]) -> str:
     if claims:
         words = ", ".join(f"{claims.count(k)} {word}" for k, word in COUNTED.items())
         return f"[{len(claims)} claims]({name}/README.md): {words}"
+    small = "" if any(not run.endswith("_small") for run in found) else "not in full yet; small: "
     summary = next(iter(found.values()))["summary"]
     if not {"gen_relaxed/energy_median", "rss/energy_median"} <= set(summary):
         return f"[measured]({name}/{RESULTS})"
     median, reference = summary["gen_relaxed/energy_median"], summary["rss/energy_median"]
     return (
-        f"median {median:.2f} eV, relaxed, against {reference:.2f} eV of random search "
+        f"{small}median {median:.2f} eV, relaxed, against {reference:.2f} eV of random search "
         f"({summary['gen/n']} and {summary['rss/n']} structures)"
     )
 
