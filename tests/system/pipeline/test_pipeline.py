@@ -390,6 +390,17 @@ def test_elements_that_the_calculator_does_not_know_are_refused_first(guided, tm
     assert not any(tmp_path.iterdir())
 
 
+def test_a_force_field_without_calm_frames_to_validate_on_can_be_used(world, tmp_path):
+    frames = StructureSet.read(world.frames)
+    pulled = frames.forces + np.where(frames.fixed[:, None], 0.0, 50.0)
+    replace(frames, forces=pulled).write(tmp_path / "frames.npz")
+    where = [f"data.path={tmp_path}/frames.npz", f"output={tmp_path}", "train.steps=1"]
+    summary = run("train", *TRAIN, *where, "task=forcefield")
+    assert "forcefield/energy_mae" not in summary
+    model = load_model(tmp_path / "train/forcefield")
+    assert model.card["losses"] == {"val/loss": pytest.approx(summary["val/loss"])}
+
+
 def test_frames_and_minima_of_two_calculators_are_not_put_together(world, tmp_path):
     minima = StructureSet.read(world.minima)
     other = {"_target_": "experiments.calculators.chgnet", "model": "0.3.0"}
