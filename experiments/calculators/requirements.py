@@ -11,11 +11,11 @@ from ase.data import chemical_symbols
 INSTALL = {
     "sevenn": "pip install sevenn",
     "chgnet": "pip install chgnet",
-    "mace": "pip install mace-torch",
+    "mace": "pip install mace-torch, in an environment of its own (SevenNet needs another e3nn)",
     "mattersim": "pip install mattersim",
     "orb_models": "pip install orb-models",
     "fairchem": "pip install fairchem-core",
-    "gpaw": "pip install gpaw, then gpaw install-data FOLDER (on Debian: apt install gpaw "
+    "gpaw": "pip install gpaw, which compiles with libxc and BLAS (on Debian: apt install gpaw "
     "gpaw-data)",
 }
 """How to install the package that a module belongs to, by the first part of the module's name."""
