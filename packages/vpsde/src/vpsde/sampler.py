@@ -192,13 +192,15 @@ def denoise(
     ]  # fmt: skip
     rows = torch.tensor(table, dtype=torch.float64).to(graph.positions.device)
     go: Callable[..., tuple[Tensor, Tensor, Tensor]] = step
-    before = state.positions
+    before = state.positions.clone()  # the compiled step takes no tensor twice
     for k, row in enumerate(rows):
         if k == 1 and compile:  # the first step has computed and checked all constants
             go = compiled(step, graph.positions.device)
-        positions, finite, before = go(
+        positions, finite, denoised = go(
             state.positions, state.finite, before, drawn(torch.randn), *row
         )
+        if solver == "multistep":  # what others return is what they were given
+            before = denoised
         state = State(grid[k + 1], positions, finite, graph)
         yield state
 
