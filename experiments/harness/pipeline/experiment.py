@@ -159,7 +159,11 @@ def split_off(form: type[S], arguments: Sequence[str]) -> tuple[S, list[str]]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and key in form.model_fields:
-            given[key] = str(Path(value).expanduser()) if key == "output" else parsed(value)
+            text = form.model_fields[key].annotation in (str, str | None) and value != "null"
+            plain = text and not value.startswith(("'", '"'))  # `sqlite:///:memory:` is no YAML
+            given[key] = value if plain else parsed(value)
+            if key == "output":
+                given[key] = str(Path(value).expanduser())
         else:
             rest.append(argument)
     try:

@@ -183,7 +183,7 @@ def test_a_folder_of_one_s_own_configs(tmp_path, capsys):
 
 def test_another_target_drops_the_former_s_arguments():
     usual = compose.load("generate_data").calculator.plain()
-    assert usual["model"] == "0.3.0"
+    assert usual["model"] == "7net-0"
     emt = "calculator._target_=ase.calculators.emt.EMT"
     assert compose.load("generate_data", [emt]) == compose.load("generate_data", ["calculator=emt"])
     given = compose.load("generate_data", [emt, "+calculator.asap_cutoff=true"]).calculator.plain()
