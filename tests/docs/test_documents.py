@@ -153,7 +153,9 @@ def test_the_published_search_is_that_of_the_experiment():
     search = pages.records(ROOT)[pages.SEARCH]
     assert search["known"] == shipped.load("rss_c2x8").digest
     training = search["training"]
-    assert training["digest"] == shipped.load("rss_c2x8_frames").digest
+    frames = shipped.load("rss_c2x8_frames")
+    learned = frames.select(inside_window(frames, tuple(training["data"]["z_range"])))
+    assert training["digest"] == learned.digest
     stage = read_experiment(pages.SEARCH).stages["forcefield"]
     given = compose.load("train", ["task=forcefield", *stage])
     assert training["train"]["steps"] == given.train.steps

@@ -36,7 +36,7 @@ from experiments.harness.structure_search.search import Task, read, search, writ
 from experiments.harness.training.data import load_set
 from sdedata import StructureSet
 from sdedata.adsorption import is_adsorbed
-from sdedata.dataset import distinct
+from sdedata.dataset import distinct, inside_window
 from sdedata.rss import random_surface, relax
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ def run(config: SearchCost, observe: Observe | None = None) -> dict[str, Any]:
     model = given(settings, template)
     assert base is not None  # both are named
     assert model is not None
-    if model.card["digest"] != base.frames.digest:
+    learned = base.frames.select(inside_window(base.frames, tuple(model.card["window"])))
+    if model.card["digest"] != learned.digest:
         log.info(
             f"search_cost: {config.surrogate.model} was trained on other frames than those of "
             f"{config.extend}: make sure that it knows none of the starts"
