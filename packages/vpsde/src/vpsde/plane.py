@@ -30,12 +30,13 @@ def wrap(positions: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"]) -> Float
     return positions - rows_times(rows_times(positions, inverse(cell)).floor(), cell)
 
 
-def nearest(d: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"]) -> Float[Tensor, "m 2"]:
-    """Move displacements by lattice vectors, to the shortest image where that is clearly shorter.
+def reduced(d: Float[Tensor, "m 2"], cell: Float[Tensor, "m 2 2"]) -> Float[Tensor, "m 2"]:
+    """Move displacements (Å) by lattice vectors into the cell around zero.
 
-    Exact up to half the smallest height of the cell.
+    That is the shortest image up to half the smallest height of the cell.
     """
-    return d - rows_times(rows_times(d, inverse(cell)).round(), cell)
+    fractions = rows_times(d, inverse(cell))
+    return rows_times(fractions - fractions.round(), cell)
 
 
 def log_density(
@@ -89,8 +90,7 @@ def _images(
     reach = ((lengths.sum(-1) / 2) ** 2 + 2 * _NEGLIGIBLE * sigma**2).sqrt()
     n_a, n_b = (reach.unsqueeze(-1) / heights + 0.5).ceil().amax(0).int().tolist()
     a, b = torch.cartesian_prod(torch.arange(-n_a, n_a + 1), torch.arange(-n_b, n_b + 1)).to(d).T
-    fractions = rows_times(d, inverse(cell))
-    x, y = rows_times(fractions - fractions.round(), cell).unsqueeze(-1).unbind(1)
+    x, y = reduced(d, cell).unsqueeze(-1).unbind(1)
     (ax, ay), (bx, by) = (vector.unsqueeze(-1).unbind(1) for vector in cell.unbind(1))
     return x + a * ax + b * bx, y + a * ay + b * by
 

@@ -1,5 +1,6 @@
 """The noise schedule. Its integral is the primitive; beta is the integral's derivative."""
 
+import math
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,3 +33,8 @@ class LinearBeta:
     def integral(self, t: Time) -> Time:
         """Integrate beta from 0 to t, Å²."""
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t * t
+
+    def time_of(self, integral: float) -> float:
+        """Find the time at which the integral of beta is this (Å²): it is quadratic in t."""
+        slope = self.beta_max - self.beta_min
+        return (math.sqrt(self.beta_min**2 + 2 * slope * integral) - self.beta_min) / slope

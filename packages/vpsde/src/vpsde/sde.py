@@ -83,10 +83,7 @@ class SDE:
         most = float(self.sigma(torch.tensor(1.0, dtype=torch.float64)))
         if not 0 <= sigma <= most:
             raise ValueError(f"sigma={sigma:g} Å is not between 0 and sigma(1) = {most:.3g} Å")
-        # The integral of beta rises with sigma, from which it follows; it is quadratic in t.
-        integral = -math.log1p(-(sigma**2)) if self.drift else sigma**2
-        low, slope = self.schedule.beta_min, self.schedule.beta_max - self.schedule.beta_min
-        return (math.sqrt(low**2 + 2 * slope * integral) - low) / slope
+        return self.schedule.time_of(-math.log1p(-(sigma**2)) if self.drift else sigma**2)
 
     def forward_drift(self, graph: Graph) -> Float[Tensor, "n 3"]:
         """Compute the factor of beta dt in Eq. 1: -M/2, or 0; Å."""
@@ -121,7 +118,7 @@ class SDE:
         """Compute one - other (Å) of mobile atoms, by the nearest image; zero on frozen atoms."""
         at, d = _overlayer(graph), torch.zeros_like(one)
         moved = (one - other)[graph.mobile_indices].double()
-        planar = plane.nearest(moved[:, :2], at.cell)
+        planar = plane.reduced(moved[:, :2], at.cell)
         d[graph.mobile_indices] = torch.cat([planar, moved[:, 2:]], -1).to(d)
         return d
 
