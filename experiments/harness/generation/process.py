@@ -48,6 +48,17 @@ class Process:
         guide = self.guide
         return guide.descent_steps if guide is not None and guide.eta_dt > 0 else 0
 
+    def pull(self, begin: float = 1.0) -> Guide | None:
+        """Return Eq. 3 for reverse steps from t = begin, each with eta dt of the force.
+
+        None without a force field or a guide.
+        """
+        guide, field = self.guide, self.force_field
+        if guide is None or field is None:
+            return None
+        eta = eta_from_step(guide.eta_dt, self.sampler.steps) / begin
+        return Guide(field.network.on_mobile, eta, guide.max_force)
+
     @property
     def steps(self) -> int:
         """Network evaluations of a batch: reverse steps and descent."""
@@ -112,19 +123,15 @@ class Generation:
         return batch
 
     def _generate(self, one: Graph, indices: list[int], bar: Iterator[Any]) -> Batch:
-        own, sampler, pull = self.process, self.process.sampler, self.process.guide
+        own, sampler, guide = self.process, self.process.sampler, self.process.guide
         start = collate([one] * len(indices)).to(own.device)
-        field = own.force_field.network.on_mobile if own.force_field is not None else None
-        guide = None
-        if field is not None and pull is not None:
-            guide = Guide(field, eta_from_step(pull.eta_dt, sampler.steps), pull.max_force)
         states: Iterator[Any] = sample(
             own.score.network,
             start,
             own.score.sde(),
             times(sampler.steps, sampler.time_power),
             generators(self.seed, indices),
-            guide=guide,
+            guide=own.pull(),
             noise=sampler.noise,
             noisy_end=sampler.noisy_end,
             solver=sampler.solver,
@@ -138,9 +145,10 @@ class Generation:
                 path += self._frames(state.graph, indices, state.finite, {"t": wanted.pop(0)})[:1]
         diffused = self._frames(state.graph, indices, state.finite)
         graph, finite, energies = state.graph, state.finite, None
-        if field is not None and pull is not None and pull.eta_dt > 0:
+        if own.force_field is not None and guide is not None and guide.eta_dt > 0:
             relaxed = descend(
-                graph, field, pull.eta_dt, pull.descent_steps, pull.max_force,
+                graph, own.force_field.network.on_mobile,
+                guide.eta_dt, guide.descent_steps, guide.max_force,
                 observe=lambda _: next(bar, None),
             )  # fmt: skip
             graph, finite, energies = relaxed.graph, finite & relaxed.finite, relaxed.energy

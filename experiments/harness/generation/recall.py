@@ -27,7 +27,6 @@ from experiments.harness.runs.run_folder import Observe, RunFolder
 from experiments.harness.runs.shipped_models import DEFAULT
 from experiments.harness.runs.statistics import proportion
 from experiments.harness.training.data import load_set
-from guidance import Guide, eta_from_step
 from sdedata import Graph, StructureSet, collate
 from sdedata.dataset import distinct, inside_window
 from sdedata.similarity import distance
@@ -157,13 +156,9 @@ def _denoised(
     graph: Graph, sigma: float, indices: Iterable[int], seed: int, process: Process
 ) -> list[Atoms]:
     """Noise structures to sigma (Å) and denoise them; each depends on its own index alone."""
-    sde, sampler, pull = process.score.sde(), process.sampler, process.guide
+    sde, sampler = process.score.sde(), process.sampler
     graph, own, begin = graph.to(process.device), generators(seed, indices), sde.time_of(sigma)
-    guide = None
-    if pull is not None and process.force_field is not None:
-        # Each step has eta dt of the force, as in sampling, though these steps are shorter.
-        eta = eta_from_step(pull.eta_dt, sampler.steps) / begin
-        guide = Guide(process.force_field.network.on_mobile, eta, pull.max_force)
+    guide = process.pull(begin)
     t = torch.full((graph.n_structures,), begin, device=graph.positions.device)
     noised = graph.at(sde.perturb(graph, t.to(graph.positions), own))
     grid = [begin * t for t in times(sampler.steps, sampler.time_power)]
