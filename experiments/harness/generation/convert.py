@@ -1,7 +1,7 @@
 """The best structures of a run or a file, as input of other programs."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,11 @@ from ase import Atoms
 from experiments.harness.config.settings import Convert
 from experiments.harness.generation.evaluate import RELAXED
 from experiments.harness.generation.inputs import write_inputs
-from experiments.harness.generation.label import LABELLED, digest
+from experiments.harness.generation.label import LABELLED, above_lowest, digest
 from experiments.harness.generation.sample import GENERATED
 from experiments.harness.runs.run_folder import RunFolder
 from sdedata import StructureSet
 from sdedata.adsorption import is_adsorbed
-from sdedata.composition import formula
 from sdedata.dataset import distinct
 from sdedata.files import read_frames
 from sdedata.frames import labels
@@ -95,9 +94,5 @@ def lowest(frames: Sequence[Atoms], n: int) -> list[Atoms]:
         missing = len(frames) - len(known)
         log.info(f"{missing} of {len(frames)} structures have no energy: taken in their order")
         return list(frames[:n])
-    kinds = [formula(atoms.numbers) for atoms in frames]
-    zero: Mapping[str, float] = {
-        kind: min(e for e, k in zip(known, kinds, strict=True) if k == kind) for kind in set(kinds)
-    }
-    above = [energy - zero[kind] for energy, kind in zip(known, kinds, strict=True)]
-    return [frames[k] for k in np.argsort(above, kind="stable")[:n]]
+    order = np.argsort(above_lowest(frames, known), kind="stable")
+    return [frames[k] for k in order[:n]]

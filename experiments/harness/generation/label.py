@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -55,7 +56,8 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
         _label_all(config, frames, folder, tracker)
         labelled = folder.tidy(LABELLED)
         failed = len(frames) - len(labelled)
-        tracker.energies("labelled", above_lowest(labelled))
+        energies = [float(atoms.get_potential_energy()) for atoms in labelled]
+        tracker.energies("labelled", above_lowest(labelled, energies))
         tracker.structures(LABELLED)
         seconds = sum(float(atoms.info["cpu_seconds"]) for atoms in labelled)
         tracker.summary(
@@ -75,14 +77,13 @@ def digest(frames: list[Atoms]) -> str:
     return found.hexdigest()[:16]
 
 
-def above_lowest(frames: list[Atoms]) -> list[float]:
-    """Energies (eV) above the lowest of the same atoms."""
-    energies = [float(atoms.get_potential_energy()) for atoms in frames]
+def above_lowest(frames: Sequence[Atoms], energies: Sequence[float]) -> list[float]:
+    """Return the structures' energies (eV) above the lowest of the same atoms."""
+    kinds = [formula(atoms.numbers) for atoms in frames]
     lowest: dict[str, float] = {}
-    for atoms, energy in zip(frames, energies, strict=True):
-        key = formula(atoms.numbers)
-        lowest[key] = min(energy, lowest.get(key, energy))
-    return [e - lowest[formula(a.numbers)] for a, e in zip(frames, energies, strict=True)]
+    for kind, energy in zip(kinds, energies, strict=True):
+        lowest[kind] = min(energy, lowest.get(kind, energy))
+    return [energy - lowest[kind] for kind, energy in zip(kinds, energies, strict=True)]
 
 
 def label_one(
