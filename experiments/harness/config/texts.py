@@ -54,9 +54,12 @@ def _one(value: str) -> str:
     balanced = all(bare.count(a) == bare.count(b) for a, b in zip(OPEN, CLOSED, strict=True))
     if not bare or bare in ("null", "???") or bare[0] in QUOTES or not balanced:
         return value
-    if bare.startswith("~"):
-        bare = str(Path(bare).expanduser())
-    return quoted(bare)
+    return quoted(from_home(bare))
+
+
+def from_home(text: str) -> str:
+    """Replace a leading ~ by the home folder."""
+    return str(Path(text).expanduser()) if text.startswith("~") else text
 
 
 def _parts(value: str) -> list[str]:
@@ -79,11 +82,16 @@ def _parts(value: str) -> list[str]:
 @cache
 def _texts(entry: str) -> dict[str, str]:
     """Return the keys of a command that hold text, or lists of it ("list")."""
-    return dict(_leaves(SCHEMAS[entry], "")) | ({"composition": "text"} if entry == SEARCH else {})
+    return texts_of(SCHEMAS[entry]) | ({"composition": "text"} if entry == SEARCH else {})
 
 
 SEARCH = "generate_data"
 """The command that takes `composition` as one of its `compositions`."""
+
+
+def texts_of(model: type[BaseModel]) -> dict[str, str]:
+    """Return the keys of a schema that hold text, or lists of it ("list")."""
+    return dict(_leaves(model, ""))
 
 
 def _leaves(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from experiments.harness.config.settings import Count, Natural, Section, in_words
 from experiments.harness.config.suggestions import hint
+from experiments.harness.config.texts import QUOTES, from_home, texts_of
 from experiments.harness.config.trust import require_no_resolver
 from experiments.harness.pipeline.claims import REPEAT, Claim, require_stages
 from experiments.harness.pipeline.kinds import NETWORKS, stage_name
@@ -155,17 +156,15 @@ def parsed(text: str) -> Any:
 
 def split_off(form: type[S], arguments: Sequence[str]) -> tuple[S, list[str]]:
     """Return the settings among KEY=VALUE arguments, checked, and the other arguments."""
-    given, rest = {}, []
+    texts, given, rest = texts_of(form), dict[str, Any](), []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if equals and key in form.model_fields:
-            text = form.model_fields[key].annotation in (str, str | None) and value != "null"
-            plain = text and not value.startswith(("'", '"'))  # `sqlite:///:memory:` is no YAML
-            given[key] = value if plain else parsed(value)
-            if key == "output":
-                given[key] = str(Path(value).expanduser())
-        else:
+        if not equals or key not in form.model_fields:
             rest.append(argument)
+        elif key in texts and value != "null" and not value.startswith(tuple(QUOTES)):
+            given[key] = from_home(value)  # as typed: `sqlite:///:memory:` is no YAML
+        else:
+            given[key] = parsed(value)
     try:
         return form.model_validate(given), rest
     except ValidationError as error:
