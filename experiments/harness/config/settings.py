@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -217,6 +217,7 @@ class Data(Section):
     max_force: Positive = 0.2
     oxygen: Literal["all", "poor", "rich"]
     distinct: bool = True
+    share: Annotated[float, Gt(0), Le(1)] | None = None
     z_range: Window
     max_repeats: Count
 

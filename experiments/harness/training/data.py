@@ -13,6 +13,7 @@ from sdedata.dataset import (
     low_energy,
     oxygen_poor,
     oxygen_rich,
+    portion,
     require_window,
     split,
 )
@@ -21,7 +22,7 @@ from sdedata.reading import AS_WRITTEN, Reading
 from sdedata.relaxations import minima, relaxations
 from vpsde import generators
 
-SPLIT_STREAM = 2**31  # a random stream that no training step uses
+SPLIT_STREAM, SHARE_STREAM = 2**31, 2**31 + 1  # random streams that no training step uses
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ def training_data(config: Train, kind: str) -> TrainingData:
     A score learns minima (the last frames of relaxations, with forces up to `data.max_force`)
     within `data.max_energy` of the lowest of their stoichiometry, of each surface the lowest unless
     `data.distinct` is false; equal surfaces are on one side of the split in either case. A force
-    field learns every frame of the relaxations. Raises ValueError for data that cannot be
-    used.
+    field learns every frame of the relaxations. `data.share` leaves out relaxations to learn from,
+    none for validation. Raises ValueError for data that cannot be used.
     """
     section = config.data
     source = _source(section, kind)
@@ -75,12 +76,14 @@ def training_data(config: Train, kind: str) -> TrainingData:
         data = low_energy(data, section.max_energy)
     if section.oxygen != "all":
         data = (oxygen_poor if section.oxygen == "poor" else oxygen_rich)(data)
-    (generator,) = generators(config.seed, [SPLIT_STREAM])
-    train, val = split(
-        data, config.train.validation_share, generator, config.train.validation_at_most
-    )
+    splits, shares = generators(config.seed, [SPLIT_STREAM, SHARE_STREAM])
+    train, val = split(data, config.train.validation_share, splits, config.train.validation_at_most)
+    if section.share is not None:
+        train = portion(data, train, section.share, shares)
     notes += [f"{source}: {left_out}"] if left_out else []
     notes.append(f"{source}: {len(data)} structures of {relaxations(data)}")
+    if section.share is not None:
+        notes.append(f"{source}: {len(train)} structures to learn from (data.share)")
     graphs = data.graphs(config.cutoff, window, config.neighbours)
     return TrainingData(
         train=[graphs[i] for i in train],
@@ -89,7 +92,7 @@ def training_data(config: Train, kind: str) -> TrainingData:
         facts={
             "data": source if not own else Path(source).name,
             "digest": data.digest,
-            "structures": len(data),
+            "structures": len(train) + len(val),
             "of": total,
             "elements": list(data.elements),
             "compositions": sorted(set(data.compositions.tolist())),

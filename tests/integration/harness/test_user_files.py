@@ -309,3 +309,18 @@ def test_predict_reports_errors_and_leaves_bad_frames_out(tmp_path):
     assert errors.energy == pytest.approx(1000 * np.mean(of_energies), rel=1e-4)
     assert errors.force == pytest.approx(1000 * np.mean(np.concatenate(of_forces)), rel=1e-4)
     assert len(StructureSet.read(tmp_path / "out.extxyz")) == 7
+
+
+def test_a_share_of_the_data_is_learned_from_and_validation_stays_the_same(tmp_path):
+    frames = [platinum(1, seed=k)[0] for k in range(20)]
+    write(tmp_path / "mine.traj", frames)
+    whole, half, quarter = (
+        training_data(settings(tmp_path / "mine.traj", "forcefield", *more), "forcefield")
+        for more in ([], ["data.share=0.5"], ["data.share=0.25"])
+    )
+    assert [len(data.train) for data in (whole, half, quarter)] == [18, 9, 4]
+    energies = [{float(g.energy) for g in data.train} for data in (quarter, half, whole)]
+    assert energies[0] < energies[1] < energies[2]
+    held = [[float(g.energy) for g in data.val] for data in (whole, half, quarter)]
+    assert held[0] == held[1] == held[2]
+    assert [data.facts["structures"] for data in (whole, half, quarter)] == [20, 11, 6]

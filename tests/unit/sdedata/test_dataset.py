@@ -1,5 +1,6 @@
 """Packed sets: files and back with equal digests, the paper's subsets, errors name frames."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from sdedata.dataset import (
     counts_table,
     distinct,
     inside_window,
+    portion,
     require_window,
     thin,
     with_surfaces,
@@ -214,6 +216,19 @@ def test_low_energy_includes_its_bound():
     assert low_energy(data, 0.5).energy.tolist() == [-50.0, -49.5]
     assert low_energy(data).energy.tolist() == [-50.0, -49.5, -49.25]
     assert len(low_energy(data, 2.25)) == 4
+
+
+def test_a_share_of_the_relaxations_holds_smaller_ones_and_keeps_each_whole():
+    data = oxides([("Ag4O2", -50.0 - k) for k in range(60)])
+    data = replace(data, info=data.info | {"index": np.repeat(np.arange(20), 3)})
+    chosen = list(range(3, 60))
+    kept = [
+        portion(data, chosen, share, torch.Generator().manual_seed(5)) for share in (0.1, 0.5, 1.0)
+    ]
+    assert [len(part) for part in kept] == [3 * 2, 3 * 10, 3 * 19]
+    assert set(kept[0]) < set(kept[1]) < set(kept[2]) == set(chosen)
+    for part in kept:
+        assert all(n == 3 for n in Counter(data.info["index"][part].tolist()).values())
 
 
 def test_exactly_two_to_one_counts_as_poor():

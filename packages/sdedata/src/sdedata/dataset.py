@@ -166,3 +166,17 @@ def split(
     order = torch.randperm(len(names), generator=generator).numpy()
     held = np.isin(unit, order[: min(max(1, round(share * len(names))), len(names) - 1)])
     return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
+
+
+def portion(
+    data: StructureSet, chosen: Sequence[int], share: float, generator: torch.Generator
+) -> list[int]:
+    """Select a share of the `relaxations` among chosen structures at random, at least one.
+
+    Draws of one seed are nested: what a smaller share selects is part of what a larger one does.
+    """
+    unit = relaxations(data).labels[list(chosen)]
+    names = np.unique(unit)
+    order = torch.randperm(len(names), generator=generator).numpy()
+    kept = names[order[: max(1, round(share * len(names)))]]
+    return np.asarray(chosen)[np.isin(unit, kept)].tolist()
