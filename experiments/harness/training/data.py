@@ -22,7 +22,7 @@ from sdedata.reading import AS_WRITTEN, Reading
 from sdedata.relaxations import minima, relaxations
 from vpsde import generators
 
-SPLIT_STREAM, SHARE_STREAM = 2**31, 2**31 + 1  # random streams that no training step uses
+SPLIT_STREAM, SHARE_STREAM = 2**31, 2**31 + 2  # random streams that no training step uses
 
 
 @dataclass(frozen=True)
