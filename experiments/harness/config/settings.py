@@ -273,6 +273,7 @@ class Guide(Section):
     eta_dt: NonNegative
     max_force: Positive | None
     descent_steps: Natural
+    fmax: Positive | None = None
 
 
 class Sample(Run):

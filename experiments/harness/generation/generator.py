@@ -52,6 +52,7 @@ class Generator(Process):
         eta_dt: float = 0.001,
         max_force: float | None = 10.0,
         descent_steps: int = 100,
+        fmax: float | None = None,
         device: str = "auto",
         threads: int | None = None,
         compile: bool = False,
@@ -71,6 +72,8 @@ class Generator(Process):
             eta_dt: Å²/eV, strength of the guidance (the paper's eta dt).
             max_force: eV/Å, to which longer forces are shortened; None: the paper's equation.
             descent_steps: steps of the short relaxation on the force field.
+            fmax: eV/Å, relax by L-BFGS, with at most so many steps, until no force is longer; None:
+                the paper's descent with steps of eta dt.
             device: "auto" (a GPU if there is one), "cpu", "cuda", ...
             threads: for torch; None leaves its choice.
             compile: compile the steps by torch; on a GPU one CUDA graph.
@@ -94,7 +97,12 @@ class Generator(Process):
         guide = None
         if forcefield is not None:
             guide = settings.Guide.of(
-                {"eta_dt": eta_dt, "max_force": max_force, "descent_steps": descent_steps}
+                {
+                    "eta_dt": eta_dt,
+                    "max_force": max_force,
+                    "descent_steps": descent_steps,
+                    "fmax": fmax,
+                }
             )
         return cls.of(score, forcefield, sampler, guide, device_of(device), compile, neighbours)
 

@@ -1,11 +1,11 @@
 """The reverse process on one slab: what `Generator` and the sampling run share.
 
 Starts from a uniform prior, takes N reverse steps (Eq. 2), pulled by the forces (Eq. 3), and
-descends them briefly.
+relaxes briefly on the force field.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from experiments.harness.config import settings
 from experiments.harness.training.checkpoint import Model
-from guidance import Guide, descend, eta_from_step
+from guidance import Guide, Relaxation, descend, eta_from_step, relax
 from sdedata import Graph, collate
 from sdedata.frozen import frozen_mask
 from vpsde import SDE, generators, sample, times
@@ -42,32 +42,49 @@ class Process:
         field = self.force_field.digest if self.force_field is not None else None
         return {"score": self.score.digest, "forcefield": field}
 
-    @property
-    def descent_steps(self) -> int:
-        """Steps of the short relaxation; none without a force field or with eta = 0."""
-        guide = self.guide
-        return guide.descent_steps if guide is not None and guide.eta_dt > 0 else 0
-
     def pull(self, begin: float = 1.0) -> Guide | None:
         """Return Eq. 3 for reverse steps from t = begin, each with eta dt of the force.
 
-        None without a force field or a guide.
+        None without a force field or a guide, or with eta = 0.
         """
         guide, field = self.guide, self.force_field
-        if guide is None or field is None:
+        if guide is None or field is None or guide.eta_dt == 0:
             return None
         eta = eta_from_step(guide.eta_dt, self.sampler.steps) / begin
         return Guide(field.network.on_mobile, eta, guide.max_force)
 
+    def relaxed(
+        self, graph: Graph, observe: Callable[[Any], None] | None = None
+    ) -> Relaxation[Graph] | None:
+        """Relax briefly on the force field: by L-BFGS, or the paper's descent with the guide's step.
+
+        None without a force field or a guide, or if it does neither.
+        """
+        guide, field = self.guide, self.force_field
+        if guide is None or field is None:
+            return None
+        forces = field.network.on_mobile
+        if guide.fmax is not None:
+            return relax(
+                graph, forces, guide.fmax, guide.descent_steps, select=Graph.select, observe=observe
+            )
+        if guide.eta_dt == 0:
+            return None
+        return descend(
+            graph, forces, guide.eta_dt, guide.descent_steps, guide.max_force, observe=observe
+        )
+
     @property
     def steps(self) -> int:
-        """Network evaluations of a batch: reverse steps and descent."""
-        return self.sampler.steps + self.descent_steps
+        """Network evaluations of a batch: reverse steps, and at most so many of the relaxation."""
+        guide, reverse = self.guide, self.sampler.steps
+        descends = guide is not None and (guide.eta_dt > 0 or guide.fmax is not None)
+        return reverse + (guide.descent_steps if guide is not None and descends else 0)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Structures of one batch: at the end of the reverse process, after the descent, on the way."""
+    """Structures of one batch: at the end of the reverse process, then relaxed, and on the way."""
 
     diffused: list[Atoms]
     generated: list[Atoms]
@@ -123,7 +140,7 @@ class Generation:
         return batch
 
     def _generate(self, one: Graph, indices: list[int], bar: Iterator[Any]) -> Batch:
-        own, sampler, guide = self.process, self.process.sampler, self.process.guide
+        own, sampler = self.process, self.process.sampler
         start = collate([one] * len(indices)).to(own.device)
         states: Iterator[Any] = sample(
             own.score.network,
@@ -145,12 +162,8 @@ class Generation:
                 path += self._frames(state.graph, indices, state.finite, {"t": wanted.pop(0)})[:1]
         diffused = self._frames(state.graph, indices, state.finite)
         graph, finite, energies = state.graph, state.finite, None
-        if own.force_field is not None and guide is not None and guide.eta_dt > 0:
-            relaxed = descend(
-                graph, own.force_field.network.on_mobile,
-                guide.eta_dt, guide.descent_steps, guide.max_force,
-                observe=lambda _: next(bar, None),
-            )  # fmt: skip
+        relaxed = own.relaxed(graph, observe=lambda _: next(bar, None))
+        if relaxed is not None:
             graph, finite, energies = relaxed.graph, finite & relaxed.finite, relaxed.energy
         generated = self._frames(graph, indices, finite)
         if energies is not None:

@@ -10,8 +10,9 @@ from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.publishing.package_model import LARGEST, package
 from experiments.harness.runs import shipped_models
 from experiments.harness.training.checkpoint import digest, load_model
-from surfdiff import Generator
+from surfdiff import Generator, relax
 
+KINDS = ("score", "forcefield")
 SHORT = ["sampler.steps=3", "n=2", "guide.descent_steps=2", "tracking.mode=disabled"]
 
 
@@ -83,3 +84,18 @@ def test_networks_that_do_not_belong_together_are_not_packaged(world, tmp_path):
     with pytest.raises(ValueError, match="do not belong together"):
         package("mixed", trained | {"forcefield": tmp_path / "foreign"}, tmp_path)
     assert not (tmp_path / "mixed").exists()
+
+
+def test_without_a_pull_the_force_field_relaxes_what_the_score_alone_made():
+    """guide=relaxation: L-BFGS on the force field from where the unguided process ends."""
+    score, field = (shipped_models.file_of("silver_oxide", kind) for kind in KINDS)
+    settings = {"steps": 10, "threads": 1, "device": "cpu"}
+    surfaces = Generator.load(score, field, **settings, eta_dt=0.0, fmax=0.05).sample(
+        "ag111_p3x3", "Ag6O3", n=3
+    )
+    alone = Generator.load(score, **settings).sample("ag111_p3x3", "Ag6O3", n=3)
+    expected = relax(alone, field, fmax=0.05, max_steps=100)
+    for atoms, other in zip(surfaces, expected, strict=True):
+        assert other.info["converged"]
+        np.testing.assert_allclose(atoms.positions, other.positions, atol=2e-3)
+        assert atoms.get_potential_energy() == pytest.approx(other.get_potential_energy(), abs=1e-3)
