@@ -56,7 +56,7 @@ class Process:
     def relaxed(
         self, graph: Graph, observe: Callable[[Any], None] | None = None
     ) -> Relaxation[Graph] | None:
-        """Relax briefly on the force field: by L-BFGS, or the paper's descent with the guide's step.
+        """Relax briefly on the force field: by L-BFGS, or by the paper's descent, with eta dt.
 
         None without a force field or a guide, or if it does neither.
         """
