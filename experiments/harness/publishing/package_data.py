@@ -17,6 +17,8 @@ from sdedata import StructureSet, Template, shipped
 from sdedata.composition import parse_formula
 from sdedata.dataset import (
     LOW_MAX_ENERGY,
+    SUBSETS,
+    WINDOW,
     counts_table,
     distinct,
     inside_window,
@@ -24,7 +26,7 @@ from sdedata.dataset import (
 from sdedata.similarity import same
 
 SHEET, PICTURE = "DATASHEET.md", "lowest.png"
-TRAINING, WINDOW = "rss_c2x8", (1.0, 5.0)
+TRAINING = "rss_c2x8"
 AG6, AG6_SEARCH = "ag6_p4x4", "rss_ag12o6_p4x4"
 ROWS = 4
 """Of the picture: one per number of oxygen atoms."""
@@ -81,10 +83,8 @@ def sets_table(sets: dict[str, StructureSet]) -> str:
 
 def stoichiometry_table(minima: StructureSet) -> str:
     """Markdown: minima and surfaces of each stoichiometry, and what the paper's sets hold."""
-    once = distinct(minima.select(inside_window(minima, WINDOW)))
-    counts = counts_table(once)
-    subsets = [key for key in counts[0] if key != "stoichiometry"]
-    header = ["stoichiometry", "minima", "surfaces", "lowest (eV)", *subsets]
+    counts = counts_table(minima)
+    header = ["stoichiometry", "minima", "surfaces", "lowest (eV)", *SUBSETS]
     lines = []
     found, formulas = distinct(minima).compositions, minima.compositions
     for row in counts:
@@ -92,8 +92,8 @@ def stoichiometry_table(minima: StructureSet) -> str:
         mine = formulas == formula
         lowest = minima.energy[mine].min()
         numbers = [str(mine.sum()), str((found == formula).sum()), f"{lowest:.2f}"]
-        lines.append([formula, *numbers, *(str(row[key]) for key in subsets)])
-    totals = [str(sum(int(row[key]) for row in counts)) for key in subsets]
+        lines.append([formula, *numbers, *(str(row[key]) for key in SUBSETS)])
+    totals = [str(sum(int(row[key]) for row in counts)) for key in SUBSETS]
     lines.append(["all", str(len(minima)), str(len(found)), "–", *totals])
     return markdown(header, lines)
 

@@ -11,7 +11,7 @@ from experiments.harness.config.settings import GenerateData
 from experiments.harness.structure_search.search import Task, is_minimum, read
 from experiments.harness.training.data import load_set
 from sdedata import shipped
-from sdedata.dataset import concatenate, counts_table, thin, with_surfaces
+from sdedata.dataset import SUBSETS, concatenate, counts_table, thin, with_surfaces
 from sdedata.structures import StructureSet
 
 SAME = ("seed", "template", "compositions", "min_distances", "relaxation", "calculator")
@@ -88,9 +88,8 @@ def marked_surfaces(
 
 
 def counts_by_subset(minima: StructureSet) -> dict[str, dict[str, int]]:
-    """Fig. 2b: for D, D_lowE and its halves, the number of structures of each stoichiometry."""
+    """Fig. 2b: for D, D_lowE and its halves, the number of surfaces of each stoichiometry."""
     table = counts_table(minima)
-    subsets = [key for key in table[0] if key != "stoichiometry"]
     return {
-        subset: {str(row["stoichiometry"]): int(row[subset]) for row in table} for subset in subsets
+        subset: {str(row["stoichiometry"]): int(row[subset]) for row in table} for subset in SUBSETS
     }

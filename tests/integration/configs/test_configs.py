@@ -7,8 +7,10 @@ from experiments.harness.config.instantiate import build
 from experiments.harness.config.renamed import RENAMED
 from experiments.harness.config.settings import SCHEMAS
 from experiments.harness.runs.config_keys import flattened
+from experiments.harness.training.data import training_data
 from painnx import ForceField, ScoreNetwork
 from sdedata import shipped
+from sdedata.dataset import WINDOW, counts_table
 from vpsde import SDE
 
 GROUPS = {
@@ -102,3 +104,19 @@ def test_a_key_of_earlier_versions_is_refused_with_its_name_today(key, plus):
             ValueError, match=rf"there is no config key.* '?{key}'?;.*called {today} now"
         ):
             compose.load(entry, [f"{plus}{key}=1"])
+
+
+@pytest.mark.parametrize(
+    ("subset", "overrides"),
+    [
+        ("D_lowE", []),
+        ("D_lowE-red", ["data.oxygen=poor"]),
+        ("D_lowE-ox", ["data.oxygen=rich"]),
+    ],
+)
+def test_the_counts_of_a_set_are_those_that_a_training_learns_from(subset, overrides):
+    config = compose.load("train", ["data.max_energy=0.5", *overrides])
+    rows = counts_table(shipped.load(config.data.path))
+    assert config.data.z_range == WINDOW
+    learned = training_data(config, "score").facts["structures"]
+    assert learned == sum(row[subset] for row in rows)

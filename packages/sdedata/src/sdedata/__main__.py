@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sdedata import own, shipped
-from sdedata.dataset import counts_table
+from sdedata.dataset import SUBSETS, WINDOW, counts_table
 from sdedata.reading import Reading
 from sdedata.relaxations import NAMES, Relaxations, relaxations
 from sdedata.structures import StructureSet
@@ -167,8 +167,10 @@ def datasheet(name: str) -> str:
     }  # fmt: skip
     facts |= {key: _cell(value) for key, value in data.meta.items() if key != "compositions"}
     lines = [f"# {name}", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
-    counts = counts_table(data)
-    lines.append(_table(list(counts[0]), [[str(v) for v in row.values()] for row in counts]))
+    low, high = WINDOW
+    lines += [f"The paper's sets; surfaces count once, from {low:g} to {high:g} Å on the slab:", ""]
+    rows = [[str(v) for v in row.values()] for row in counts_table(data)]
+    lines.append(_table(["stoichiometry", *SUBSETS], rows))
     sheet = (shipped.FOLDER / "DATASHEET.md").read_text(encoding="utf-8")
     return "\n".join([*lines, "", sheet.strip()])
 

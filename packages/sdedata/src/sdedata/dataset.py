@@ -18,6 +18,10 @@ D_MAX_ENERGY = 2.0
 """eV above the lowest structure of its stoichiometry: the paper's set D."""
 LOW_MAX_ENERGY = 0.5
 """eV: the paper's set D_lowE."""
+WINDOW = (1.0, 5.0)
+"""Å above the highest fixed atom: the confinement in z that trainings have by default."""
+SUBSETS = ("D", "D_lowE", "D_lowE-red", "D_lowE-ox")
+"""The paper's sets; the last two add up to the second."""
 
 
 def concatenate(sets: Sequence[StructureSet]) -> StructureSet:
@@ -74,21 +78,27 @@ def _oxygen_excess(data: StructureSet) -> np.ndarray:
     return np.array([3 * c.get("O", 0) - sum(c.values()) for c in counts])
 
 
-def counts_table(data: StructureSet) -> list[dict[str, int | str]]:
-    """Count the structures of the paper's sets (Fig. 2b), one row for each stoichiometry.
+def learnable(data: StructureSet, window: tuple[float, float] = WINDOW) -> StructureSet:
+    """Select what a score learns from: minima inside the window, of each surface the lowest."""
+    return distinct(data.select(inside_window(data, window)))
 
-    Keys: stoichiometry, D, D_lowE, D_lowE-red, D_lowE-ox; the last two add up to D_lowE.
+
+def counts_table(
+    data: StructureSet, window: tuple[float, float] = WINDOW
+) -> list[dict[str, int | str]]:
+    """Count what the paper's sets hold (Fig. 2b) for a score to learn, a row per stoichiometry.
+
+    Keys: stoichiometry and `SUBSETS`. A surface counts once, and not outside the window (Å).
     """
-    lowest = low_energy(data, LOW_MAX_ENERGY)
-    subsets = {
-        "D": low_energy(data, D_MAX_ENERGY),
-        "D_lowE": lowest,
-        "D_lowE-red": oxygen_poor(lowest),
-        "D_lowE-ox": oxygen_rich(lowest),
+    once = learnable(data, window)
+    lowest = low_energy(once, LOW_MAX_ENERGY)
+    subsets = (low_energy(once, D_MAX_ENERGY), lowest, oxygen_poor(lowest), oxygen_rich(lowest))
+    counts = {
+        name: Counter(subset.compositions.tolist())
+        for name, subset in zip(SUBSETS, subsets, strict=True)
     }
-    counts = {name: Counter(subset.compositions.tolist()) for name, subset in subsets.items()}
     return [
-        {"stoichiometry": stoichiometry} | {name: counts[name][stoichiometry] for name in subsets}
+        {"stoichiometry": stoichiometry} | {name: counts[name][stoichiometry] for name in SUBSETS}
         for stoichiometry in sorted(counts["D"], key=lambda f: tuple(parse_formula(f).items()))
     ]
 
