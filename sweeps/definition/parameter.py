@@ -10,7 +10,7 @@ from optuna.distributions import (
 )
 from pydantic import Field, model_validator
 
-from experiments.harness.config.settings import Positive, Section
+from experiments.harness.config.fields import Positive, Section
 
 
 class Parameter(Section):

@@ -15,8 +15,9 @@ from annotated_types import Ge
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from pydantic import Field, field_validator
 
+from experiments.harness.config.fields import Count, Target
 from experiments.harness.config.instantiate import build
-from experiments.harness.config.settings import Count, Target, Tracking
+from experiments.harness.config.settings import Tracking
 from experiments.harness.config.trust import require_known
 from experiments.harness.pipeline import stages as pipeline
 from experiments.harness.pipeline.experiment import Experiment, Text

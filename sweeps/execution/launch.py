@@ -8,7 +8,7 @@ import logging
 import os
 from typing import Any, Literal
 
-from experiments.harness.config.settings import Count, Section
+from experiments.harness.config.fields import Count, Section
 from sweeps.definition.sweep import Sweep
 from sweeps.execution.run import Settings, prepare, run_worker
 

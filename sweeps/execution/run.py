@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 
-from experiments.harness.config.settings import Count, Section
+from experiments.harness.config.fields import Count, Section
 from experiments.harness.execution.logs import log_to_stderr
 from experiments.harness.execution.signals import sigterm_exits
 from experiments.harness.execution.workers import ended_at_last

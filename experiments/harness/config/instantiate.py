@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments.harness.config.compose import CONF
-from experiments.harness.config.settings import Target
+from experiments.harness.config.fields import Target
 
 FORCE_FIELD = "experiments.harness.training.calculator.forcefield"
 """The `_target_` of a trained force field of this project."""

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from experiments.harness.config.fields import Target
 from experiments.harness.config.instantiate import FORCE_FIELD, identity, named_calculators
-from experiments.harness.config.settings import Evaluate, Target
+from experiments.harness.config.settings import Evaluate
 from experiments.harness.config.trust import require_known
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.runs.shipped_models import DEFAULT

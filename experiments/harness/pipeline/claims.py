@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import model_validator
 
-from experiments.harness.config.settings import Section
+from experiments.harness.config.fields import Section
 from experiments.harness.pipeline.kinds import stage_name
 
 RANDOM_SEARCH = "random_search"

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from yaml import YAMLError
 
-from experiments.harness.config.settings import Count, Natural, Section, in_words
+from experiments.harness.config.fields import Count, Natural, Section, in_words
 from experiments.harness.config.suggestions import hint
 from experiments.harness.config.texts import QUOTES, from_home, texts_of
 from experiments.harness.config.trust import require_no_resolver

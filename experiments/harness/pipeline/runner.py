@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.harness.config.settings import Count, Section
+from experiments.harness.config.fields import Count, Section
 from experiments.harness.config.trust import require_known
 from experiments.harness.pipeline import claims, table
 from experiments.harness.pipeline import stages as pipeline

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
+from experiments.harness.config.fields import Target
 from experiments.harness.config.instantiate import FORCE_FIELD
-from experiments.harness.config.settings import Target
 from experiments.harness.runs.shipped_models import DEFAULT
 from experiments.harness.training.checkpoint import Model, load_model
 from guidance import ForceFieldCalculator
