@@ -36,6 +36,7 @@ def test_files_are_refused_or_read(sources, tmp_path):
             assert found["accepted"], f"{door.__name__} takes nothing"
 
 
+@pytest.mark.slow
 def test_commands_on_damaged_folders(sources, tmp_path):
     slow = [door for door in DOORS if door not in QUICK]
     outcomes, faults = tries(30, 21, sources, tmp_path, slow)

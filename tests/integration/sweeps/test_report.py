@@ -16,6 +16,8 @@ from tests.integration.harness.mirror import history, logs, updates
 from tests.integration.sweeps.studies import ETA, grid, study
 from tests.integration.sweeps.tiny_sweep import MEDIAN, make, sampled, sweep_of, write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(world, tmp_path_factory):

@@ -13,6 +13,8 @@ from guidance import ForceFieldCalculator
 from sdedata import Graph
 from tests.tiny import GUIDED, SEARCH, TRAIN, platinum, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def platinum_run(tmp_path_factory):

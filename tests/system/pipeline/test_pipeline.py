@@ -410,6 +410,7 @@ def test_frames_and_minima_of_two_calculators_are_not_put_together(world, tmp_pa
         run("train", *TRAIN, *data, "task=forcefield", f"output={tmp_path}", "train.steps=1")
 
 
+@pytest.mark.slow
 def test_the_quickstart_at_its_smallest(world, tmp_path):
     data = [f"data.path={world.minima}", f"data.frames={world.frames}"]
     small = [*NETWORK, *data, "train.steps=2", "train.batch_size=2"]
