@@ -48,6 +48,8 @@ LIST = (
     Command(COMMANDS, "run", f"{HARNESS}.run",
             "run an experiment: a claim and the stages that test it"),
     Command(COMMANDS, "compare", f"{HARNESS}.compare", "compare runs on one page"),
+    Command(COMMANDS, "verify", f"{HARNESS}.verify",
+            "run a folder's command again and compare what comes out"),
     Command(COMMANDS, "sync", f"{HARNESS}.sync", "mirror run folders in Weights & Biases"),
     Command(SWEEPS, "sweep", "sweeps.commands",
             "run a sweep or continue it; show, launch, trial, publish"),

@@ -86,7 +86,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 def read(path: Path, most: int) -> Run:
     """A run with at most ``most`` of its structures; ValueError for a file that is not readable."""
-    folders = [RunFolder.existing(path), *map(RunFolder, _parts(path))]
+    folders = [RunFolder.existing(path), *map(RunFolder, parts(path))]
     configs = [folder.config for folder in folders]
     roles = [_role(config) for config in configs]
     rows = [folder.rows() for folder in folders]
@@ -113,11 +113,12 @@ def _topmost(path: Path) -> Iterator[Path]:
         yield from _topmost(inside)
 
 
-def _parts(path: Path) -> Iterator[Path]:
+def parts(path: Path) -> Iterator[Path]:
+    """Yield the run folders inside of a folder."""
     for inside in _folders(path):
         if (inside / "config.yaml").is_file():
             yield inside
-        yield from _parts(inside)
+        yield from parts(inside)
 
 
 def _folders(path: Path) -> list[Path]:

@@ -40,6 +40,17 @@ Observe = Callable[[Mapping[str, Any]], None]
 """Called with every row of a run as it is written; what it raises ends the run."""
 
 
+class OtherConfiguration(ValueError):
+    """A folder holds a run with another configuration; ``how`` names the keys that differ."""
+
+    def __init__(self, path: Path, how: str) -> None:
+        super().__init__(
+            f"{path} holds a run with another configuration ({how}): give this run another name, "
+            "or remove the folder"
+        )
+        self.how = how
+
+
 class RunFolder:
     """One run at ``path``, which is made if missing."""
 
@@ -124,8 +135,8 @@ class RunFolder:
         """Write ``config`` (nested), or check it against the one that made this folder.
 
         ``may_change`` names keys ("train.epochs", or a whole group "tracking") that a continued
-        run may set anew. Any other difference is a ValueError that names the keys. ``overrides``,
-        what was set by KEY=VALUE, goes to overrides.yaml, as Hydra does it.
+        run may set anew. Any other difference is a ValueError, an `OtherConfiguration`.
+        ``overrides``, what was set by KEY=VALUE, goes to overrides.yaml, as Hydra does it.
         """
         new, old = self.plain(config), self.config
         allowed = tuple(may_change)
@@ -135,10 +146,7 @@ class RunFolder:
             if not any(key == name or key.startswith(name + ".") for name in allowed)
         ]
         if old and differing:
-            raise ValueError(
-                f"{self.path} holds a run with another configuration ({'; '.join(differing)}): "
-                "give this run another name, or remove the folder"
-            )
+            raise OtherConfiguration(self.path, "; ".join(differing))
         self._write_yaml("config.yaml", new)
         if overrides is not None:
             self._write_yaml("overrides.yaml", list(overrides))
