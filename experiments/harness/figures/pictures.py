@@ -12,12 +12,13 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.harness.figures import spheres
 from experiments.harness.figures.images import DPI
-from experiments.harness.figures.spheres import PIXELS, render
 from experiments.harness.figures.style import styled
 from experiments.harness.figures.views import View, colours, side, substrate, top
 
 PAIRED_WIDTH = 4.0  # inches of each picture of ``paired_views``
+FINEST = 300  # pixels per inch of ``structures``: half as many again as are saved
 
 
 @styled
@@ -38,7 +39,7 @@ def structures(atoms: Sequence[Atoms], titles: Sequence[str] = ()) -> Figure:
     grid = figure.subplots(2, len(atoms), squeeze=False, height_ratios=heights)
     for column, pair in enumerate(views):
         for row, view in enumerate(pair):
-            _draw(grid[row, column], view)
+            _draw(grid[row, column], view, FINEST * scale)
         if column < len(titles):
             grid[0, column].set_title(titles[column])
     _name_elements(figure, atoms)
@@ -108,18 +109,19 @@ def _same_frame(views: Sequence[View]) -> list[View]:
 def _single(view: View) -> Figure:
     """Draw one view without any border."""
     figure = Figure(figsize=(PAIRED_WIDTH, PAIRED_WIDTH * view.height / view.width))
-    pixels = min(PIXELS, round(DPI * PAIRED_WIDTH / view.width))
-    _draw(figure.add_axes((0, 0, 1, 1)), view, pixels)
+    _draw(figure.add_axes((0, 0, 1, 1)), view, DPI * PAIRED_WIDTH / view.width)
     return figure
 
 
-def _draw(axes: Axes, view: View, pixels: int = PIXELS) -> None:
+def _draw(axes: Axes, view: View, finest: float) -> None:
+    """Draw a view in at most ``finest`` pixels per Å: what a picture of a large cell can show."""
+    pixels = max(1, min(spheres.PIXELS, round(finest)))
     reach = view.radii[:, None]
     near = (view.centres > view.low - reach) & (view.centres < view.high + reach)
     centres, depth, radii, shown = (
         values[near.all(axis=1)] for values in (view.centres, view.depth, view.radii, view.colours)
     )
-    picture = render(centres, depth, radii, shown, view.low, view.high, pixels)
+    picture = spheres.render(centres, depth, radii, shown, view.low, view.high, pixels)
     (left, bottom), (right, top) = view.low, view.high
     axes.imshow(picture, extent=(left, right, bottom, top), interpolation="antialiased")
     for edge in view.edges:
