@@ -41,6 +41,18 @@ def prepare_torch(threads: int | None) -> None:
         _use_onednn_if_exact()
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error is that of an allocation, by Python, NumPy, Numba or torch.
+
+    torch has a class of its own for devices; on a CPU it raises a RuntimeError.
+    """
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
 def _keep_memory() -> None:
     """Let the C library (glibc; others do as they like) keep for later what is freed.
 

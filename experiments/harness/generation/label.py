@@ -54,7 +54,8 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
         Tracker(folder, **tracking, job_type="label", name=name, observe=observe) as tracker,
     ):
         _label_all(config, frames, folder, tracker)
-        labelled = folder.tidy(LABELLED)
+        folder.tidy(LABELLED)
+        labelled = folder.structures(LABELLED)
         failed = len(frames) - len(labelled)
         energies = [float(atoms.get_potential_energy()) for atoms in labelled]
         tracker.energies("labelled", above_lowest(labelled, energies))

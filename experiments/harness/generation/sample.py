@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
 from experiments.harness.config.settings import Sample
 from experiments.harness.execution.progress import progress
-from experiments.harness.execution.torch_setup import device_of, prepare_torch
+from experiments.harness.execution.torch_setup import device_of, out_of_memory, prepare_torch
 from experiments.harness.generation.generator import Generator
 from experiments.harness.generation.process import PATH_TIMES, Generation, batches
 from experiments.harness.runs.run_folder import Observe, RunFolder
@@ -30,6 +29,8 @@ log = logging.getLogger(__name__)
 MAY_CHANGE = (
     "tracking", "output", "device", "threads", "compile", "batch_size", "n", "score", "forcefield"
 )  # fmt: skip
+SHOWN = 4
+"""Structures of which a picture is drawn."""
 DIFFUSED, GENERATED, PATH = "diffused", "generated", "path"
 """Files: at the end of the reverse process, after the short relaxation, on the way."""
 
@@ -56,14 +57,16 @@ def run(config: Sample, observe: Observe | None = None) -> dict[str, Any]:
         for model in filter(None, (process.score, process.force_field)):
             tracker.artifact(of_model(model.source, model.kind), uses=True)
         missing = _missing(folder, config.n)
-        _generate(generation, batches(missing, config.batch_size), config, folder, tracker)
-        frames = {name: folder.tidy(name) for name in (DIFFUSED, GENERATED, PATH)}
-        _show(frames, tracker)
-        tracker.summary(_summary(frames[GENERATED], config.composition, folder, tracker))
-    finite = [bool(atoms.info["finite"]) for atoms in frames[GENERATED]]
+        _generate(generation, missing, config, folder, tracker)
+        for name in (DIFFUSED, GENERATED, PATH):
+            folder.tidy(name)
+        _show(folder, tracker)
+        tracker.summary(_summary(config.composition, folder, tracker))
+    n, share = (folder.summary[f"gen/{name}"] for name in ("n", "frac_finite"))
+    frozen = n - round(share * n)
     log.info(
-        f"{len(finite)} structures in {folder.path}/structures/{GENERATED}.extxyz"
-        + (f"; {finite.count(False)} turned non-finite and were frozen" if not all(finite) else "")
+        f"{n} structures in {folder.path}/structures/{GENERATED}.extxyz"
+        + (f"; {frozen} turned non-finite and were frozen" if frozen else "")
     )
     return folder.summary
 
@@ -134,25 +137,28 @@ def _missing(folder: RunFolder, n: int) -> list[int]:
 
 def _frames_of(folder: RunFolder, name: str) -> Counter[int]:
     """Count the frames of each index in a file."""
-    known = {(a.info["index"], a.info.get("t")) for a in folder.structures(name)}
+    known = {(a.info["index"], a.info.get("t")) for a in folder.iterate(name)}
     return Counter(int(index) for index, _ in known)
 
 
 def _generate(
-    generation: Generation,
-    missing: list[list[int]],
-    config: Sample,
-    folder: RunFolder,
-    tracker: Any,
+    generation: Generation, missing: list[int], config: Sample, folder: RunFolder, tracker: Any
 ) -> None:
-    """Generate the batches; each is written when it is complete."""
-    total = generation.process.steps * len(missing)
+    """Generate the missing structures batch by batch; each is written when it is complete.
+
+    A batch that does not fit into memory is halved, and with it those that follow.
+    """
+    size = config.batch_size
+    total = generation.process.steps * len(batches(missing, size))
     bar = progress(range(total), "sample", total)
-    fill = config.batch_size if config.n > config.batch_size else 0
-    for batch in missing:
-        started = time.perf_counter()
-        result = generation.generate(batch, bar, fill)
-        seconds = time.perf_counter() - started
+    while missing:
+        batch, started = missing[:size], time.perf_counter()
+        try:
+            result = generation.generate(batch, bar, size if config.n > size else 0)
+        except Exception as error:
+            size = _halved(batch, error)
+            continue
+        seconds, missing = time.perf_counter() - started, missing[size:]
         folder.append_structures(DIFFUSED, result.diffused)
         folder.append_structures(PATH, result.path)
         # copies, which have no calculator: the file holds no energies that may pass for references
@@ -164,29 +170,47 @@ def _generate(
         pass
 
 
-def _show(frames: dict[str, list[Atoms]], tracker: Any) -> None:
+def _halved(batch: list[int], error: Exception) -> int:
+    """Return half the size of a batch that was out of memory; any other error is raised again.
+
+    ValueError if it was a single structure.
+    """
+    if not out_of_memory(error):
+        raise error
+    if len(batch) == 1:
+        raise ValueError(
+            f"structure {batch[0]} does not fit into memory: a smaller cell, or a device with more "
+            "memory, is needed"
+        ) from error
+    log.warning(f"out of memory: batch_size is {len(batch) // 2} from here on (was {len(batch)})")
+    return len(batch) // 2
+
+
+def _show(folder: RunFolder, tracker: Any) -> None:
     """Draw the path and the first structures."""
     from experiments.harness.figures.plots import path as path_figure
 
-    if len(frames[PATH]) >= len(PATH_TIMES):
-        first = frames[PATH][: len(PATH_TIMES)]
+    first = folder.structures(PATH, len(PATH_TIMES))
+    if len(first) == len(PATH_TIMES):
         tracker.figure("path", path_figure(first, [a.info["t"] for a in first]))
-    captions = [f"index {atoms.info['index']}" for atoms in frames[GENERATED][:4]]
+    captions = [f"index {atoms.info['index']}" for atoms in folder.structures(GENERATED, SHOWN)]
     tracker.structures(GENERATED, None, captions=captions)
 
 
-def _summary(
-    generated: list[Atoms], composition: str, folder: RunFolder, tracker: Any
-) -> dict[str, Any]:
+def _summary(composition: str, folder: RunFolder, tracker: Any) -> dict[str, Any]:
     """Return the metrics of the run; its energies are the force field's, above the lowest."""
     summary: dict[str, Any] = {}
-    predicted = [atoms.info.get("energy_forcefield", math.nan) for atoms in generated]
+    known = [
+        (atoms.info.get("energy_forcefield", math.nan), bool(atoms.info["finite"]))
+        for atoms in folder.iterate(GENERATED)
+    ]
+    predicted, finite = zip(*known, strict=True)
     if np.isfinite(predicted).any():
         relative = np.array(predicted) - np.nanmin(predicted)
         summary |= tracker.energies("gen_predicted", relative.tolist())
     summary |= {
-        "gen/n": len(generated),
-        "gen/frac_finite": float(np.mean([bool(atoms.info["finite"]) for atoms in generated])),
+        "gen/n": len(finite),
+        "gen/frac_finite": float(np.mean(finite)),
         "gen/composition": composition,
     }
     rows = [row for row in folder.rows() if row.get("seconds")]  # of every batch, ever

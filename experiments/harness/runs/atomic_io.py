@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 try:
     import fcntl
@@ -74,17 +75,15 @@ def last_whole_line(content: bytes) -> int:
     return content.rfind(b"\n") + 1
 
 
-def last_whole_frame(content: bytes) -> int:
-    """Where the last complete extxyz frame (count, comment, that many atoms) stops."""
-    lines = content[: last_whole_line(content)].splitlines(keepends=True)
-    start = end = 0
-    while start < len(lines) and (count := lines[start].strip()).isdigit() and len(count) < 13:
-        stop = start + 2 + int(count)
-        if stop > len(lines):
-            break
-        end += sum(map(len, lines[start:stop]))
-        start = stop
-    return end
+def whole_frames(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the complete frames (count, comment, that many atoms) at the beginning of an extxyz."""
+    while (count := file.readline()).strip().isdigit() and len(count.strip()) < 13:
+        lines = [count]
+        for _ in range(1 + int(count)):
+            lines.append(file.readline())
+            if not lines[-1].endswith(b"\n"):
+                return
+        yield b"".join(lines)
 
 
 def file_digest(path: Path) -> str:

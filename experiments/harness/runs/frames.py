@@ -1,12 +1,13 @@
 """Structures of a run folder: read whole, and with what each is known by."""
 
+from collections.abc import Callable, Iterator
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.harness.runs.atomic_io import last_whole_frame
+from experiments.harness.runs.atomic_io import replacing, whole_frames
 from experiments.harness.runs.records import refuse
 
 REMEDY = "delete the file and repeat the command, which makes what is missing again"
@@ -22,32 +23,53 @@ KINDS = {"index": "i", "finite": "b", "t": "if", "energy": "if"}
 """Kinds of these numbers, as NumPy calls them."""
 
 
-def parse_frames(path: Path, first: int | None = None) -> list[Any]:
-    """Read the first, or all, whole frames of an extxyz file as ASE atoms; none if it is missing.
+def iterate_frames(path: Path) -> Iterator[Any]:
+    """Yield the whole frames of an extxyz file as ASE atoms, one in memory at a time.
 
-    Raises ValueError, in one sentence, for a frame that lacks what `NEEDED` lists.
+    There are none if the file is missing. Raises ValueError, in one sentence, for a frame that
+    cannot be read, or lacks what `NEEDED` lists.
     """
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        for number, text in enumerate(whole_frames(file)):
+            yield _parsed(path, number, text)
+
+
+def sort_frames(path: Path, key: Callable[[Any], Any]) -> None:
+    """Sort the frames of an extxyz file by `key`, and keep of those with equal keys the first.
+
+    They stay as they are written, byte for byte. Errors as in `iterate_frames`.
+    """
+    places: dict[Any, tuple[int, int]] = {}
+    with open(path, "rb") as file:
+        begin = 0
+        for number, text in enumerate(whole_frames(file)):
+            places.setdefault(key(_parsed(path, number, text)), (begin, len(text)))
+            begin += len(text)
+        with replacing(path) as part, open(part, "wb") as sorted_file:
+            for _, (begin, length) in sorted(places.items()):
+                file.seek(begin)
+                sorted_file.write(file.read(length))
+
+
+def _parsed(path: Path, number: int, text: bytes) -> Any:
     from ase.io import read
 
     from sdedata.declared import declared_frames
 
-    content = path.read_bytes() if path.is_file() else b""
-    whole = content[: last_whole_frame(content)]
-    if not whole:
-        return []
-    _, broken = declared_frames(BytesIO(whole), len(whole))
+    _, broken = declared_frames(BytesIO(text), len(text))
     if broken is not None:
-        refuse(path, broken, REMEDY)
+        refuse(path, f"frame {number} {broken.removeprefix('frame 0 ')}", REMEDY)
     try:
-        some = ":" if first is None else f":{first}"
-        frames = list(read(StringIO(whole.decode()), some, format="extxyz"))
+        atoms = read(StringIO(text.decode()), 0, format="extxyz")
     except Exception as error:  # ASE raises nearly any exception for a broken file
-        refuse(path, f"cannot be read: {str(error) or type(error).__name__:.200}", REMEDY)
-    for number, atoms in enumerate(frames):
-        fault = _fault(atoms, NEEDED.get(path.stem, ()))
-        if fault is not None:
-            refuse(path, f"is wrong in frame {number}: {fault}", REMEDY)
-    return frames
+        why = str(error) or type(error).__name__
+        refuse(path, f"cannot be read in frame {number}: {why:.200}", REMEDY)
+    fault = _fault(atoms, NEEDED.get(path.stem, ()))
+    if fault is not None:
+        refuse(path, f"is wrong in frame {number}: {fault}", REMEDY)
+    return atoms
 
 
 def _fault(atoms: Any, needed: tuple[str, ...]) -> str | None:

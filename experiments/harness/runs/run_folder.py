@@ -18,20 +18,21 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
 from experiments.harness.runs.atomic_io import (
     alone,
-    last_whole_frame,
     last_whole_line,
     naming,
+    whole_frames,
     write_text,
 )
 from experiments.harness.runs.config_keys import differences
-from experiments.harness.runs.frames import parse_frames
+from experiments.harness.runs.frames import iterate_frames, sort_frames
 from experiments.harness.runs.provenance import git_commit, versions
 from experiments.harness.runs.records import Row, checked_as, read_record, refuse
 from experiments.harness.runs.strict_parsing import parse_json
@@ -174,7 +175,8 @@ class RunFolder:
     def log(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Append one event to metrics.jsonl and return it as written: NaN and infinity are null."""
         written = self.plain(row)
-        self._append(self / "metrics.jsonl", self._json(written) + "\n", last_whole_line)
+        text = self._json(written) + "\n"
+        self._append(self / "metrics.jsonl", text, lambda file: last_whole_line(file.read()))
         return written
 
     def rows(self) -> list[dict[str, Any]]:
@@ -236,7 +238,7 @@ class RunFolder:
         path = self / f"structures/{name}.extxyz"
         from sdedata.files import extxyz
 
-        self._append(path, extxyz(frames), last_whole_frame)
+        self._append(path, extxyz(frames), lambda file: sum(map(len, whole_frames(file))))
         return path
 
     def structures(self, name: str, first: int | None = None) -> list[Any]:
@@ -244,25 +246,28 @@ class RunFolder:
 
         Raises ValueError for a frame that cannot be read, or that lacks what it is known by.
         """
-        return parse_frames(self.path / f"structures/{name}.extxyz", first)
+        return list(islice(self.iterate(name), first))
 
-    def tidy(self, name: str) -> list[Any]:
-        """Sort structures/<name>.extxyz by index and falling t, and return its frames.
+    def iterate(self, name: str) -> Iterator[Any]:
+        """Yield what `structures` returns, one frame in memory at a time."""
+        return iterate_frames(self.path / f"structures/{name}.extxyz")
+
+    def tidy(self, name: str) -> None:
+        """Sort structures/<name>.extxyz by index and falling t.
 
         Each is there once, as it was first: a kill may have left a structure in one file and not in
         the next, and the continued run has appended it again.
         """
-        every = reversed(self.structures(name))
-        frames = {(a.info["index"], -a.info.get("t", 0.0)): a for a in every}
-        tidy = [frames[key] for key in sorted(frames)]
-        if tidy:
-            self.save_structures(name, tidy)
-        return tidy
+        path = self.path / f"structures/{name}.extxyz"
+        if path.is_file():
+            sort_frames(path, lambda atoms: (atoms.info["index"], -atoms.info.get("t", 0.0)))
 
-    def _append(self, path: Path, text: str, whole_end: Callable[[bytes], int]) -> None:
+    def _append(self, path: Path, text: str, whole_end: Callable[[BinaryIO], int]) -> None:
         """Append ``text``, the first time after cutting what a killed writer left half-written."""
         if path not in self._checked and path.is_file():
-            os.truncate(path, whole_end(path.read_bytes()))
+            with open(path, "rb") as file:
+                end = whole_end(file)
+            os.truncate(path, end)
         self._checked.add(path)
         with naming(path), open(path, "a", encoding="utf-8") as file:
             file.write(text)

@@ -160,7 +160,7 @@ class Tracker:
             raise ValueError(f"{path} does not exist: give the structures")
         row = {"event": "structures", "name": name, "file": path, "captions": list(captions)}
         if captions:
-            figure = structures(self.folder.structures(name)[: len(captions)], captions)
+            figure = structures(self.folder.structures(name, len(captions)), captions)
             row["picture"] = save(figure, self.folder / f"figures/{name}_structures.png")
         self.log(row)
         return path

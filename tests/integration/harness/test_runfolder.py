@@ -6,6 +6,7 @@ import platform
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from experiments.harness.runs import provenance
 from experiments.harness.runs.atomic_io import replacing
 from experiments.harness.runs.provenance import git_commit, versions
 from experiments.harness.runs.run_folder import RunFolder
+from sdedata.files import extxyz
 
 ROOT = Path(__file__).parents[3]
 
@@ -208,6 +210,47 @@ def test_a_half_written_frame_is_ignored_then_cut(folder, kept):
     reopened.append_structures("gen", [frame(5)])
     reopened.append_structures("gen", [frame(6)])
     assert [a.info["seed"] for a in RunFolder(folder.path).structures("gen")] == [0, 1, 5, 6]
+
+
+def numbered(index: int):
+    atoms = frame(index)
+    atoms.info["index"] = index
+    return atoms
+
+
+def test_frames_are_sorted_as_they_are_written(folder):
+    """A structure that is there twice stays as it was first; a cut end is left out."""
+    path = folder.append_structures("gen", [numbered(2), numbered(0)])
+    again = numbered(2)
+    again.positions += 1
+    folder.append_structures("gen", [again, numbered(1)])
+    with open(path, "a") as file:
+        file.write("2\nLattice=")
+    folder.tidy("gen")
+    assert path.read_text() == extxyz([numbered(k) for k in range(3)])
+    assert [a.info["index"] for a in folder.iterate("gen")] == [0, 1, 2]
+    folder.tidy("absent")
+    assert not (folder.path / "structures/absent.extxyz").exists()
+
+
+def test_frames_are_in_memory_one_at_a_time(folder):
+    """To sort them takes the place of each in the file, a small part of what they take."""
+    text = extxyz([numbered(7)])
+    path = folder.append_structures("gen", [numbered(400)])
+    with open(path, "a") as file:
+        file.writelines(text.replace("index=7", f"index={399 - k}") for k in range(400))
+
+    def peak(work) -> int:
+        tracemalloc.start()
+        work()
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    all_at_once = peak(lambda: folder.structures("gen"))
+    assert peak(lambda: folder.tidy("gen")) < all_at_once / 3
+    assert peak(lambda: sum(1 for _ in folder.iterate("gen"))) < all_at_once / 3
+    assert [a.info["index"] for a in folder.iterate("gen")] == list(range(401))
 
 
 def test_paths_are_stored_relative_and_the_folder_moves(folder, tmp_path):
