@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.harness.pipeline.kinds import NETWORKS
+from experiments.harness.pipeline.kinds import NETWORKS, stage_name
 from experiments.harness.pipeline.stages import Stage
+from experiments.harness.runs.shipped_models import file_of
 
 
 def check(stages: Sequence[Stage], models: Mapping[str, str]) -> None:
@@ -13,10 +14,10 @@ def check(stages: Sequence[Stage], models: Mapping[str, str]) -> None:
     models  folders or files of networks that no stage trains, by the name of the stage
     """
     for name, path in models.items():
-        if not _is_network(path):
+        if not _is_network(path, stage_name(name).kind):
             raise ValueError(
                 f"models.{name}: there is no trained network in {path}; those of this project's "
-                "experiments are made by `surfdiff quickstart`"
+                "sweeps are made by `surfdiff quickstart`"
             )
     made: list[Path] = []
     for stage in stages:
@@ -45,8 +46,8 @@ def _lacking(stage: Stage, made: Sequence[Path]) -> str | None:
         return "it relaxes on a force field: add a stage forcefield, or models.forcefield"
     if config.guide is not None and config.forcefield is None:
         return "it is guided: add a stage forcefield, models.forcefield, or guide=none"
-    for path in (config.score, config.forcefield):
-        if path is not None and not _is_made(path, made) and not _is_network(path):
+    for kind, path in (("score", config.score), ("forcefield", config.forcefield)):
+        if path is not None and not _is_made(path, made) and not _is_network(path, kind):
             return f"there is no trained network in {path}"
     return None
 
@@ -64,5 +65,6 @@ def _is_made(path: str, made: Sequence[Path]) -> bool:
     return any(folder in (Path(path), *Path(path).parents) for folder in made)
 
 
-def _is_network(path: str) -> bool:
-    return (Path(path) / "model.pt").is_file() or Path(path).is_file()
+def _is_network(path: str, kind: str) -> bool:
+    found = (Path(path) / "model.pt").is_file() or Path(path).is_file()
+    return found or file_of(path, kind) is not None
