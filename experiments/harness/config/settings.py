@@ -187,6 +187,7 @@ class Sampler(Section):
     noise: Literal["ancestral", "euler"]
     noisy_end: bool
     solver: Literal["euler", "multistep", "heun"] = "euler"
+    corrector: Annotated[float, Gt(0), Le(1)] | None = None
 
 
 class Guide(Section):

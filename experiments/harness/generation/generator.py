@@ -49,6 +49,7 @@ class Generator(Process):
         noise: Literal["ancestral", "euler"] = "ancestral",
         noisy_end: bool = False,
         solver: Literal["euler", "multistep", "heun"] = "euler",
+        corrector: float | None = None,
         eta_dt: float = 0.001,
         max_force: float | None = 10.0,
         descent_steps: int = 100,
@@ -69,6 +70,8 @@ class Generator(Process):
             noise: of a reverse step, "ancestral" or "euler" (the paper).
             noisy_end: whether the last step has noise too.
             solver: "euler" (Eq. 2), or of second order "multistep" or "heun".
+            corrector: share of the noise that is renewed after each step, with another score; None:
+                no corrector.
             eta_dt: Å²/eV, strength of the guidance (the paper's eta dt).
             max_force: eV/Å, to which longer forces are shortened; None: the paper's equation.
             descent_steps: steps of the short relaxation on the force field.
@@ -92,6 +95,7 @@ class Generator(Process):
                 "noise": noise,
                 "noisy_end": noisy_end,
                 "solver": solver,
+                "corrector": corrector,
             }
         )
         guide = None

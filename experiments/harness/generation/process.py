@@ -152,6 +152,7 @@ class Generation:
             noise=sampler.noise,
             noisy_end=sampler.noisy_end,
             solver=sampler.solver,
+            corrector=sampler.corrector or 0.0,
             compile=start.max_edges is not None,
         )
         wanted, path = list(PATH_TIMES), []

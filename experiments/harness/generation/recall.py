@@ -164,7 +164,7 @@ def _denoised(
     grid = [begin * t for t in times(sampler.steps, sampler.time_power)]
     *_, last = denoise(
         process.score.network, noised, sde, grid, own, guide, sampler.noise, sampler.noisy_end,
-        solver=sampler.solver,
+        solver=sampler.solver, corrector=sampler.corrector or 0.0,
     )  # fmt: skip
     return graph.at(last.positions).to_atoms()
 

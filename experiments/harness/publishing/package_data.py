@@ -28,6 +28,9 @@ from sdedata.similarity import same
 SHEET, PICTURE = "DATASHEET.md", "lowest.png"
 TRAINING = "rss_c2x8"
 AG6, AG6_SEARCH = "ag6_p4x4", "rss_ag12o6_p4x4"
+RATTLES = 12
+TIGHT = {"fmax": 0.02, "max_steps": 500}
+"""Starts of the Ag6 model, and how they are relaxed."""
 ROWS = 4
 """Of the picture: one per number of oxygen atoms."""
 
@@ -46,7 +49,12 @@ def package(runs: dict[str, Path], folder: Path) -> None:
 
 
 def relaxed_ag6(search: StructureSet) -> StructureSet:
-    """The hand-built Ag6 model, relaxed with the calculator and settings of this search."""
+    """The hand-built Ag6 model, relaxed with the calculator of this search.
+
+    Built with the symmetry of its lattice, it would stay at the saddle between the minima in which
+    every other oxygen atom goes up: it is rattled, relaxed until little force is left (the way down
+    is flat), and the lowest of `RATTLES` is kept.
+    """
     from experiments.harness.config.instantiate import build
     from experiments.harness.config.trust import require_known
     from guidance import LBFGS
@@ -58,13 +66,18 @@ def relaxed_ag6(search: StructureSet) -> StructureSet:
     atoms = ag6_model(Template.load(meta["template"]["slab"]))
     require_known(meta["calculator"], f"{AG6_SEARCH}.npz")
     calculator = build(meta["calculator"])
-    path = relax(atoms, calculator, optimizer=LBFGS, **meta["relaxation"])
+    paths, relaxation = [], meta["relaxation"] | TIGHT
+    for seed in range(RATTLES):
+        start = atoms.copy()
+        start.rattle(0.1, seed=seed)  # Å; the frozen atoms stay
+        paths.append(relax(start, calculator, optimizer=LBFGS, **relaxation))
+    path = min(paths, key=lambda one: one.energies[-1])
     atoms = path.frame(-1, atoms)
     atoms.info |= {
         "index": 0, "relax_steps": path.steps, "converged": path.converged,
         "energy_initial": float(path.energies[0]),
     }  # fmt: skip
-    return StructureSet.from_atoms([atoms], meta=meta)
+    return StructureSet.from_atoms([atoms], meta=meta | {"relaxation": relaxation})
 
 
 def sets_table(sets: dict[str, StructureSet]) -> str:
@@ -103,7 +116,8 @@ def place_of_ag6(ag6: StructureSet, search: StructureSet) -> str:
     model, above = ag6.atoms(0), search.energy - ag6.energy[0]
     hits = sum(same(atoms, model) for atoms in search.to_atoms())
     return (
-        f"The Ag6 model, built by hand and relaxed in the same way, has {ag6.energy[0]:.3f} eV. "
+        f"The Ag6 model, built by hand, rattled and relaxed to {TIGHT['fmax']} eV/Å, has "
+        f"{ag6.energy[0]:.3f} eV. "
         f"Of the {len(search)} minima of random search {int((above < 0).sum())} lie below it; the "
         f"lowest is {above.min():+.3f} eV from it, the median {np.median(above):+.2f} eV. "
         f"{hits} of them "

@@ -11,6 +11,7 @@ from vpsde import (
     MinimumImage,
     Truncated,
     brownian,
+    corrector_step,
     denoise,
     generators,
     noise_level,
@@ -19,6 +20,7 @@ from vpsde import (
     times,
     vp,
 )
+from vpsde.linalg import rows_times
 
 C2X8 = [[5.869, 0.0], [-2.934, 10.165]]
 P4X4 = [[11.738, 0.0], [5.869, 10.165]]
@@ -97,6 +99,42 @@ def test_a_mixture_is_sampled_with_its_frequencies(make_slab, steps):
     assert away.amin(0).max() < 0.02
     counts = torch.bincount(away.argmin(0), minlength=3)
     assert stats.chisquare(counts.numpy(), n * shares.numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("share", [0.2, 1.0])
+@pytest.mark.parametrize("sde", [brownian(), vp()], ids=["brownian", "vp"])
+def test_a_corrector_leaves_the_noise_of_one_structure_as_it_is(make_slab, sde, share):
+    structure, n = torch.tensor([[7.0, 5.0, 4.0]], dtype=torch.float64), 2000
+    graph, generator = make_slab([P4X4] * n, mobile=1, frozen=0), torch.Generator().manual_seed(0)
+    t = torch.full((n,), sde.schedule.time_of(0.3), dtype=torch.float64)
+    exact, scales = ExactScore(sde, structure[None], ONE), sde.scales(graph)
+    start = graph.at(structure.repeat(n, 1))
+    here = start.at(sde.perturb(start, t, generator))
+    centre = here.positions.median(0).values
+    for _ in range(3):
+        score = rows_times(exact(here, t), scales(t)[here.batch])
+        noise = torch.randn(n, 3, dtype=torch.float64, generator=generator)
+        here = here.at(corrector_step(here, score, sde, float(t[0]), share, noise))
+    away = (here.positions - centre) / float(sde.sigma(t)[0])
+    for axis in range(3):
+        assert stats.kstest(away[:, axis].numpy(), "norm").pvalue > 1e-3
+
+
+def test_a_corrector_mends_frequencies_that_coarse_steps_of_eq_2_miss(make_slab):
+    structures = torch.tensor(
+        [[[1.0, 1.0, 3.0]], [[1.6, 1.4, 3.2]], [[4.0, 3.0, 5.2]]], dtype=torch.float64
+    )
+    shares, n = torch.tensor([0.6, 0.2, 0.2], dtype=torch.float64), 3000
+    graph, sde = make_slab([C2X8] * n, mobile=1, frozen=0), brownian()
+    exact, grid, found = ExactScore(sde, structures, shares), times(12, power=1.0), {}
+    for corrector in (0.0, 0.5):
+        generator = torch.Generator().manual_seed(0)
+        end = last(sample(exact, graph, sde, grid, generator, noise="euler", corrector=corrector))
+        away = torch.stack([distances(end.graph, s).amax(-1) for s in structures])
+        found[corrector] = torch.bincount(away.argmin(0), minlength=3) / n
+    missed = {corrector: float((f - shares).abs().max()) for corrector, f in found.items()}
+    assert missed[0.0] > 0.08  # the first structure's share, after 12 steps of a predictor alone
+    assert missed[0.5] < 0.04
 
 
 def test_vp_finds_one_structure_but_not_the_frequencies_of_two(make_slab):

@@ -25,6 +25,7 @@ from sdedata.frozen import frozen_mask
 # more; beyond 0.85 an atom on Ag(111) may have left its hollow for the bridge beside it.
 SAME = 0.6
 EXACT = 0.05  # Å, by which frozen atoms may miss their ideal positions
+AT_ONCE = 512  # surfaces that one is compared with together: some 0.5 GB in p(4x4)
 CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
 
 
@@ -70,7 +71,9 @@ def distance(a: Atoms, b: Atoms, frozen: Bool[np.ndarray, " n"] | None = None) -
     """
     first, second = _read(a, frozen), _read(b, frozen)
     _require_same_template(first, second)
-    return _distance(first, second, symmetries(a, frozen))
+    if not np.array_equal(first.species, second.species):
+        return float("inf")
+    return float(_distances(first, [second], symmetries(a, frozen))[0])
 
 
 def same(
@@ -121,9 +124,14 @@ def unique(
         # An operation is exact up to EXACT only, and so is the bound.
         candidates = cdist(prints, prints, "chebyshev") <= tolerance + EXACT
         for row, i in enumerate(members):
-            for j in (members[k] for k in np.flatnonzero(candidates[row, :row])):
-                if labels[j] == j and _distance(surfaces[i], surfaces[j], operations) <= tolerance:
-                    labels[i] = j
+            known = [members[k] for k in np.flatnonzero(candidates[row, :row])]
+            known = [j for j in known if labels[j] == j]
+            for start in range(0, len(known), AT_ONCE):
+                some = known[start : start + AT_ONCE]
+                others = [surfaces[j] for j in some]
+                away = _distances(surfaces[i], others, operations, tolerance)
+                if (away < np.inf).any():
+                    labels[i] = some[int((away < np.inf).argmax())]
                     break
     return labels
 
@@ -268,27 +276,44 @@ def _symmetries(cell_bytes: bytes, numbers: bytes, frozen: bytes, tolerance: flo
     return Operations(np.array(rotations), np.array(translations))
 
 
-def _distance(a: _Surface, b: _Surface, operations: Operations) -> float:
+def _distances(
+    surface: _Surface,
+    others: Sequence[_Surface],
+    operations: Operations,
+    limit: float = np.inf,
+) -> Float[np.ndarray, " s"]:
+    """Compute the distances (Å) of a surface to others of its species; infinite beyond `limit`.
+
+    All operations, and all others, are ruled out together: nearly all move no atom to where the
+    other's first one is, or leave some atom without a partner. Few are left for the assignment.
+    """
     from scipy.optimize import linear_sum_assignment
 
-    if not np.array_equal(a.species, b.species):
-        return float("inf")
-    if not len(a.species):
-        return 0.0
-    cell = _reduced(a.cell)
-    images = operations.apply(a.mobile)
-    squares = [
-        _periodic_squares(images[:, block, None] - b.mobile[block], cell) for block in a.blocks()
-    ]
-    # Each atom goes at least to its nearest partner, whatever the assignment.
-    bounds = np.max([np.maximum(s.min(1).max(1), s.min(2).max(1)) for s in squares], axis=0)
-    best = np.inf
-    for operation in bounds.argsort():
-        if bounds[operation] >= best:
-            break
-        costs = [s[operation] for s in squares]
-        best = min(best, max(cost[linear_sum_assignment(cost)].max() for cost in costs))
-    return float(np.sqrt(best))
+    found, squared = np.full(len(others), np.inf), limit**2
+    if not len(others) or not len(surface.species):
+        return np.zeros(len(others))
+    cell, images = _reduced(surface.cell), operations.apply(surface.mobile)
+    places = np.stack([other.mobile for other in others])
+    blocks = sorted(surface.blocks(), key=lambda block: block.stop - block.start)
+    first = places[:, None, None, blocks[0].start] - images[None, :, blocks[0]]
+    other, image = np.nonzero(_periodic_squares(first, cell).min(-1) <= squared)
+    bounds, squares = np.zeros(len(other)), list[np.ndarray]()
+    for block in blocks:
+        gaps = images[image][:, block, None] - places[other][:, None, block]
+        squares.append(_periodic_squares(gaps, cell))
+        # Each atom goes at least to its nearest partner, whatever the assignment.
+        nearest = np.maximum(squares[-1].min(1).max(1), squares[-1].min(2).max(1))
+        bounds = np.maximum(bounds, nearest)
+        near = bounds <= squared
+        other, image, bounds = other[near], image[near], bounds[near]
+        squares = [part[near] for part in squares]
+    for k in bounds.argsort():
+        if bounds[k] < found[other[k]]:
+            costs = [part[k] for part in squares]
+            longest = max(cost[linear_sum_assignment(cost)].max() for cost in costs)
+            if longest <= squared:
+                found[other[k]] = min(found[other[k]], longest)
+    return np.sqrt(found)
 
 
 def _fingerprint(surface: _Surface, cell: Float[np.ndarray, "2 2"]) -> Float[np.ndarray, " k"]:

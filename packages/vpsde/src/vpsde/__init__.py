@@ -7,7 +7,15 @@ from vpsde.exact import ExactScore
 from vpsde.loss import denoising_errors, draw_times, score_matching_loss
 from vpsde.plane import MinimumImage, Wrapped
 from vpsde.randomness import draw, generators
-from vpsde.sampler import State, denoise, noise_level, reverse_step, sample, times
+from vpsde.sampler import (
+    State,
+    corrector_step,
+    denoise,
+    noise_level,
+    reverse_step,
+    sample,
+    times,
+)
 from vpsde.schedule import LinearBeta
 from vpsde.sde import SDE, brownian, check, vp
 from vpsde.solver import Solver, check_solver
@@ -26,6 +34,7 @@ __all__ = [
     "brownian",
     "check",
     "check_solver",
+    "corrector_step",
     "denoise",
     "denoising_errors",
     "draw",

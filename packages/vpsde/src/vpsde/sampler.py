@@ -68,6 +68,27 @@ def reverse_step(
     return sde.move(graph, mean, torch.as_tensor(std).to(graph.cell).expand(len(graph.cell)), noise)
 
 
+def corrector_step(
+    graph: Graph,
+    score: Float[Tensor, "n 3"],
+    sde: SDE,
+    t: Time,
+    share: float,
+    noise: Float[Tensor, "m 3"],
+) -> Float[Tensor, "n 3"]:
+    """Renew a share of the noise that positions of p_t hold: one Langevin step at fixed t.
+
+    M' = M + share sigma² score + sigma sqrt(1 - (1 - share)²) w. Returns the positions (Å). Exact
+    for a single structure, where it leaves p_t as it is; what errors of earlier steps left in the
+    positions decays by 1 - share. The corrector of Song et al. 2021 (arXiv:2011.13456, Alg. 5),
+    whose step follows from sigma instead of from a signal-to-noise ratio.
+    """
+    sigma = sde.sigma(torch.as_tensor(t)).to(score)
+    mean = graph.positions + share * sigma**2 * score
+    std = sigma * (1 - (1 - share) ** 2) ** 0.5
+    return sde.move(graph, mean, std.expand(len(graph.cell)), noise)
+
+
 def noise_level(sde: SDE, t: float, t_next: float, noise: Noise) -> float:
     """Compute the noise of one step, Å: sqrt(Δ) (the paper), or that of p(x_next | x_t, x_0).
 
@@ -92,6 +113,7 @@ def sample(
     noisy_end: bool = False,
     compile: bool = False,
     solver: Solver = "euler",
+    corrector: float = 0.0,
 ) -> Iterator[State]:
     """Sample structures: draw from the prior, then integrate along `grid` (see `denoise`).
 
@@ -99,7 +121,7 @@ def sample(
     """
     graph = graph.at(sde.prior(graph, generators))
     yield from denoise(
-        model, graph, sde, grid, generators, guide, noise, noisy_end, compile, solver
+        model, graph, sde, grid, generators, guide, noise, noisy_end, compile, solver, corrector
     )
 
 
@@ -114,6 +136,7 @@ def denoise(
     noisy_end: bool = False,
     compile: bool = False,
     solver: Solver = "euler",
+    corrector: float = 0.0,
 ) -> Iterator[State]:
     """Integrate structures at grid[0] backwards in time along `grid` (see `times`) to t = 0.
 
@@ -133,12 +156,16 @@ def denoise(
         compile: Steps after the first are one program that torch compiles from model, guide and the
             rest (on a GPU one CUDA graph). No shape and no branch may then depend on positions.
         solver: "euler", or of second order "multistep" or "heun" (see `vpsde.solver`).
+        corrector: Share of the noise that is renewed after every step but the last, each time with
+            another score (see `corrector_step`). Zero: a predictor alone.
 
     Raises:
         ValueError: for a graph that cannot be diffused (see `sde.check`), a solver that does not go
             with the rest (see `solver.check_solver`), or where torch cannot compile.
     """
     check_solver(sde, solver, noise, noisy_end, compile)
+    if not 0 <= corrector <= 1:
+        raise ValueError(f"the corrector renews a share of the noise, 0 to 1, not {corrector}")
     drawn, scales = draws(graph, generators), sde.scales(graph)
 
     def score_at(here: Graph, t: Tensor) -> Tensor:
@@ -181,6 +208,13 @@ def denoise(
             finite = finite & _all_finite(here, new)
             return torch.where(finite[graph.batch, None], new, positions), finite, before
 
+    def correct(positions: Tensor, finite: Tensor, t: Tensor, dw: Tensor) -> tuple[Tensor, Tensor]:
+        here = graph.at(positions)
+        with torch.no_grad():
+            new = corrector_step(here, score_at(here, t), sde, t, corrector, dw)
+            finite = finite & _all_finite(here, new)
+            return torch.where(finite[graph.batch, None], new, positions), finite
+
     finite = torch.ones(graph.n_structures, dtype=torch.bool, device=graph.positions.device)
     state = State(grid[0], graph.positions, finite, graph)
     yield state
@@ -201,6 +235,8 @@ def denoise(
         )
         if solver == "multistep":  # what others return is what they were given
             before = denoised
+        if corrector > 0 and grid[k + 1] > 0:
+            positions, finite = correct(positions, finite, row[1], drawn(torch.randn))
         state = State(grid[k + 1], positions, finite, graph)
         yield state
 
