@@ -12,7 +12,7 @@ from experiments.harness.pipeline.promised import promised
 from experiments.harness.pipeline.stages import Stage
 from experiments.harness.runs.config_keys import flattened
 from experiments.harness.runs.metrics import REPORTED
-from experiments.harness.tracking.tracker import has_key
+from experiments.harness.tracking.wandb_variables import has_key
 from sweeps.definition.sweep import Sweep
 
 OWN = ("name", "output", "tracking", "sample")

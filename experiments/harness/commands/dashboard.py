@@ -1,4 +1,4 @@
-"""Build a W&B dashboard (workspace) of a sweep: print it as JSON, or save it in W&B."""
+"""Build W&B workspaces and a report of a sweep: print them as JSON, or save them in W&B."""
 
 import json
 from collections.abc import Sequence
@@ -15,14 +15,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--save", action="store_true", help="upload instead of print")
     parsed = parser.parse_args(arguments)
     with refusing("dashboard", parsed.traceback):
-        from experiments.harness.tracking.workspace import as_json, read, save, workspaces
+        from experiments.harness.tracking.dashboard import as_json, dashboard, save
+        from experiments.harness.tracking.workspace import read
 
         study = read(parsed.study)
         entity = parsed.entity or study.tracking.get("entity") or ""
         project = parsed.project or study.tracking.get("project") or "surfaces"
-        found = workspaces(study, project, entity)
+        found = dashboard(study, project, entity)
         if parsed.save:
             for address in save(found, entity):
                 print(address)
         else:
-            print(json.dumps([as_json(workspace) for workspace in found], indent=2))
+            print(json.dumps([as_json(view) for view in found], indent=2))

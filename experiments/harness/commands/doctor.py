@@ -21,7 +21,7 @@ def report() -> dict[str, str]:
     import torch
 
     from experiments.harness.runs.provenance import git_commit, versions
-    from experiments.harness.tracking.tracker import has_key
+    from experiments.harness.tracking.wandb_variables import has_key
 
     cluster = "cluster is installed: neighbours=cluster"
     if find_spec("torch_cluster") is None:

@@ -48,6 +48,7 @@ class Workers(Target):
 
 
 class Tracking(Section):
+    service: Literal["wandb", "trackio"] = "wandb"
     mode: Literal["online", "offline", "disabled"] | None
     id: str | None
     project: str | None

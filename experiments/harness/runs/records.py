@@ -83,6 +83,7 @@ class Tracked(Record):
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = None
+    service: str | None = None
     mode: str | None = None
     project: str | None = None
     entity: str | None = None

@@ -13,8 +13,9 @@ from typing import Any
 
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.run_id import identity
-from experiments.harness.tracking.tracker import Tracker, inspect
+from experiments.harness.tracking.tracker import Tracker
 from experiments.harness.tracking.wandb_media import shown_name
+from experiments.harness.tracking.wandb_mirror import inspect
 
 KILLED = 128 + 9
 """The exit code of a run that never recorded its end."""

@@ -9,6 +9,7 @@ import numpy as np
 from experiments.harness.runs.energies import EDGES, bin_counts, finite
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.artifacts import link, upload
+from experiments.harness.tracking.run_id import identity
 
 MEDIA = ("energies", "figure", "structures", "table", "page", "makes", "uses")
 """Events that are no numbers in time."""
@@ -41,6 +42,12 @@ def as_media(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) ->
             return {}
         case _:
             return {shown_name(key): value for key, value in row.items() if value is not None}
+
+
+def as_config(folder: RunFolder) -> dict[str, Any]:
+    """Return what made a run: its configuration, what of it was overridden, code and versions."""
+    more = {"overrides": folder.overrides, "environment": folder.environment}
+    return folder.config | {key: value for key, value in more.items() if value}
 
 
 def shown_name(name: str) -> str:
@@ -76,8 +83,8 @@ def chart_table(name: str) -> str:
 
 
 def _structures(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Any]:
-    name = row["name"]
-    artifact = wandb.Artifact(f"{run.id}-{name.replace('/', '-')}", type="structures")
+    name, run_id = row["name"], identity(folder)["id"]
+    artifact = wandb.Artifact(f"{run_id}-{name.replace('/', '-')}", type="structures")
     upload(run, artifact, folder / row["file"], f"{name}.extxyz")
     molecules = [
         wandb.Molecule(_pdb(atoms), caption=caption, file_type="pdb")

@@ -1,13 +1,10 @@
-"""A study's W&B workspaces as code: `surfdiff dashboard sweeps/eta.yaml`.
-
-Prints them as JSON, which needs no account; `--save` uploads them. One shows the trials: energies
+"""A study's W&B workspaces as code. One shows the trials: energies
 over each other, quantiles against each parameter, parallel coordinates, importances and
 structures. If the study trains, another one shows the learning curves: a workspace has but one set
 of runs.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ import yaml
 
 from experiments.harness.runs.energies import bin_counts
 from experiments.harness.runs.metrics import metric_title
-from experiments.harness.tracking.tracker import has_key
+from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.wandb_media import HISTOGRAM, chart_table, shown_name
 
 try:
@@ -44,7 +41,8 @@ class Study:
     parameters: dict[str, bool]  # whether it varies on a logarithmic scale
     objectives: dict[str, str]  # "minimize" or "maximize"
     stages: tuple[str, ...] = ("evaluate",)
-    question: str = ""
+    texts: dict[str, str] = field(default_factory=dict)
+    """By title: question, claim, how to read the results, conclusion; those that there are."""
     tracking: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -91,9 +89,19 @@ def read(path: Path) -> Study:
         },
         objectives=objectives,
         stages=tuple(content.get("stages") or ("evaluate",)),
-        question=content.get("question") or "",
+        texts=_texts(content, RunFolder(path).summary if is_folder else {}),
         tracking=content.get("tracking") or {},
     )
+
+
+def _texts(content: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, str]:
+    found = {
+        "Question": content.get("question"),
+        "Claim": content.get("claim") or content.get("hypothesis"),
+        "How to read it": content.get("reading"),
+        "Conclusion": summary.get("study/conclusion"),
+    }
+    return {title: " ".join(str(text).split()) for title, text in found.items() if text}
 
 
 def workspaces(study: Study, project: str, entity: str = "") -> list[Any]:
@@ -116,35 +124,6 @@ def workspaces(study: Study, project: str, entity: str = "") -> list[Any]:
     if any(kind in CURVES for kind in study.kinds):
         found.append(workspace("trainings", "train", [_learning_curves(study)]))
     return found
-
-
-def as_json(workspace: Any) -> dict[str, Any]:
-    """Return a workspace in W&B's own form, as plain values."""
-    view = workspace._to_model()  # as its own save() does; there is no public way without a login
-    return {
-        "entity": view.entity,
-        "project": view.project,
-        "name": view.display_name,
-        "spec": json.loads(view.spec.model_dump_json(by_alias=True, exclude_none=True)),
-    }
-
-
-def save(found: list[Any], entity: str) -> Iterator[str]:
-    """Upload workspaces; yields their addresses. ValueError without a W&B key or an entity."""
-    if not has_key():
-        raise ValueError("--save needs a W&B key: run `wandb login`, or leave --save out")
-    if not entity:
-        raise ValueError("--save needs --entity, the user or team in W&B who gets it")
-    yield from map(_saved, found)
-
-
-def _saved(workspace: Any) -> str:
-    """The address of a new workspace in W&B; ValueError if W&B does not take it."""
-    try:
-        return workspace.save().url
-    except Exception as error:  # of wandb, of its service, of the network
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"W&B did not take the workspace: {reason}") from error
 
 
 def _table(study: Study) -> dict[str, Any]:
@@ -216,7 +195,7 @@ def _parallel(study: Study) -> Any:
     parameters = [column(_parameter(key), key, log) for key, log in study.parameters.items()]
     objectives = [column(shown_name(metric), metric_title(metric)) for metric in study.objectives]
     return wr.ParallelCoordinatesPlot(
-        title=study.question or None, columns=[*parameters, *objectives]
+        title=study.texts.get("Question"), columns=[*parameters, *objectives]
     )
 
 

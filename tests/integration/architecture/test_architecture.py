@@ -12,7 +12,7 @@ from tests.integration.architecture.imports import circles, graph, layer_of
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("sdedata", "painnx", "vpsde", "guidance")
-TOOLS = {"hydra", "omegaconf", "wandb", "optuna", "matplotlib", "experiments", "sweeps"}
+TOOLS = {"hydra", "omegaconf", "wandb", "trackio", "optuna", "matplotlib", "experiments", "sweeps"}
 OPTIONAL = {"sdedata": {"torch_cluster"}}
 
 
@@ -93,14 +93,15 @@ def test_every_layer_is_there():
     assert occupied >= set(range(len(LAYERS))) - {LAYERS.index("surfdiff")}
 
 
-def test_wandb_has_one_home():
+@pytest.mark.parametrize("service", ["wandb", "trackio"])
+def test_each_tracking_service_has_one_home(service):
     homes = {
         path.relative_to(ROOT).as_posix()
         for folder in ("experiments", "sweeps", "packages")
         for path in (ROOT / folder).rglob("*.py")
-        if "wandb" in imports(path)
+        if service in imports(path)
     }
-    assert homes == {"experiments/harness/tracking/tracker.py"}
+    assert homes == {f"experiments/harness/tracking/{service}_mirror.py"}
 
 
 def test_no_path_hacks():

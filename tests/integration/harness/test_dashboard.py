@@ -14,8 +14,11 @@ from ase.build import fcc111
 
 from experiments.harness.runs.metrics import REPORTED
 from experiments.harness.runs.run_folder import RunFolder
-from experiments.harness.tracking.tracker import Tracker, inspect
-from experiments.harness.tracking.workspace import as_json, read, workspaces
+from experiments.harness.tracking.dashboard import as_json, dashboard
+from experiments.harness.tracking.report import report
+from experiments.harness.tracking.tracker import Tracker
+from experiments.harness.tracking.wandb_mirror import inspect
+from experiments.harness.tracking.workspace import read, workspaces
 from tests.integration.harness.mirror import (
     logs,
     nobody_logged_in,  # noqa: F401  (a fixture of every test)
@@ -77,7 +80,8 @@ def filters(workspace: dict) -> dict[str, str]:
 def test_a_study_is_printed_without_an_account(sweep):
     code, reported, errors = command(sweep)
     assert (code, errors) == (0, "")
-    trials, trainings = json.loads(reported)
+    trials, trainings, shown = json.loads(reported)
+    assert shown["name"] == "Sweep pull"
     assert [w["name"] for w in (trials, trainings)] == ["pull: trials", "pull: trainings"]
     assert {w["project"] for w in (trials, trainings)} == {"silver"}
     assert filters(trials) == {"group": "pull", "jobType": "trial"}
@@ -188,14 +192,83 @@ def test_every_sweep_of_the_repository_has_a_dashboard(path):
     assert len(found) == (2 if trains else 1)
 
 
+def grids(spec: dict) -> list[tuple[str, str, list]]:
+    """Of each grid of panels of a report: the heading before it, its filter, its panels."""
+    found, heading = [], ""
+    for block in spec["blocks"]:
+        if block["type"] == "heading":
+            heading = block["children"][0]["text"]
+        if block["type"] == "panel-grid":
+            (runs,) = block["metadata"]["runSets"]
+            section = block["metadata"]["panelBankSectionConfig"]
+            panels = [(p["viewType"], p["config"]) for p in section["panels"]]
+            found.append((heading, json.dumps(runs["filters"], sort_keys=True), panels))
+    return found
+
+
+def test_a_report_reads_back_with_texts_runs_and_panels(tmp_path):
+    """By the package's own reader of what W&B stores."""
+    from wandb_workspaces.reports import v2 as wr
+    from wandb_workspaces.reports.v2 import internal
+
+    folder = RunFolder(tmp_path / "runs" / "sweeps" / "pull" / "study")
+    stated = SWEEP | {"claim": "A weak pull is best.", "reading": "Lower is better."}
+    folder.save_config({"sweep": stated})
+    folder.update_summary({"study/conclusion": "0.001 is lowest (24 trials)."})
+    study = read(folder.path)
+    shown = as_json(report(study, "silver"))
+    stored = internal.ReportViewspec(
+        display_name=shown["name"],
+        description="",
+        project=internal.Project(name="silver", entity_name=""),
+        spec=internal.Spec.model_validate(shown["spec"]),
+    )
+    blocks = wr.Report._from_model(stored).blocks
+    titled = dict(zip((b.text for b in blocks if isinstance(b, wr.H2)), blocks[1::2], strict=True))
+    texts = {title: block.text for title, block in titled.items() if isinstance(block, wr.P)}
+    assert texts == {
+        "Question": SWEEP["question"],
+        "Claim": "A weak pull is best.",
+        "How to read it": "Lower is better.",
+        "Conclusion": "0.001 is lowest (24 trials).",
+    }
+    spaces = list(map(as_json, workspaces(study, "silver")))
+    expected = [(name, panels_) for space in spaces for name, panels_ in panels(space).items()]
+    assert [(name, ps) for name, _, ps in grids(shown["spec"])] == expected
+    grid = titled["Learning curves"]
+    assert isinstance(grid, wr.PanelGrid)
+    (runs,) = grid.runsets
+    assert "'pull'" in runs.filters
+    assert "'train'" in runs.filters
+    (order,) = titled["Energies"].runsets[0].order
+    assert (order.name, order.ascending) == (wr.SummaryMetric("gen_relaxed/energy_median"), True)
+    places = [
+        {(x, y) for x in range(p.layout.x, p.layout.x + p.layout.w)
+         for y in range(p.layout.y, p.layout.y + p.layout.h)}
+        for p in titled["score.sde.beta_max"].panels
+    ]  # fmt: skip
+    assert len(set.union(*places)) == sum(map(len, places)), "no panel covers another"
+
+
 def test_a_study_is_also_known_by_its_run_folder(sweep, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "sweeps" / "pull" / "study")
     folder.save_config({"sweep": SWEEP})
     assert read(folder.path) == read(sweep)
 
 
+PROJECTS = {
+    "pageInfo": {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False},
+    "edges": [
+        {"node": {
+            "__typename": "Project", "id": "1", "name": "gold", "entityName": "me",
+            "createdAt": "2026-01-01T00:00:00Z", "isBenchmark": False, "user": None,
+        }}
+    ],
+}  # fmt: skip
+
+
 class Server(BaseHTTPRequestHandler):
-    """As much of W&B's server as takes a workspace, or refuses the key."""
+    """As much of W&B's server as takes a workspace and a report, or refuses the key."""
 
     views: list[dict] = []
     known = True
@@ -206,9 +279,14 @@ class Server(BaseHTTPRequestHandler):
         if self.path == "/graphql":
             asked = json.loads(content)
             answer["viewer"] = {"id": "1", "entity": "me", "username": "me", "flags": "{}"}
+            answer["models"] = PROJECTS
             if "upsertView" in asked["query"]:
-                self.views.append(asked["variables"])
-                answer["upsertView"] = {"view": {"id": "1", "name": "nw-abc-v"}, "inserted": True}
+                given = asked["variables"]
+                self.views.append(given)
+                project = {"id": "1", "name": "gold", "entityName": "me"}
+                view = {"id": "1", "name": "nw-abc-v", "project": project}
+                view |= {key: given[key] for key in ("displayName", "description", "spec")}
+                answer["upsertView"] = {"view": view, "inserted": True}
         reported = json.dumps({"data": answer}).encode()
         self.send_response(200 if self.known else 401)
         self.send_header("Content-Type", "application/json")
@@ -233,12 +311,17 @@ def test_saving_sends_what_is_printed(sweep, server):
     code, reported, _ = command(sweep, "--save", "--entity", "me", "--project", "gold", **server)
     assert code == 0
     address = server["WANDB_BASE_URL"] + "/me/gold?nw=abc"
-    assert reported.splitlines() == [address] * 2
-    printed = list(map(as_json, workspaces(read(sweep), "gold", "me")))
-    for sent, shown in zip(Server.views, printed, strict=True):
+    *workspace_addresses, of_report = reported.splitlines()
+    assert workspace_addresses == [address] * 2
+    assert of_report == server["WANDB_BASE_URL"] + "/me/gold/reports/Sweep-pull--1"
+    *printed, as_report = map(as_json, dashboard(read(sweep), "gold", "me"))
+    *views, last = Server.views
+    for sent, shown in zip(views, printed, strict=True):
         assert (sent["entityName"], sent["projectName"]) == ("me", "gold")
         assert sent["displayName"] == shown["name"]
         assert panels({"spec": json.loads(sent["spec"])}) == panels(shown)
+    assert (last["type"], last["entityName"], last["projectName"]) == ("runs", "me", "gold")
+    assert grids(json.loads(last["spec"])) == grids(as_report["spec"])
 
 
 def test_a_refused_key_is_one_sentence(sweep, server):

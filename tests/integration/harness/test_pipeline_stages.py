@@ -17,7 +17,7 @@ from experiments.harness.pipeline import stages as pipeline
 from experiments.harness.pipeline.promised import promised
 from experiments.harness.runs.metrics import REPORTED
 from experiments.harness.runs.run_folder import RunFolder
-from experiments.harness.tracking.tracker import inspect
+from experiments.harness.tracking.wandb_mirror import inspect
 from experiments.harness.training.checkpoint import load
 from tests.tiny import GUIDED, PATIENCE, SAMPLE, SEARCH, TRAIN, start, wait_for
 

@@ -23,8 +23,9 @@ from experiments.harness.runs.energies import EDGES, bin_counts, energy_statisti
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.artifacts import link, of_dataset, of_model
 from experiments.harness.tracking.run_id import group_of, identity, new_id
-from experiments.harness.tracking.tracker import Tracker, has_key
+from experiments.harness.tracking.tracker import Tracker
 from experiments.harness.tracking.wandb_media import as_media
+from experiments.harness.tracking.wandb_variables import has_key
 from tests.integration.harness.mirror import (
     history,
     log_of,
@@ -319,7 +320,7 @@ def test_sigkill_leaves_a_folder_that_rebuilds_the_mirror(folder):
 def test_wandb_failing_is_one_line_and_the_folder_goes_on(folder, capsys):
     with Tracker(folder) as tracker:
         tracker.log({"a": 1})
-        tracker.run.finish()  # behind the tracker's back: every later call raises
+        tracker.mirror.run.finish()  # behind the tracker's back: every later call raises
         tracker.log({"a": 2})
         tracker.log({"a": 3})
         tracker.summary({"gen/n": 1})
@@ -341,7 +342,7 @@ def test_a_folder_that_wandb_cannot_write_to_is_no_failure(folder, capsys):
 def test_online_without_network_falls_back_to_a_log(folder, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
-    code = "import experiments.harness.tracking.tracker as t; t.INIT_TIMEOUT = 1\n" + LONG_RUN
+    code = "import experiments.harness.tracking.wandb_mirror as t; t.INIT_TIMEOUT = 1\n" + LONG_RUN
     done = subprocess.run(
         [sys.executable, "-c", code.replace("time.sleep(60)", "pass"), str(folder.path)],
         cwd=ROOT,
