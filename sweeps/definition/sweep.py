@@ -26,7 +26,8 @@ from sweeps.definition.parameter import Bound, Parameter, Report
 
 Direction = Literal["minimize", "maximize"]
 TRACKING: dict[str, Any] = {
-    "mode": None, "project": None, "entity": None, "group": None, "tags": [], "id": None,
+    "service": "wandb", "mode": None, "project": None, "entity": None, "group": None, "tags": [],
+    "id": None,
 }  # fmt: skip
 COMPARED = ("space", "stages", "models", "objectives", "constraints", "seed")
 """Keys that may not change under one name: the trials could not be compared."""

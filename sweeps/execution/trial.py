@@ -57,7 +57,7 @@ def run_trial(
     to prune. ValueError if an objective or a constraint was not reported.
     """
     folder = RunFolder(place.study(sweep.name) / label)
-    tracking = sweep.tracking.model_dump(include={"mode", "project", "entity"})
+    tracking = sweep.tracking.model_dump(include={"service", "mode", "project", "entity"})
     common = [f"seed={seed}", f"tracking.group={sweep.name}"]
     common += [f"tracking.{k}={'null' if v is None else v}" for k, v in tracking.items()]
     planned = sweep.plan(params, folder.path, common=common, cores=place.cores)

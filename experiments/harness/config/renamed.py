@@ -12,6 +12,7 @@ RENAMED = {
     "task.refine_times": "task.time_power",
     "surrogate.leap": "surrogate.trust_radius",
     "task.network.messages": "task.network.backend",
+    "hypothesis": "claim",
 }
 """Keys as configs, data sets and models of earlier versions call them, and their names today."""
 

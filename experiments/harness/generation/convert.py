@@ -10,6 +10,7 @@ from ase import Atoms
 
 from experiments.harness.config.settings import Convert
 from experiments.harness.generation.evaluate import RELAXED
+from experiments.harness.generation.given import read_given
 from experiments.harness.generation.inputs import write_inputs
 from experiments.harness.generation.label import LABELLED, above_lowest, digest
 from experiments.harness.generation.sample import GENERATED
@@ -17,7 +18,7 @@ from experiments.harness.runs.run_folder import RunFolder
 from sdedata import StructureSet
 from sdedata.adsorption import is_adsorbed
 from sdedata.dataset import distinct
-from sdedata.files import read_frames
+from sdedata.frames import energy_of as labelled_energy
 from sdedata.frames import labels
 from sdedata.similarity import unique
 
@@ -56,7 +57,7 @@ def candidates(source: Path) -> list[Atoms]:
     """
     if source.is_file():
         is_packed = source.suffix == ".npz"
-        return StructureSet.read(source).to_atoms() if is_packed else read_frames(source)
+        return StructureSet.read(source).to_atoms() if is_packed else [*read_given(source).values()]
     folder = RunFolder.existing(source)
     if (source / MINIMA).is_file():
         return distinct(StructureSet.read(source / MINIMA)).to_atoms()
@@ -79,8 +80,11 @@ def candidates(source: Path) -> list[Atoms]:
 
 def energy_of(atoms: Atoms) -> float | None:
     """Return the energy (eV) that a structure carries, else the force field's; None without."""
-    energy = labels(atoms).get("energy", atoms.info.get("energy_forcefield"))
-    return None if energy is None or not np.isfinite(energy) else float(energy)
+    found = {"energy": atoms.info.get("energy_forcefield")} | labels(atoms)
+    try:
+        return labelled_energy(found, "")
+    except ValueError:
+        return None
 
 
 def lowest(frames: Sequence[Atoms], n: int) -> list[Atoms]:

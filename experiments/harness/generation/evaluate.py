@@ -22,6 +22,7 @@ from experiments.harness.generation.reference import (
     must_relax,
     on_the_surface,
     reference_set,
+    require_same_zero,
     target_structure,
     with_calculator,
 )
@@ -79,6 +80,8 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
     wanted = target_structure(config.target, example) if config.target else None
     # a calculator that cannot be used is refused before any worker starts
     made = calculator_for(config.calculator, {int(z) for a in generated for z in a.numbers})
+    if known is not None and not must_relax(known, plain["calculator"], plain["relaxation"]):
+        require_same_zero(known, made, str(config.reference))
     at_once = max(BATCH, getattr(made, "at_once", BATCH))
     name = config.name or source.name
     folder = RunFolder(Path(config.output) / "evaluate" / name)

@@ -15,6 +15,7 @@ from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 
 from experiments.harness.generation.reference import (
+    at_rest,
     on_the_surface,
     same_surface,
     target_structure,
@@ -152,15 +153,15 @@ def _reference(reference: Any, example: Atoms) -> StructureSet | None:
     """Return the structures of a reference with the example's cell, slab and overlayer."""
     if reference is None:
         return None
-    data = reference
+    data, name = reference, "the reference"
     if isinstance(data, str | Path):
-        data = load_set(str(data))
+        data, name = load_set(str(data)), str(data)
     elif not isinstance(data, StructureSet):
-        data = StructureSet.from_atoms(data, "the reference")
+        data = StructureSet.from_atoms(data, name)
     match = same_surface(data, example)
     if not match.any():
         raise ValueError("the reference holds no such overlayer on this slab and cell")
-    return on_the_surface(data.select(match))
+    return on_the_surface(at_rest(data.select(match), name))
 
 
 def is_valid(atoms: Atoms, window: Sequence[float] | None) -> bool:

@@ -14,12 +14,12 @@ from experiments.harness.config.instantiate import calculator_for, frozen_key
 from experiments.harness.config.settings import Label
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import outcomes, workers
+from experiments.harness.generation.given import read_given
 from experiments.harness.generation.relaxation import assess
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from experiments.harness.structure_search.reference import calculator_of, cpu_seconds
 from experiments.harness.training.calculator import identified
 from sdedata.composition import formula
-from sdedata.files import read_frames
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,10 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
     if config.structures is None:
         raise ValueError("nothing to label: give structures=FILE")
     source = Path(config.structures)
-    frames = read_frames(source)
-    for index, atoms in enumerate(frames):
+    given = read_given(source)
+    for index, atoms in given.items():
         atoms.info["index"] = index
+    frames = list(given.values())
     elements = {int(z) for atoms in frames for z in atoms.numbers}
     calculator_for(config.calculator, elements)  # refuse a bad one before any worker starts
     config = config.changed({"calculator": identified(config.calculator).plain()})

@@ -48,59 +48,43 @@ def predict(run: Path, source: Path, output: Path) -> tuple[dict[int, float], Er
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io.formats import filetype, ioformats
 
+    from experiments.harness.generation.given import read_given
     from experiments.harness.runs.atomic_io import replacing
     from experiments.harness.training.checkpoint import load_model
     from guidance import ForceFieldCalculator
     from sdedata import Graph
-    from sdedata.files import read_frames, write_frames
+    from sdedata.files import write_frames
     from sdedata.frames import labels
 
     model = load_model(run, "forcefield")
-    frames = read_frames(source)
+    frames = read_given(source)
     if filetype(str(output), read=False) not in ioformats:
         raise ValueError(f"{output}: ASE writes no format of this name")
-    good = _good(frames, source, model.elements)
+    _require_known(frames, source, model.elements)
 
     def to_graph(atoms: Atoms) -> Graph:
         return Graph.from_atoms(atoms, model.network.cutoff)
 
     calculator = ForceFieldCalculator(model.network, to_graph)
     energies, differences = {}, []
-    for k in progress(good, "predict"):
+    for k in progress(frames, "predict"):
         atoms, known = frames[k], labels(frames[k])
         energies[k] = calculator.get_potential_energy(atoms)
         forces = calculator.results["forces"]
         differences.append(_difference(atoms, known, energies[k], forces))
         atoms.calc = SinglePointCalculator(atoms, energy=energies[k], forces=forces)
     with replacing(output) as part:
-        for phrase in write_frames(part, [frames[k] for k in good]):
+        for phrase in write_frames(part, list(frames.values())):
             log.info(f"{output}: {phrase} left out: the format does not return it")
     return energies, _errors(differences)
 
 
-def _good(frames: Sequence[Atoms], source: Path, elements: Sequence[int]) -> list[int]:
-    """Return the frames that hold a structure; log the others. Errors as for `predict`."""
-    from sdedata.frames import MOST_INVALID, require_atoms
-
-    good, first = [], ""
-    for k, atoms in enumerate(frames):
-        where = f"{source}, frame {k}"
-        try:
-            if any(p and not v.any() for p, v in zip(atoms.pbc, atoms.cell.array, strict=True)):
-                raise ValueError(f"{where}: periodic along a direction without a cell vector")
-            require_atoms(atoms, where)
-        except ValueError as error:
-            first = first or str(error)
-            continue
+def _require_known(frames: Mapping[int, Atoms], source: Path, elements: Sequence[int]) -> None:
+    for k, atoms in frames.items():
         unknown = sorted({chemical_symbols[z] for z in atoms.numbers if z not in elements})
         if unknown:
-            raise ValueError(f"{where}: the model does not know {', '.join(unknown)}")
-        good.append(k)
-    if len(frames) - len(good) > MOST_INVALID * len(frames):
-        raise ValueError(first)
-    if first:
-        log.info(f"{first}; left out, {len(frames) - len(good)} of {len(frames)} frames in all")
-    return good
+            names = ", ".join(unknown)
+            raise ValueError(f"{source}, frame {k}: the model does not know {names}")
 
 
 def _difference(

@@ -15,6 +15,7 @@ from experiments.harness.config.fields import Target
 from experiments.harness.config.instantiate import FORCE_FIELD, identity, named_calculators
 from experiments.harness.config.settings import Evaluate
 from experiments.harness.config.trust import require_known
+from experiments.harness.generation.given import require_structure
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.runs.shipped_models import DEFAULT
 from experiments.harness.training.calculator import identified
@@ -25,11 +26,15 @@ from sdedata.composition import formula
 from sdedata.files import read_frames
 from sdedata.frozen import frozen_mask
 from sdedata.reading import AS_WRITTEN, Reading
+from sdedata.relaxations import RELAXED, largest_forces, minima
 from sdedata.similarity import on_one_template
 from sdedata.structures import SAME_CELL
+from sdedata.surface import with_third_vector
 
 log = logging.getLogger(__name__)
 
+SAME_ENERGY = 0.01
+"""eV per atom, up to which a calculator repeats an energy on another machine or in other digits."""
 REFERENCE, TARGET = "reference", "target"
 """Files of an evaluation: the random search and the target, where it relaxed them itself."""
 
@@ -124,13 +129,32 @@ def reference_set(
         if match.any() and not differing:
             for note in data.notes:
                 log.info(note)
-            return on_the_surface(data.select(match))
+            return on_the_surface(at_rest(data.select(match), name))
     if path:
         raise ValueError(f"{path} holds no such overlayer on this substrate and cell")
     log.info(
         "no random search of this surface, calculator and relaxation is shipped: no comparison"
     )
     return None
+
+
+def require_same_zero(data: StructureSet, calculator: Any, path: str) -> None:
+    """Raise ValueError if a set that does not record its calculator has energies of another one.
+
+    Its lowest structure is computed; energies of one calculator agree to `SAME_ENERGY`.
+    """
+    if "calculator" in data.meta:
+        return
+    lowest = with_third_vector(data.atoms(int(data.energy.argmin())))
+    labelled = float(data.energy.min())
+    lowest.calc = calculator
+    computed = float(lowest.get_potential_energy())
+    if not abs(computed - labelled) <= SAME_ENERGY * len(lowest):
+        raise ValueError(
+            f"{path} holds energies of another calculator: its lowest structure has {labelled:.3f} "
+            f"eV there and {computed:.3f} eV here; give calculator=NAME of those, or label it anew "
+            f"(surfdiff label structures={path})"
+        )
 
 
 def compared_with(run: RunFolder, example: Atoms) -> StructureSet | None:
@@ -155,12 +179,22 @@ def target_structure(name: str, example: Atoms) -> Atoms:
     if len(frames) != 1:
         raise ValueError(f"target={name} holds {len(frames)} structures: a target is one")
     (target,) = frames
+    require_structure(target, f"target={name}")
     if not on_one_template(example, target):
         raise ValueError(f"target={name} has another cell or substrate than what was generated")
     wanted, found = (formula(a.numbers[~frozen_mask(a)]) for a in (example, target))
     if wanted != found:
         raise ValueError(f"target={name} is {found}, but {wanted} was generated")
     return target
+
+
+def at_rest(data: StructureSet, source: str) -> StructureSet:
+    """Return a set of minima as it is; of one with whole relaxations their ends, with a word."""
+    if (largest_forces(data) <= RELAXED).all():
+        return data
+    found, left_out = minima(data, RELAXED)
+    log.info(f"{source}: {left_out}")
+    return found
 
 
 def on_the_surface(data: StructureSet) -> StructureSet:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from yaml import YAMLError
 
 from experiments.harness.config.fields import Count, Natural, Section, in_words
+from experiments.harness.config.renamed import former_keys, new_name
 from experiments.harness.config.suggestions import hint
 from experiments.harness.config.texts import QUOTES, from_home, texts_of
 from experiments.harness.config.trust import require_no_resolver
@@ -95,6 +96,8 @@ def read(
     content = _content(path)
     content = {"name": name_of(path).split("/")[-1]} | content
     try:
+        for key in former_keys(content):
+            raise ValueError(f"there is no config key {key}{new_name(key)}")
         if small:
             _make_small(content)
         for override in overrides:

@@ -76,11 +76,17 @@ def training_data(config: Train, kind: str) -> TrainingData:
         data = low_energy(data, section.max_energy)
     if section.oxygen != "all":
         data = (oxygen_poor if section.oxygen == "poor" else oxygen_rich)(data)
+    if len(data) < 2:
+        why = f": {left_out}; give the relaxations of other structures, too" if left_out else ""
+        raise ValueError(
+            f"{source}: training and validation need a structure each: there is {len(data)} in the "
+            f"data{why}"
+        )
     splits, shares = generators(config.seed, [SPLIT_STREAM, SHARE_STREAM])
     train, val = split(data, config.train.validation_share, splits, config.train.validation_at_most)
     if section.share is not None:
         train = portion(data, train, section.share, shares)
-    notes += [f"{source}: {left_out}"] if left_out else []
+    notes += [f"{source}: {left_out}; a score learns minima (data.max_force)"] if left_out else []
     notes.append(f"{source}: {len(data)} structures of {relaxations(data)}")
     if section.share is not None:
         notes.append(f"{source}: {len(train)} structures to learn from (data.share)")

@@ -246,7 +246,46 @@ def test_a_score_learns_minima(tmp_path):
     assert every.facts["structures"] == 18
 
 
+def test_one_relaxation_is_too_few_for_a_score(tmp_path):
+    frames = platinum(1)
+    for k in range(1, 4):
+        atoms = frames[0].copy()
+        atoms.positions[18:, 2] += 0.15 * k
+        results = {"energy": 1.0 * k, "forces": np.ones((21, 3))}
+        frames.append(atoms)
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    write(tmp_path / "mine.traj", frames[::-1])
+    with pytest.raises(ValueError, match="there is 1 in the data: .* last frames of 1 relaxation"):
+        training_data(settings(tmp_path / "mine.traj", "score"), "score")
+
+
 # References
+
+
+def test_a_reference_counts_the_ends_of_relaxations(tmp_path, caplog):
+    """As a file of whole relaxations, or of their minima alone: the same search."""
+    relaxations, ends = [], []
+    for k, start in enumerate(platinum(5, seed=2)):
+        for step, force in enumerate((1.0, 0.5, 0.05 if k else 0.4)):
+            atoms = start.copy()
+            atoms.positions[18:, 2] -= 0.1 * step
+            forces = np.full((21, 3), 0.0)
+            forces[18:, 2] = force
+            atoms.calc = SinglePointCalculator(atoms, energy=force + 0.01 * k, forces=forces)
+            atoms.info["index"] = k
+            relaxations.append(atoms)
+        if k:
+            ends.append(atoms)
+    write(tmp_path / "all.traj", relaxations)
+    write(tmp_path / "ends.traj", ends)
+    surfaces = platinum(3)
+    found, expected = (
+        evaluate(surfaces, surfaces, tmp_path / f"{name}.traj").attrs["summary"]
+        for name in ("all", "ends")
+    )
+    assert found["rss/n"] == 4
+    assert found == pytest.approx(expected, nan_ok=True)
+    assert "4 last frames of 5 relaxations" in caplog.text
 
 
 @pytest.mark.parametrize("change", ["sorted", "another image", "both"])

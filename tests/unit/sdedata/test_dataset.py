@@ -279,7 +279,7 @@ def test_atoms_outside_the_window_are_named_and_a_window_proposed(data):
     message = str(caught.value)
     assert message.startswith("mine.traj, frame 4: O at 5.27 Å above the slab")
     assert "2 of 6 frames" in message
-    assert message.endswith("a window of 1 to 5.3 Å would hold them all")
+    assert message.endswith("this would hold them all: data.z_range=[1,5.3]")
     require_window(mixed, (1.0, 5.3), "mine.traj")
 
 

@@ -237,6 +237,14 @@ def test_an_outcar_has_the_constraints_of_the_contcar_beside_it(tmp_path):
     assert frozen_mask(held).tolist() == [False, True]
 
 
+def test_an_outcar_has_not_the_constraints_of_other_atoms(tmp_path):
+    """ASE takes them of any CONTCAR or POSCAR in the folder, by index."""
+    outcar = example(next(row for row in PROGRAMS if row.file == "OUTCAR"), tmp_path)
+    write(tmp_path / "CONTCAR", slab())
+    (atoms,) = read_frames(outcar)
+    assert not frozen_mask(atoms).any()
+
+
 def test_constraints_of_another_file(tmp_path):
     """A pw.x output does not say what was held; its input does."""
     by_file = {row.file: row for row in PROGRAMS}

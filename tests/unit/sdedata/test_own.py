@@ -106,7 +106,7 @@ def test_the_error_names_the_first_invalid_frame_and_their_number(paths, tmp_pat
     ):
         StructureSet.read(tmp_path / "mine.traj")
     write(tmp_path / "one.traj", [*frames[1:4:2], frames[0]])
-    with pytest.raises(ValueError, match=r"frame 2: no energy; compute it and store it [^;]*$"):
+    with pytest.raises(ValueError, match=r"frame 2: no energy; give the program.s output [^;]*$"):
         StructureSet.read(tmp_path / "one.traj")
 
 
@@ -196,3 +196,47 @@ def test_from_the_shell(paths, tmp_path):
     )
     assert ended.returncode == 2
     assert "the share must be between 0 and 1" in ended.stderr
+
+
+def test_invalid_frames_are_listed_by_reason(paths, tmp_path, capsys):
+    """One line for the frames of an XDATCAR, and which file has what they lack."""
+    frames = [*paths[0], *paths[1]]
+    bare = [atoms.copy() for atoms in frames]
+    write(tmp_path / "XDATCAR", bare, format="vasp-xdatcar")
+    code, lines = ran(capsys, "check", tmp_path / "XDATCAR")
+    assert code == 2
+    assert lines[0] == f"0 valid frames, {len(frames)} invalid"
+    (line,) = [x for x in lines if x.startswith(str(tmp_path))]
+    assert f"XDATCAR, frames 0 to {len(frames) - 1}: no energy" in line
+    assert "vasprun.xml" in line
+    mixed = [bare[k] if k in (0, 1, 2, 5) else atoms for k, atoms in enumerate(frames)]
+    write(tmp_path / "mixed.traj", mixed)
+    code, lines = ran(capsys, "check", tmp_path / "mixed.traj")
+    assert lines[0].endswith(", 4 invalid")
+    assert any(x.startswith(f"{tmp_path}/mixed.traj, frames 0 to 2, 5: no energy") for x in lines)
+
+
+def test_a_folder_is_answered_with_what_it_holds(tmp_path, capsys):
+    (tmp_path / "vasprun.xml").write_text("<modeling>")
+    code, (line,) = ran(capsys, "check", tmp_path)
+    assert code == 2
+    assert line.endswith("is a folder, not a file; it holds vasprun.xml")
+
+
+@pytest.mark.parametrize("held", [2, 4])
+def test_free_layers_of_the_substrate_are_named(held):
+    """Oxygen on four layers, of which the lower two are fixed, or all."""
+    frames = []
+    for k in range(3):
+        atoms = fcc111("Pt", (2, 2, 4), vacuum=8.0, periodic=True)
+        add_adsorbate(atoms, "O", 1.2 + 0.1 * k, "fcc")
+        atoms.set_constraint(FixAtoms(np.flatnonzero(atoms.get_tags() > 4 - held)))
+        atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.ones((17, 3)))
+        frames.append(atoms)
+    notes = StructureSet.from_atoms(frames, "mine").notes
+    if held == 4:
+        assert notes == []
+    else:
+        (note,) = notes
+        assert note.startswith("mine: in 3 of 3 frames the free atoms hold layers like the frozen")
+        assert "(Pt8)" in note

@@ -75,10 +75,16 @@ def test_any_slab_with_fixed_atoms():
     assert len(with_adatom) == count + 1
 
 
-def test_a_slab_without_constraints_is_all_substrate():
+def test_a_slab_without_constraints_is_all_substrate(caplog):
+    """With other elements on it, which may be an adsorbate, it is reported."""
     slab = surface(bulk("Au", cubic=True), (2, 1, 1), 2, vacuum=8.0, periodic=True)
     template = Template.from_slab(slab)
     assert len(template.slab.constraints[0].get_indices()) == len(slab)
+    assert caplog.text == ""
+    add_adsorbate(slab, "H", 1.0, (0.0, 0.0))
+    template = Template.from_slab(slab)
+    assert len(template.slab.constraints[0].get_indices()) == len(slab)
+    assert f"all of Au{len(slab) - 1}H are the slab" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", ["extxyz", "traj"])

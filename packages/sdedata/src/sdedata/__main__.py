@@ -97,14 +97,14 @@ def _show(parsed: argparse.Namespace) -> int:
 def _check(parsed: argparse.Namespace) -> int:
     found = own.read_good(parsed.files, _reading(parsed))
     data, bad = found.data, found.bad
-    print(f"{len(data)} valid frames, {len(bad)} invalid")
+    print(f"{len(data)} valid frames, {found.n_invalid} invalid")
     if len(data):
         rows = own.contents(data)
         print("\n" + _table(list(rows[0]), [list(row.values()) for row in rows]))
         print(f"\n{Relaxations(relaxations(data).labels, found.rule)}; {own.ends(data)}")
     for lines in (found.notes, bad):
         if lines:
-            print("\n" + "\n".join(lines))
+            print("\n" + "\n".join(map(str, lines)))
     if parsed.good and len(data):
         data.write(parsed.good)
         print(f"\nvalid frames written to {parsed.good}")
@@ -115,7 +115,9 @@ def _split(parsed: argparse.Namespace) -> int:
     found = own.read_good(parsed.files, _reading(parsed))
     bad = found.bad
     if bad:
-        raise ValueError(f"{bad[0]} (the first of {len(bad)}); `check --good FILE` omits them")
+        raise ValueError(
+            f"{bad[0]} ({found.n_invalid} invalid frames in all); `check --good FILE` omits them"
+        )
     parts = own.parts(found.data, parsed.share, parsed.seed)
     known = Relaxations(relaxations(found.data).labels, found.rule)
     print("\n".join([*found.notes, f"{len(found.data)} frames of {known}"]))

@@ -133,7 +133,7 @@ def require_window(data: StructureSet, window: tuple[float, float], source: str)
         raise ValueError(
             message + "some lie inside the slab: leave these frames out or fix the atoms"
         )
-    raise ValueError(message + f"a window of {low:g} to {high:g} Å would hold them all")
+    raise ValueError(message + f"this would hold them all: data.z_range=[{low:g},{high:g}]")
 
 
 def thin(energies: np.ndarray, forces: np.ndarray, keep: int) -> np.ndarray:

@@ -59,7 +59,9 @@ def whole_frames(path: str | Path, reading: Reading = AS_WRITTEN) -> tuple[list[
 def require_file(path: Path) -> None:
     """Raise ValueError, naming the path, unless it is a file."""
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a file")
+        files = sorted(one.name for one in path.iterdir() if one.is_file())
+        held = f"; it holds {', '.join(files[:6])}" if files else ""
+        raise ValueError(f"{path} is a folder, not a file{held}")
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
 
@@ -95,7 +97,21 @@ def _iterate(path: Path, kind: str) -> Iterator[Atoms]:
         for atoms in iread(path, index=":", format=kind, do_not_split_by_at_sign=True):
             if kind.startswith("lammps-dump") and atoms.calc is not None:
                 atoms.calc.results.pop("energy", None)  # a dump has none, ASE makes it 0 eV
+            if kind == "vasp-out" and atoms.constraints and not _is_of(atoms, path.parent):
+                atoms.set_constraint()  # ASE takes those of any CONTCAR or POSCAR beside it
             yield atoms
+
+
+def _is_of(atoms: Atoms, folder: Path) -> bool:
+    """Whether the CONTCAR, or else the POSCAR, of a folder is of these atoms in this order."""
+    from ase.io import read
+
+    file = next(
+        f for f in (folder / "CONTCAR", folder / "POSCAR") if f.is_file() and f.stat().st_size
+    )
+    beside = read(file, format="vasp")
+    assert isinstance(beside, Atoms)
+    return beside.numbers.tolist() == atoms.numbers.tolist()
 
 
 def _declared(path: Path) -> Iterator[Atoms]:

@@ -71,7 +71,13 @@ def require_labelled_surface(atoms: Atoms, where: str) -> None:
         )
 
 
-REMEDY = "put a FixAtoms constraint on the substrate, or name a file that has it as constraints"
+REMEDY = (
+    "put a FixAtoms constraint on the substrate, or name a file of the same atoms that has it, "
+    "such as the program's input: check --constraints FILE, data.constraints=FILE"
+)
+
+
+HAVE_IT = "give the program's output that has them, such as VASP's vasprun.xml or OUTCAR"
 
 
 def _but_partly(atoms: Atoms) -> str:
@@ -82,7 +88,9 @@ def _but_partly(atoms: Atoms) -> str:
 def energy_of(found: Mapping[str, Any], where: str) -> float:
     """Return the energy among results, eV; ValueError, beginning with `where`, if it is none."""
     if "energy" not in found:
-        raise ValueError(f"{where}: no energy; compute it and store it with the structure")
+        raise ValueError(
+            f"{where}: no energy; {HAVE_IT}, or compute it and store it with the structure"
+        )
     energy = found["energy"]
     try:
         if energy is None or np.ndim(energy) > 0:
@@ -98,7 +106,7 @@ def energy_of(found: Mapping[str, Any], where: str) -> float:
 def forces_of(found: Mapping[str, Any], n: int, where: str) -> np.ndarray:
     """Return the forces among results, (n, 3) in eV/Å; ValueError if they are none."""
     if "forces" not in found:
-        raise ValueError(f"{where}: no forces; compute them and store them with the structure")
+        raise ValueError(f"{where}: no forces; {HAVE_IT}, or compute them")
     try:
         forces = np.asarray(found["forces"], dtype=float).reshape(n, 3)
     except (TypeError, ValueError):

@@ -18,16 +18,46 @@ ONE_FILE = "a file without names is one"
 
 
 @dataclass(frozen=True)
+class Invalid:
+    """Frames of one file that are invalid for the same reason."""
+
+    path: Path
+    frames: list[int]
+    """Their numbers, ascending."""
+    reason: str
+
+    def __str__(self) -> str:
+        name = "frame" if len(self.frames) == 1 else "frames"
+        return f"{self.path}, {name} {_ranges(self.frames)}{self.reason}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Write ascending numbers as "0, 3 to 7, 9"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+@dataclass(frozen=True)
 class Files:
     """The valid frames of files, their relaxations numbered by info `index`."""
 
     data: StructureSet
-    bad: list[str] = field(default_factory=list)
-    """File, frame and reason of each invalid frame."""
+    bad: list[Invalid] = field(default_factory=list)
+    """File, frames and reason of the invalid ones."""
     notes: list[str] = field(default_factory=list)
     """What is unusual."""
     rule: str = ""
     """By which relaxations were found."""
+
+    @property
+    def n_invalid(self) -> int:
+        """Number of invalid frames."""
+        return sum(len(invalid.frames) for invalid in self.bad)
 
 
 def read_good(paths: Sequence[Path], reading: Reading = AS_WRITTEN) -> Files:
@@ -37,13 +67,13 @@ def read_good(paths: Sequence[Path], reading: Reading = AS_WRITTEN) -> Files:
     Raises ValueError for a file without structures.
     """
     sets: list[StructureSet] = []
-    bad: list[str] = []
+    bad: list[Invalid] = []
     notes: list[str] = []
     rules: dict[str, list[str]] = {}
     start = 0
     for path in paths:
         good, faults = _read(path, reading)
-        bad += [f"{path}, {reason}" for reason in faults]
+        bad += [Invalid(path, numbers, reason) for reason, numbers in faults.items()]
         if len(good):
             found = _relaxations(good, len(paths) > 1)
             if len(paths) > 1 or not found.named:
@@ -59,16 +89,18 @@ def read_good(paths: Sequence[Path], reading: Reading = AS_WRITTEN) -> Files:
     return Files(concatenate(sets), bad, notes, rule)
 
 
-def _read(path: Path, reading: Reading) -> tuple[StructureSet, list[str]]:
-    """Read one file; return its valid frames and the reasons against the others."""
+def _read(path: Path, reading: Reading) -> tuple[StructureSet, dict[str, list[int]]]:
+    """Read one file; return its valid frames, and the numbers of the others by the reason."""
     if path.suffix == ".npz":
-        return StructureSet.read(path), []
+        return StructureSet.read(path), {}
     frames, broken = whole_frames(path, reading)
     faults = bad_frames(frames)
     good = [atoms for i, atoms in enumerate(frames) if i not in faults]
-    reasons = list(faults.values())
+    reasons: dict[str, list[int]] = {}
+    for i, reason in faults.items():
+        reasons.setdefault(reason.removeprefix(f"frame {i}"), []).append(i)
     if broken is not None:
-        reasons.append(f"frame {len(frames)} and what follows cannot be read: {broken}")
+        reasons[f" and what follows cannot be read: {broken}"] = [len(frames)]
     return StructureSet.from_atoms(good, str(path)) if good else StructureSet.empty(), reasons
 
 

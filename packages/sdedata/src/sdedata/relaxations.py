@@ -38,10 +38,13 @@ class Relaxations:
         return len(np.unique(self.labels))
 
     def __str__(self) -> str:
-        n = len(self)
-        if n == 1:
-            return f"1 relaxation ({self.rule}): frames held out are like those learned from"
-        return f"{n} relaxations ({self.rule})"
+        alone = len(self) == 1
+        return self.counted + (": frames held out are like those learned from" if alone else "")
+
+    @property
+    def counted(self) -> str:
+        """Their number and the rule."""
+        return f"{len(self)} relaxation{'s' if len(self) > 1 else ''} ({self.rule})"
 
     @property
     def named(self) -> bool:
@@ -141,13 +144,13 @@ def minima(data: StructureSet, max_force: float) -> tuple[StructureSet, str]:
     if not len(relaxed):
         return data.select(last), (
             f"no relaxation ends in a minimum (largest force at most {max_force:g} eV/Å; the "
-            f"lowest here is {forces.min():.2g}): a score learns the {len(last)} last frames of "
-            f"{found}, out of {n}; relax them, for surfaces at rest"
+            f"lowest here is {forces.min():.2g}): taken are the {len(last)} last frames of "
+            f"{found.counted}, out of {n}; relax them, for surfaces at rest"
         )
     if len(relaxed) == n:
         return data, ""
     return data.select(relaxed), (
-        f"a score learns minima: {len(relaxed)} last frames of {found} with forces up to "
-        f"{max_force:g} eV/Å (data.max_force), out of {n} frames; {len(last) - len(relaxed)} "
-        "relaxations end above that"
+        f"minima are the {len(relaxed)} last frames of {found.counted} with forces up to "
+        f"{max_force:g} eV/Å, out of {n} frames; {len(last) - len(relaxed)} relaxations end above "
+        "that"
     )

@@ -33,13 +33,14 @@ from sdedata.frames import (
 from sdedata.frozen import freeze, frozen_mask
 from sdedata.graph import Graph
 from sdedata.info import OF_ASE, kept_info
+from sdedata.layers import free_layers
 from sdedata.packed import read_packed, write_packed
 from sdedata.reading import AS_WRITTEN, Reading
 from sdedata.surface import upright
 
 NOTES = "notes"
 """Entry of `meta`."""
-READER = 2
+READER = 3
 """Version of what is read from files, in the name of each that is cached."""
 SMALL = {"counts": np.int32, "numbers": np.uint8, "positions": np.float32, "forces": np.float32}
 """Types of the packed arrays, without loss."""
@@ -244,12 +245,14 @@ class StructureSet:
         slabs = [upright(atoms, source) for atoms in frames]
         found = [labels(atoms) for atoms in frames]
         info, lost = _columns([atoms.info for atoms in frames])
-        notes = [*left_out, *remarks(frames, source), *(f"{source}: {phrase}" for phrase in lost)]
+        frozen = [frozen_mask(atoms) for atoms in frames]
+        notes = [*left_out, *remarks(frames, source), *free_layers(slabs, frozen, source)]
+        notes += [f"{source}: {phrase}" for phrase in lost]
         data = cls(
             counts=np.array([len(atoms) for atoms in slabs]),
             numbers=np.concatenate([atoms.numbers for atoms in slabs]),
             positions=np.concatenate([atoms.positions for atoms in slabs]),
-            fixed=np.concatenate([frozen_mask(atoms) for atoms in frames]),
+            fixed=np.concatenate(frozen),
             cell=np.array([np.asarray(atoms.cell) for atoms in slabs]),
             pbc=np.array([atoms.pbc for atoms in slabs]),
             energy=np.array([energy_of(label, source) for label in found]),

@@ -12,6 +12,7 @@ from sdedata.composition import formula, parse_formula
 from sdedata.files import read_frames
 from sdedata.frames import require_atoms
 from sdedata.frozen import freeze, frozen_mask
+from sdedata.layers import continued
 from sdedata.surface import upright
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,8 @@ class Template:
         require_atoms(slab, where)
         if frozen.any():
             slab = _substrate(slab, frozen, where)
+        elif len(set(slab.numbers)) > 1:  # an adsorbate may be among them
+            log.info(f"{where}: no atom is fixed: all of {formula(slab.numbers)} are the slab")
         freeze(slab, np.ones(len(slab), dtype=bool))
         top = float(slab.positions[:, 2].max())
         return cls(name, slab, (top + window[0], top + window[1]))
@@ -139,20 +142,9 @@ class Template:
         return atoms
 
 
-LAYER = 0.8
-"""Å, the least distance along z between layers of atoms."""
-
-
 def _substrate(slab: Atoms, frozen: np.ndarray, where: str) -> Atoms:
     """Select the frozen atoms and the free layers that continue them; log what is removed."""
-    layers = _layers(slab, np.flatnonzero(frozen))
-    kinds = {formula(slab.numbers[layer]) for layer in layers}
-    kept = frozen.copy()
-    above = np.flatnonzero(~frozen & (slab.positions[:, 2] > slab.positions[frozen, 2].min()))
-    for layer in _layers(slab, above):
-        if formula(slab.numbers[layer]) not in kinds:
-            break
-        kept[layer] = True
+    kept = continued(slab, frozen)
     free, removed = int((kept & ~frozen).sum()), int((~kept).sum())
     if free:
         log.info(f"{where}: {free} free atoms in layers like the frozen ones belong to the slab")
@@ -162,10 +154,3 @@ def _substrate(slab: Atoms, frozen: np.ndarray, where: str) -> Atoms:
             "old overlayer; to keep them in the slab, fix them"
         )
     return slab[kept]
-
-
-def _layers(slab: Atoms, atoms: np.ndarray) -> list[np.ndarray]:
-    """Group atoms by height, from below."""
-    ascending = atoms[np.argsort(slab.positions[atoms, 2], kind="stable")]
-    steps = np.diff(slab.positions[ascending, 2])
-    return np.split(ascending, np.flatnonzero(steps > LAYER) + 1) if len(atoms) else []

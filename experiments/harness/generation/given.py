@@ -1,0 +1,43 @@
+"""Structures that a user gives without labels, to be computed or written: which ones hold atoms."""
+
+import logging
+from pathlib import Path
+
+from ase import Atoms
+
+from sdedata.files import read_frames
+from sdedata.frames import MOST_INVALID, require_atoms
+
+log = logging.getLogger(__name__)
+
+
+def read_given(source: Path) -> dict[int, Atoms]:
+    """Read the frames of a file that hold a structure, by their numbers; log the others.
+
+    Raises ValueError, naming the first of these, if they are more than a few.
+    """
+    frames = read_frames(source)
+    good, first = {}, ""
+    for number, atoms in enumerate(frames):
+        try:
+            require_structure(atoms, f"{source}, frame {number}")
+        except ValueError as error:
+            first = first or str(error)
+        else:
+            good[number] = atoms
+    left_out = len(frames) - len(good)
+    if left_out > MOST_INVALID * len(frames):
+        raise ValueError(first)
+    if first:
+        log.info(f"{first}; left out, {left_out} of {len(frames)} frames in all")
+    return good
+
+
+def require_structure(atoms: Atoms, where: str) -> None:
+    """Raise ValueError, beginning with `where`, unless atoms are at places of their own in a cell.
+
+    A direction that is periodic needs a cell vector.
+    """
+    if any(p and not v.any() for p, v in zip(atoms.pbc, atoms.cell.array, strict=True)):
+        raise ValueError(f"{where}: periodic along a direction without a cell vector")
+    require_atoms(atoms, where)
