@@ -69,7 +69,7 @@ def link(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) -> Non
         try:
             run.use_artifact(f"{name}:{row['version']}", type=row["type"])
         except (wandb.errors.CommError, ValueError):
-            log.info(f"W&B does not hold {name}, which this run uses: sync the run that made it")
+            log.info(f"no run has logged {name}, which this run uses: sync the one that made it")
 
 
 def upload(run: Any, artifact: Any, file: Path, name: str) -> None:
