@@ -15,6 +15,8 @@ from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.wandb_media import MEDIA, as_config, as_media, shown_name
 from experiments.harness.tracking.wandb_variables import variable
 
+DATA = "data"
+"""Energies of what is learned from, which are no result of a run."""
 INIT_TIMEOUT = 30  # seconds that an online run waits for the network
 FINISH_TIMEOUT = 300  # and that its end waits for uploads; what is left can be synced later
 
@@ -80,8 +82,8 @@ class WandbMirror:
     def show(self, row: Mapping[str, Any], number: int) -> None:
         """Show one row. Its number goes along, so that a continued run knows where it stopped."""
         media = as_media(self._wandb, self.run, self.folder, row)
-        if row.get("event") not in MEDIA:
-            self._define(media)
+        if row.get("event") not in MEDIA or row.get("name") == DATA:
+            self._define(key for key, value in media.items() if isinstance(value, int | float))
         self.run.log({**media, "row": number})
 
     def show_summary(self, summary: Mapping[str, Any]) -> None:
