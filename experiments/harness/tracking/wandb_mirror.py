@@ -82,7 +82,9 @@ class WandbMirror:
     def show(self, row: Mapping[str, Any], number: int) -> None:
         """Show one row. Its number goes along, so that a continued run knows where it stopped."""
         media = as_media(self._wandb, self.run, self.folder, row)
-        if row.get("event") not in MEDIA or row.get("name") == DATA:
+        if row.get("event") not in MEDIA:
+            self._define(media)
+        elif row.get("name") == DATA:
             self._define(key for key, value in media.items() if isinstance(value, int | float))
         self.run.log({**media, "row": number})
 
