@@ -78,6 +78,8 @@ def test_a_run_within_another_leaves_it_running(folder):
 
 def test_train_sample_and_evaluate_of_a_pipeline(world, tmp_path):
     """Every row of the three runs is there, with pictures, table and page, and they are linked."""
+    from trackio.sqlite_storage import SQLiteStorage
+
     track = ["tracking=trackio", "tracking.project=p3", f"output={tmp_path}"]
     plain = [x for x in TRAIN if not x.startswith("tracking")]
     run("train", *plain, *track, "task=score", f"data.path={world.minima}", "train.steps=4")
@@ -102,7 +104,10 @@ def test_train_sample_and_evaluate_of_a_pipeline(world, tmp_path):
     assert kinds[generated] == "structures"
     (used,) = [row for row in folders[2].rows() if row["event"] == "uses"]
     assert used["name"] == generated
-    assert names[2] in json.dumps(query("p3", "get", "artifact", "--name", generated))
+    version = query("p3", "get", "artifact", "--name", generated)
+    assert version["producer_run_name"] == names[1]
+    (consumer,) = SQLiteStorage.get_artifact_consumers("p3", version["version_id"])
+    assert consumer["run_name"] == names[2]
 
 
 def test_what_cannot_be_is_refused(folder, monkeypatch, trackio):
