@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from ase.data import covalent_radii
-from ase.neighborlist import neighbor_list
 
 from experiments.harness.generation.reference import (
     at_rest,
@@ -26,16 +24,13 @@ from experiments.harness.runs.energies import energy_statistics
 from experiments.harness.training.checkpoint import Model
 from experiments.harness.training.data import load_set
 from sdedata import StructureSet
-from sdedata.adsorption import is_adsorbed
+from sdedata.adsorption import is_adsorbed, overlapping
 from sdedata.composition import formula
 from sdedata.frozen import frozen_mask
 from sdedata.similarity import SAME, distance, same, unique
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CLOSEST = 0.7
-"""A pair under this share of the sum of its covalent radii makes a structure invalid."""
 
 
 def evaluate(
@@ -165,14 +160,11 @@ def _reference(reference: Any, example: Atoms) -> StructureSet | None:
 
 
 def is_valid(atoms: Atoms, window: Sequence[float] | None) -> bool:
-    """No overlayer atom closer to another than 0.7 of their covalent radii; all in the window."""
-    frozen = frozen_mask(atoms)
-    radii = covalent_radii[atoms.numbers]
-    i, j, d = neighbor_list("ijd", atoms, 2 * CLOSEST * float(radii.max()))
-    close = (d < CLOSEST * (radii[i] + radii[j])) & ~(frozen[i] & frozen[j])
-    if close.any():
+    """No overlayer atom overlaps another (see `sdedata.adsorption`); all are in the window."""
+    if overlapping(atoms):
         return False
     if window is None:
         return True
+    frozen = frozen_mask(atoms)
     height = atoms.positions[~frozen, 2] - atoms.positions[frozen, 2].max()
     return bool(((height >= window[0] - 1e-3) & (height <= window[1] + 1e-3)).all())

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import fcc111
+from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixedPlane
 
@@ -100,6 +102,33 @@ def test_an_old_overlayer_is_replaced(generator, slab):
     (first,) = generator.sample(slab, "Ag2O", seed=2)
     (again,) = generator.sample(first, "Ag2O", seed=2)
     np.testing.assert_allclose(again.positions, first.positions, atol=1e-4)
+
+
+class Buckingham(Calculator):
+    """Repulsion exp(-r / 0.3 Å) and attraction 1/r^6 between the last two atoms, which wins."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        bond = self.atoms.positions[-1] - self.atoms.positions[-2]
+        r = np.linalg.norm(bond)
+        force = 1000 / 0.3 * np.exp(-r / 0.3) - 6 * 20 / r**7
+        forces = np.zeros((len(self.atoms), 3))
+        forces[-1] = force * bond / r
+        forces[-2] = -forces[-1]
+        self.results = {"energy": 1000 * np.exp(-r / 0.3) - 20 / r**6, "forces": forces}
+
+
+@pytest.mark.parametrize(("apart", "failed"), [(1.3, False), (0.5, True)])
+def test_what_falls_into_a_hole_of_the_calculator_is_no_surface(slab, apart, failed):
+    atoms = slab.copy()
+    top = slab.positions[:, 2].max()
+    atoms += Atoms("O2", [[3.0, 3.0, top + 1.5], [3.0 + apart, 3.0, top + 1.5]])
+    (end,) = relax([atoms], Buckingham(), fmax=0.05)
+    assert ("overlap" in end.info.get("failed", "")) == failed
+    found = evaluate([atoms], [end])
+    assert np.isnan(found["energy"][0]) == failed
 
 
 def test_the_folder_of_a_pipeline_holds_both_networks(world):

@@ -1,7 +1,7 @@
 """Is an overlayer still on its substrate? A relaxation can converge with atoms that have left it.
 
-An atom in the vacuum feels no force, and some potentials have a hill before the surface: such a
-structure is converged, and no surface.
+An atom in the vacuum feels no force, and some potentials have a hill before the surface; others
+have a hole where atoms overlap. Such structures are converged, and no surfaces.
 """
 
 import numpy as np
@@ -18,10 +18,19 @@ BOND = 1.3
 """Atoms closer than this many times the sum of their covalent radii are bonded (Ag-O 2.74 Å)."""
 RANGE = (0.3, 9.0)
 """Å above the highest substrate atom: overlayers outside of it sink in or fly off."""
+CLOSEST = 0.7
+"""Atoms closer than this many times the sum of their covalent radii overlap (Ag-O 1.48 Å)."""
+
+
+def overlapping(atoms: Atoms) -> bool:
+    """Check whether a mobile atom is closer to another atom than `CLOSEST` allows."""
+    frozen = frozen_mask(atoms)
+    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=CLOSEST))
+    return bool((~(frozen[i] & frozen[j])).any())
 
 
 def is_adsorbed(atoms: Atoms, z_range: tuple[float, float] = RANGE) -> bool:
-    """Check that bonds link every mobile atom to the substrate, and that all are in the range.
+    """Check that bonds link every mobile atom to the substrate, all in the range, none overlapping.
 
     The substrate are the atoms under FixAtoms (without any, every structure counts as adsorbed). A
     bond joins two atoms closer than `BOND` times the sum of their covalent radii; a chain of them
@@ -34,7 +43,7 @@ def is_adsorbed(atoms: Atoms, z_range: tuple[float, float] = RANGE) -> bool:
     if not frozen.any():
         return True
     height = atoms.positions[~frozen, 2] - atoms.positions[frozen, 2].max()
-    if not ((height >= z_range[0]) & (height <= z_range[1])).all():
+    if not ((height >= z_range[0]) & (height <= z_range[1])).all() or overlapping(atoms):
         return False
     i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=BOND))
     n = len(atoms)
