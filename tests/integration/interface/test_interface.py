@@ -105,7 +105,7 @@ def test_an_old_overlayer_is_replaced(generator, slab):
 
 
 class Buckingham(Calculator):
-    """Repulsion exp(-r / 0.3 Å) and attraction 1/r^6 between the last two atoms, which wins."""
+    """Repulsion exp(-r / 0.3 Å) between the last two atoms, and an attraction that wins nearby."""
 
     implemented_properties = ("energy", "forces")
 
@@ -113,11 +113,11 @@ class Buckingham(Calculator):
         super().calculate(atoms, properties, system_changes)
         bond = self.atoms.positions[-1] - self.atoms.positions[-2]
         r = np.linalg.norm(bond)
-        force = 1000 / 0.3 * np.exp(-r / 0.3) - 6 * 20 / r**7
+        force = 1000 / 0.3 * np.exp(-r / 0.3) - 120 * r / (r**2 + 0.16) ** 4
         forces = np.zeros((len(self.atoms), 3))
-        forces[-1] = force * bond / r
+        forces[-1] = force * bond / (r + 1e-9)
         forces[-2] = -forces[-1]
-        self.results = {"energy": 1000 * np.exp(-r / 0.3) - 20 / r**6, "forces": forces}
+        self.results = {"energy": 1000 * np.exp(-r / 0.3) - 20 / (r**2 + 0.16) ** 3, "forces": forces}
 
 
 @pytest.mark.parametrize(("apart", "failed"), [(1.3, False), (0.5, True)])
