@@ -83,15 +83,21 @@ ANSWERS = {True: "yes", False: "no", None: "not resolved"}
 def row(found: Mapping[str, Any]) -> list[str]:
     """Write a measured claim as cells under `HEADER`."""
     unit = f" {found['unit']}" if found["unit"] else ""
+    share = found["statistic"] == "share"
 
     def number(value: float | None) -> str:
-        return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
+        if value is None or not math.isfinite(value):
+            return "–"
+        return f"{100 * value:.3g} %" if share else f"{value:.3g}"
 
+    here = f"{number(found['here'])}{unit}"
+    if share and here != "–":
+        here = f"{round(found['here'] * found['n'])} of {found['n']}"
     interval = f"{number(found['low'])} to {number(found['high'])}"
     n = str(found["n"]) + (f", {found['n_beside']}" if found["n_beside"] else "")
     p = "" if found["p"] is None else f" (p = {found['p']:.2g})"
     return [
-        found["claim"], found["paper"] or "–", f"{number(found['here'])}{unit}{p}",
+        found["claim"], found["paper"] or "–", f"{here}{p}",
         "–" if interval == "– to –" else interval, n, ", ".join(map(str, found["seeds"])),
         ANSWERS[found["holds"]] if found["expected"] else "–",
     ]  # fmt: skip

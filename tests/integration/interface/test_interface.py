@@ -117,7 +117,8 @@ class Buckingham(Calculator):
         forces = np.zeros((len(self.atoms), 3))
         forces[-1] = force * bond / (r + 1e-9)
         forces[-2] = -forces[-1]
-        self.results = {"energy": 1000 * np.exp(-r / 0.3) - 20 / (r**2 + 0.16) ** 3, "forces": forces}
+        energy = 1000 * np.exp(-r / 0.3) - 20 / (r**2 + 0.16) ** 3
+        self.results = {"energy": energy, "forces": forces}
 
 
 @pytest.mark.parametrize(("apart", "failed"), [(1.3, False), (0.5, True)])
