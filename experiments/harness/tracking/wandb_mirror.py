@@ -129,9 +129,10 @@ def _settings(wandb: Any) -> Any:
         "finish_timeout_raises": True,
     }
     # A log is written in blocks of 32 KiB, which a SIGKILL loses; with this one, each second.
-    if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:
-        settings["x_transaction_log_flush_interval"] = 1
-    return wandb.Settings(**settings)
+    # The command line may hold a password, of a sweep's storage; overrides.yaml has what it set.
+    unofficial = {"x_transaction_log_flush_interval": 1, "x_disable_meta": True}
+    known = wandb.Settings.model_fields
+    return wandb.Settings(**settings, **{k: v for k, v in unofficial.items() if k in known})
 
 
 def _rows_held(home: Path, run_id: str) -> int:
