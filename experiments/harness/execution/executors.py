@@ -1,5 +1,6 @@
 """Executors beyond this machine's processes: a Dask cluster, and Slurm jobs that form one."""
 
+import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -67,10 +68,9 @@ class Slurm(Dask):
         more: dict[str, Any] | None = None,
         dry_run: bool = False,
     ) -> None:
-        from dask_jobqueue import SLURMCluster
         from distributed import Client
 
-        self.cluster = SLURMCluster(
+        self.cluster = _slurm_cluster()(
             cores=cores, processes=cores, memory=memory, walltime=walltime, queue=queue,
             scheduler_options={"dashboard_address": None}, **(more or {}),
         )  # fmt: skip
@@ -80,3 +80,12 @@ class Slurm(Dask):
             raise ValueError(f"dry run, nothing was submitted; {jobs} jobs would run\n{script}")
         self.cluster.scale(jobs=jobs)
         self._connect(Client, self.cluster)
+
+
+def _slurm_cluster() -> Any:
+    """Import dask_jobqueue, which takes over Ctrl-C: commands would end as if all had been done."""
+    handler = signal.getsignal(signal.SIGINT)
+    from dask_jobqueue import SLURMCluster
+
+    signal.signal(signal.SIGINT, handler)
+    return SLURMCluster

@@ -84,7 +84,9 @@ def claims(results: Record, speed: Record, search: Record, paper: list[Record]) 
 def _of_the_paper(claims: list[Record]) -> list[tuple[str, ...]]:
     """Write those claims of experiments that the paper has; of the Ag6 model also "not yet"."""
     cells = [row(claim) for claim in claims if claim["paper"]]
-    rows = [(text, there, f"{here} ({interval})") for text, there, here, interval, *_ in cells]
+    rows: list[tuple[str, ...]] = [
+        (text, there, f"{here} ({interval})") for text, there, here, interval, *_ in cells
+    ]
     if any(claim["experiment"] == AG6 for claim in claims):
         return rows
     return [*rows, ("finds the Ag6 model of p(4x4) (Fig. 4)", "yes", "not yet")]

@@ -89,3 +89,18 @@ def test_slurms_dry_run_shows_the_script_and_submits_nothing(tmp_path):
     assert "distributed.cli.dask_worker tcp://" in script
     assert "--nworkers 8" in script
     assert "--nthreads 1" in script
+
+
+def test_slurm_leaves_the_answer_to_ctrl_c_as_it_was():
+    """dask_jobqueue sets a handler of its own when it is imported."""
+    program = (
+        "import signal\n"
+        "from experiments.harness.execution.executors import Slurm\n"
+        "try:\n"
+        "    Slurm(dry_run=True)\n"
+        "except ValueError:\n"
+        "    print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)\n"
+    )
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.split()[-1] == "True"
