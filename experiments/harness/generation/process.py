@@ -45,10 +45,10 @@ class Process:
     def pull(self, begin: float = 1.0) -> Guide | None:
         """Return Eq. 3 for reverse steps from t = begin, each with eta dt of the force.
 
-        None without a force field or a guide, or with eta = 0.
+        None without a force field or a guide, or if it only relaxes in the end.
         """
         guide, field = self.guide, self.force_field
-        if guide is None or field is None or guide.eta_dt == 0:
+        if guide is None or field is None or (guide.eta_dt == 0 and guide.fmax is not None):
             return None
         eta = eta_from_step(guide.eta_dt, self.sampler.steps) / begin
         return Guide(field.network.on_mobile, eta, guide.max_force)

@@ -20,10 +20,7 @@ from guidance import LBFGS, ForceFieldCalculator
 from guidance import relax as relax_batch
 from painnx import ForceField
 from sdedata import Graph, collate, rss
-from sdedata.adsorption import overlapping
 from sdedata.frozen import frozen_mask, only_frozen
-
-OVERLAP = "the calculator let atoms overlap (under 0.7 of the sum of their covalent radii)"
 
 
 def relax(
@@ -107,22 +104,7 @@ def _in_batches(calculator: Any, images: Sequence[Atoms]) -> bool:
 def _relaxed(
     images: Sequence[Atoms], calculator: Calculator, options: dict[str, Any]
 ) -> list[Ends | str]:
-    """Relax structures, side by side if the calculator can; the reason of each that fails.
-
-    One that ends with overlapping atoms has failed: calculators have holes there, thousands of eV
-    deep, and no surface.
-    """
-    found = _unchecked(images, calculator, options)
-    if options["max_steps"] == 0:  # labels of the structures as they are
-        return found
-    return [
-        OVERLAP if not isinstance(ends, str) and overlapping(ends.last) else ends for ends in found
-    ]
-
-
-def _unchecked(
-    images: Sequence[Atoms], calculator: Calculator, options: dict[str, Any]
-) -> list[Ends | str]:
+    """Relax structures, side by side if the calculator can; the reason of each that fails."""
     if isinstance(calculator, TrainedForceField) and _in_batches(calculator, images):
         return _on_force_field(images, calculator.network, options)
     if _in_batches(calculator, images):

@@ -6,6 +6,7 @@ from experiments.harness.config import compose
 from experiments.harness.config.instantiate import build
 from experiments.harness.config.renamed import RENAMED
 from experiments.harness.config.settings import SCHEMAS
+from experiments.harness.pipeline.experiment import Experiment
 from experiments.harness.runs.config_keys import flattened
 from experiments.harness.training.data import training_data
 from painnx import ForceField, ScoreNetwork
@@ -98,7 +99,7 @@ def test_a_key_of_earlier_versions_is_refused_with_its_name_today(key, plus):
     """Also added with +, to an object that would take any argument."""
     today = RENAMED[key]
     entries = [entry for entry in SCHEMAS if today in flattened(compose.load(entry).plain())]
-    assert entries
+    assert entries or today in Experiment.model_fields  # a key of experiments, no command's
     for entry in entries:
         with pytest.raises(
             ValueError, match=rf"there is no config key.* '?{key}'?;.*called {today} now"

@@ -1,7 +1,7 @@
 """Is an overlayer still on its substrate? A relaxation can converge with atoms that have left it.
 
-An atom in the vacuum feels no force, and some potentials have a hill before the surface; others
-have a hole where atoms overlap. Such structures are converged, and no surfaces.
+An atom in the vacuum feels no force, and some potentials have a hill before the surface: such a
+structure is converged, and no surface. Others have a hole where atoms overlap.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ def overlapping(atoms: Atoms) -> bool:
 
 
 def is_adsorbed(atoms: Atoms, z_range: tuple[float, float] = RANGE) -> bool:
-    """Check that bonds link every mobile atom to the substrate, all in the range, none overlapping.
+    """Check that bonds link every mobile atom to the substrate, and that all are in the range.
 
     The substrate are the atoms under FixAtoms (without any, every structure counts as adsorbed). A
     bond joins two atoms closer than `BOND` times the sum of their covalent radii; a chain of them
@@ -43,7 +43,7 @@ def is_adsorbed(atoms: Atoms, z_range: tuple[float, float] = RANGE) -> bool:
     if not frozen.any():
         return True
     height = atoms.positions[~frozen, 2] - atoms.positions[frozen, 2].max()
-    if not ((height >= z_range[0]) & (height <= z_range[1])).all() or overlapping(atoms):
+    if not ((height >= z_range[0]) & (height <= z_range[1])).all():
         return False
     i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=BOND))
     n = len(atoms)
