@@ -23,10 +23,11 @@ def main(arguments: Sequence[str]) -> None:
                         help="Å, eV; relative for numbers above 1 (default: 1e-5)")  # fmt: skip
     parsed = parser.parse_args(arguments)
     with refusing("verify", parsed.traceback):
-        from experiments.harness.pipeline import verify
+        from experiments.harness.pipeline import experiment, verify
 
         paths = [Path(one) for one in parsed.given if "=" not in one or Path(one).exists()]
-        overrides = verify.parsed([one for one in parsed.given if Path(one) not in paths])
+        others = [one.partition("=") for one in parsed.given if Path(one) not in paths]
+        overrides = {key: experiment.parsed(value) for key, _, value in others}
         if not paths:
             raise ValueError("name the folder of a run first")
         trust = bool(overrides.pop("trust", False))

@@ -61,25 +61,28 @@ class Process:
         None without a force field or a guide, or if it does neither.
         """
         guide, field = self.guide, self.force_field
-        if guide is None or field is None:
+        if guide is None or field is None or not self.relaxes:
             return None
         forces = field.network.on_mobile
         if guide.fmax is not None:
             return relax(
                 graph, forces, guide.fmax, guide.descent_steps, select=Graph.select, observe=observe
             )
-        if guide.eta_dt == 0:
-            return None
         return descend(
             graph, forces, guide.eta_dt, guide.descent_steps, guide.max_force, observe=observe
         )
 
     @property
+    def relaxes(self) -> bool:
+        """Whether the guide relaxes at all: with eta = 0 there is no descent."""
+        guide = self.guide
+        return guide is not None and (guide.eta_dt > 0 or guide.fmax is not None)
+
+    @property
     def steps(self) -> int:
         """Network evaluations of a batch: reverse steps, and at most so many of the relaxation."""
         guide, reverse = self.guide, self.sampler.steps
-        descends = guide is not None and (guide.eta_dt > 0 or guide.fmax is not None)
-        return reverse + (guide.descent_steps if guide is not None and descends else 0)
+        return reverse + (guide.descent_steps if guide is not None and self.relaxes else 0)
 
 
 @dataclass(frozen=True)

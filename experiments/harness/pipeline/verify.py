@@ -3,13 +3,11 @@
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from experiments.harness.comparison.folder_diff import Difference, folder_differences
 from experiments.harness.comparison.run_reader import parts
@@ -157,15 +155,3 @@ def report(found: Repetition, tolerance: float) -> list[str]:
         lines.append(f"  {one.file:<{width}}  {how}")
     same = found.within(tolerance)
     return [*lines, f"  {'reproduced' if same else 'not reproduced'} within {tolerance:g}"]
-
-
-def parsed(overrides: Sequence[str]) -> dict[str, Any]:
-    """Parse KEY=VALUE, values as YAML; ValueError for one that cannot be read."""
-    found = {}
-    for one in overrides:
-        key, _, value = one.partition("=")
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"cannot read {one!r} as KEY=VALUE") from error
-    return found

@@ -1,7 +1,8 @@
 """Is an overlayer still on its substrate? A relaxation can converge with atoms that have left it.
 
 An atom in the vacuum feels no force, and some potentials have a hill before the surface: such a
-structure is converged, and no surface. Others have a hole where atoms overlap.
+structure is converged, and no surface. Nor is one in a hole that a potential has where atoms
+overlap (`overlapping`).
 """
 
 import numpy as np

@@ -205,15 +205,13 @@ def denoise(
             elif solver == "heun":
                 score = second_score(here, score, t, t_next)
             new = reverse_step(here, score, sde, t, t_next, dw, std=std, velocity=velocity)
-            finite = finite & _all_finite(here, new)
-            return torch.where(finite[graph.batch, None], new, positions), finite, before
+            return *_moved(here, new, finite), before
 
     def correct(positions: Tensor, finite: Tensor, t: Tensor, dw: Tensor) -> tuple[Tensor, Tensor]:
         here = graph.at(positions)
         with torch.no_grad():
             new = corrector_step(here, score_at(here, t), sde, t, corrector, dw)
-            finite = finite & _all_finite(here, new)
-            return torch.where(finite[graph.batch, None], new, positions), finite
+            return _moved(here, new, finite)
 
     finite = torch.ones(graph.n_structures, dtype=torch.bool, device=graph.positions.device)
     state = State(grid[0], graph.positions, finite, graph)
@@ -239,6 +237,14 @@ def denoise(
             positions, finite = correct(positions, finite, row[1], drawn(torch.randn))
         state = State(grid[k + 1], positions, finite, graph)
         yield state
+
+
+def _moved(
+    graph: Graph, new: Float[Tensor, "n 3"], finite: Bool[Tensor, " b"]
+) -> tuple[Float[Tensor, "n 3"], Bool[Tensor, " b"]]:
+    """Move structures that stay finite; return the positions (Å), and which these are."""
+    finite = finite & _all_finite(graph, new)
+    return torch.where(finite[graph.batch, None], new, graph.positions), finite
 
 
 def _all_finite(graph: Graph, positions: Float[Tensor, "n 3"]) -> Bool[Tensor, " b"]:
