@@ -134,7 +134,7 @@ def table(
     found.loc[done, "energy"] = [float(atoms.get_potential_energy()) for atoms in ends]
     found.loc[done, "steps"] = [int(atoms.info.get("relax_steps", 0)) for atoms in ends]
     found.loc[done, "converged"] = [bool(atoms.info.get("converged", True)) for atoms in ends]
-    found.loc[done, "adsorbed"] = [is_adsorbed(a) and not overlapping(a) for a in ends]
+    found.loc[done, "adsorbed"] = [is_adsorbed(a) for a in ends]
     found.loc[done, "surface"] = [done[first] for first in unique(ends, tolerance)]
     if reference is not None:
         lowest = lowest_of(reference)

@@ -31,6 +31,8 @@ def on_silver(symbols: str, heights: list[float], apart: float = 0.0) -> Atoms:
         ("AgO", [2.4, 5.5], 0.0, False),
         ("Ag", [-1.2], 0.0, False),  # between the layers
         ("Ag", [0.2], 0.0, False),
+        ("O2", [1.2, 1.2], 0.9, False),  # overlapping: 1.24 Å is the shortest in a minimum
+        ("O2", [1.2, 1.2], 1.25, True),
     ],
 )
 def test_a_chain_of_bonds_holds_every_atom(symbols, heights, apart, expected):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from painnx.blocks import Gated, mlp
+from painnx.core import CoreRepulsion
 from painnx.painn import Backend, PaiNN
 from painnx.protocols import Graph, Surface
 from painnx.time import TimeConditioning
@@ -67,8 +68,8 @@ class ForceField(nn.Module):
     """Predict energies (eV) as sums of atomic energies, and forces (eV/Å) as minus their gradient.
 
     The energy of an atom is shift[element] + scale * readout(scalars), added in float64;
-    `fit_shift_and_scale` fits both constants, `set_shift_and_scale` sets them. Arguments and errors
-    as for `PaiNN`.
+    `fit_shift_and_scale` fits both constants, `set_shift_and_scale` sets them. Atoms closer than
+    any data repel as nuclei do (`CoreRepulsion`). Arguments and errors as for `PaiNN`.
     """
 
     shift: Tensor
@@ -86,6 +87,7 @@ class ForceField(nn.Module):
         super().__init__()
         self.painn = PaiNN(elements, features, blocks, n_radial, cutoff, backend)
         self.readout = mlp(features, features // 2, 1)
+        self.core = CoreRepulsion()
         # In float64: totals of all-electron codes (1e6 eV) have more digits than float32.
         self.register_buffer("shift", torch.zeros(len(self.painn.elements), dtype=torch.float64))
         self.register_buffer("scale", torch.ones(()))
@@ -136,7 +138,7 @@ class ForceField(nn.Module):
         """Add up the atoms of each structure, in float64."""
         scalars, _ = painn(graph)
         shift = self.shift[self.painn.index[graph.numbers]]  # `painn` has checked the elements
-        atomic = shift + self.scale * self.readout(scalars)[:, 0]
+        atomic = shift + self.scale * self.readout(scalars)[:, 0] + self.core(graph)
         return atomic.new_zeros(graph.n_structures).index_add(0, graph.batch, atomic)
 
 

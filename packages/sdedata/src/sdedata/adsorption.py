@@ -31,7 +31,7 @@ def overlapping(atoms: Atoms) -> bool:
 
 
 def is_adsorbed(atoms: Atoms, z_range: tuple[float, float] = RANGE) -> bool:
-    """Check that bonds link every mobile atom to the substrate, and that all are in the range.
+    """Check that bonds link every mobile atom to the substrate, all in the range, none overlapping.
 
     The substrate are the atoms under FixAtoms (without any, every structure counts as adsorbed). A
     bond joins two atoms closer than `BOND` times the sum of their covalent radii; a chain of them
@@ -50,7 +50,7 @@ def is_adsorbed(atoms: Atoms, z_range: tuple[float, float] = RANGE) -> bool:
     n = len(atoms)
     bonds = coo_array((np.ones(len(i)), (i, j)), shape=(n, n))
     part = connected_components(bonds, directed=False)[1]
-    return bool(np.isin(part[~frozen], part[frozen]).all())
+    return bool(np.isin(part[~frozen], part[frozen]).all()) and not overlapping(atoms)
 
 
 def adsorbed(
