@@ -8,7 +8,8 @@ UV = UV_FIND_LINKS="$(PIP_FIND_LINKS)" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install
 STAMP = $(VENV)/.installed
 # Workers keep a module's tests together; what Python compiles is kept for the next processes.
 JOBS ?= 2
-PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=10
+TESTED = PYTHONDONTWRITEBYTECODE= $(BIN)/python
+PYTEST = $(TESTED) -m pytest -n $(JOBS) --dist loadfile --durations=10
 SLOW = processes or server or browser or compile or notebook or slow
 
 .DEFAULT_GOAL := help
@@ -36,8 +37,11 @@ test-all: $(STAMP)  ## every test (half an hour on two cores)
 	$(PYTEST)
 
 FAULTS ?= 5000
-faults: $(STAMP)  ## damage files of all kinds, FAULTS of them, and count what becomes of them
-	$(BIN)/python -m tests.integration.faults.trial $(FAULTS)
+KILLS ?= 20
+SEED ?= 0
+faults: $(STAMP)  ## damage FAULTS files, kill each command KILLS times, and count what becomes of them
+	$(TESTED) -m tests.integration.faults.trial $(FAULTS) $(SEED)
+	$(TESTED) -m tests.system.kill.trial $(KILLS) $(SEED)
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check .

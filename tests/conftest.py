@@ -11,14 +11,13 @@ from pathlib import Path
 from pkgutil import walk_packages
 
 import jaxtyping
-import matplotlib.figure
 import pytest
 import torch
 from filelock import FileLock
 
 from experiments.harness.execution.logs import log_to_stderr
-from experiments.harness.figures import spheres
 from tests.marks import marks
+from tests.tiny import small_pictures
 
 PACKAGES = ("sdedata", "painnx", "vpsde", "guidance")
 
@@ -132,22 +131,6 @@ def programs_without_checks():
 @pytest.fixture(scope="session", autouse=True)
 def logs_as_commands_have_them():
     log_to_stderr()
-
-
-@contextmanager
-def small_pictures():
-    """Draw all figures with few pixels and without arranging them, which takes four fifths of an
-    evaluation's time: most tests only need that they are there."""
-    save = matplotlib.figure.Figure.savefig
-
-    def save_small(figure, *arguments, **more):
-        figure.set_layout_engine("none")
-        return save(figure, *arguments, **more | {"dpi": 20, "bbox_inches": None})
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matplotlib.figure.Figure, "savefig", save_small)
-        patch.setattr(spheres, "PIXELS", 4)
-        yield
 
 
 PICTURES = ("test_plots", "test_page", "test_figures", "test_datasheet")

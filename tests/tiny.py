@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure
 import numpy as np
+import pytest
 from ase import Atoms
 from ase.build import add_adsorbate, fcc111
 from ase.calculators.emt import EMT
@@ -18,6 +21,7 @@ from ase.constraints import FixAtoms
 
 from experiments.harness.benchmarks import benchmark
 from experiments.harness.config import compose
+from experiments.harness.figures import spheres
 from experiments.harness.generation import evaluate, sample
 from experiments.harness.structure_search import generate_data, search_cost
 from experiments.harness.training import train
@@ -93,6 +97,34 @@ def wait_for(
     except AssertionError:
         process.kill()
         raise
+
+
+@contextmanager
+def small_pictures() -> Iterator[None]:
+    """Draw all figures with few pixels and without arranging them, which takes four fifths of an
+    evaluation's time: most tests only need that they are there."""
+    save = matplotlib.figure.Figure.savefig
+
+    def save_small(figure, *arguments, **more):
+        figure.set_layout_engine("none")
+        return save(figure, *arguments, **more | {"dpi": 20, "bbox_inches": None})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matplotlib.figure.Figure, "savefig", save_small)
+        patch.setattr(spheres, "PIXELS", 4)
+        yield
+
+
+@contextmanager
+def no_pictures() -> Iterator[None]:
+    """Save figures as empty files, where drawing would take longer than all else."""
+
+    def savefig(self, file, **options):
+        file.write(b"") if hasattr(file, "write") else Path(file).touch()
+
+    with small_pictures(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matplotlib.figure.Figure, "savefig", savefig)
+        yield
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import sys
-from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from sweeps.definition.sweep import Sweep
 from sweeps.execution import study as studies
 from sweeps.execution.storage import HEARTBEAT, without_password
 from sweeps.execution.trial import Place, cores
-from sweeps.execution.worker import AllFail, stop_if_all_fail, work
+from sweeps.execution.worker import AllFail, ended, stop_if_all_fail, work
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def run(sweep: Sweep, study: optuna.Study, settings: Settings) -> None:
 
     AllFail after five failed trials in a row; SystemExit if no worker survives.
     """
-    counts, began = studies.states(study), datetime.now()
+    counts, before = studies.states(study), ended(study)
     text = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     where = without_password(settings.url)
     log.info(f"{sweep.name}: {study.user_attrs['budget']} trials: {text} ({where})")
@@ -66,7 +65,7 @@ def run(sweep: Sweep, study: optuna.Study, settings: Settings) -> None:
         run_worker(sweep, settings)
     elif counts["waiting"] + counts["running"]:
         _supervise(sweep, settings)
-        stop_if_all_fail(study, began)
+        stop_if_all_fail(study, before)
 
 
 def run_worker(sweep: Sweep, settings: Settings) -> None:

@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -75,17 +74,17 @@ def work(sweep: Sweep, url: str, place: Place, heartbeat: int = HEARTBEAT) -> No
     study = optuna.load_study(
         study_name=sweep.name, storage=storage, sampler=SeededBySlot(sweep), pruner=pruner
     )
-    objective, began = Objective(sweep, place), datetime.now()
+    objective, before = Objective(sweep, place), ended(study)
     while True:
         optuna.storages.fail_stale_trials(study)  # and queue them again
         if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             try:
                 study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[_log_end])
-                stop_if_all_fail(study, began)
+                stop_if_all_fail(study, before)
             except Overtaken:
                 pass
-            except Ended as ended:
-                raise ended.__cause__ or ended from None
+            except Ended as end:
+                raise end.__cause__ or end from None
         elif studies.states(study)["running"]:
             time.sleep(PAUSE)  # the trial of a worker that dies will be queued again
         else:
@@ -112,9 +111,9 @@ class Objective:
             trial.set_user_attr(FAILURE, reason_of(error))
             log.info(f"{self.sweep.name}, trial {slot} failed: {reason_of(error)}")
             raise
-        except (KeyboardInterrupt, SystemExit) as ended:
+        except (KeyboardInterrupt, SystemExit) as end:
             _give_back(trial)
-            raise Ended from ended  # Optuna would fail the trial again on a KeyboardInterrupt
+            raise Ended from end  # Optuna would fail the trial again on a KeyboardInterrupt
         if frozen(trial).state != TrialState.RUNNING:
             raise Overtaken
         summary = {k: v for k, v in result.summary.items() if isinstance(v, int | float)}
@@ -170,11 +169,19 @@ def _give_back(trial: optuna.Trial) -> None:
         studies.retry(trial.study, frozen(trial))
 
 
-def stop_if_all_fail(study: optuna.Study, since: datetime) -> None:
-    """AllFail, with the reasons, if the last trials that ended since then all failed."""
-    ended = [(t.datetime_complete, slot, t) for slot, t in attempts(study).items()
-             if t.datetime_complete is not None and t.datetime_complete >= since]  # fmt: skip
-    last = sorted(ended, key=lambda one: one[:2])[-IN_A_ROW:]
+def ended(study: optuna.Study) -> set[int]:
+    """Return the numbers of the trials that have ended."""
+    return {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()}
+
+
+def stop_if_all_fail(study: optuna.Study, before: Set[int]) -> None:
+    """AllFail, with the reasons, if the last trials that ended, but not `before`, all failed.
+
+    Last is what was queued last: the clocks of workers differ, and may be set back.
+    """
+    new = [(t.number, slot, t) for slot, t in attempts(study).items()
+           if t.state.is_finished() and t.number not in before]  # fmt: skip
+    last = sorted(new, key=lambda one: one[:2])[-IN_A_ROW:]
     if len(last) < IN_A_ROW or any(t.state != TrialState.FAIL for _, _, t in last):
         return
     slots: dict[str, list[str]] = {}

@@ -12,7 +12,7 @@ from experiments.harness.pipeline.experiment import read, shipped
 from experiments.harness.pipeline.kinds import stage_name
 from experiments.harness.publishing import index
 from experiments.harness.runs.run_folder import RunFolder
-from tests.tiny import NETWORK, SAMPLE, SEARCH, TRAIN
+from tests.tiny import NETWORK, SAMPLE, SEARCH, TRAIN, no_pictures
 
 
 def written(folder: Path, **content) -> Path:
@@ -65,13 +65,9 @@ def tiny(experiment, world) -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
-    """Figures are made and saved, but not drawn, which takes longer than all else here."""
-
-    def savefig(self, file, **options):
-        file.write(b"") if hasattr(file, "write") else Path(file).touch()
-
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
+def undrawn():
+    with no_pictures():
+        yield
 
 
 @pytest.mark.slow

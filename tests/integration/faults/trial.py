@@ -90,11 +90,11 @@ def tries(
 def main() -> None:
     """Try many inputs, print every fault once and the table."""
     from tests.integration.faults.doors import make_sources
-    from tests.tiny import make_world
+    from tests.tiny import make_world, no_pictures
 
     count, seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
     doors = [door for door in DOORS if door.__name__ in sys.argv[3:]]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, no_pictures():
         home = Path(folder)
         sources = make_sources(make_world(home / "world"), _made(home / "sources"))
         started = time.monotonic()

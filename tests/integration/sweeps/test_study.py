@@ -4,10 +4,11 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from datetime import datetime, timedelta
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from experiments.harness.execution.signals import Stopped
 from sweeps.execution import worker
@@ -409,6 +410,20 @@ def test_five_failures_in_a_row_stop_the_study(sqlite, tmp_path, play):
     play(failing(10))  # a new command begins a new row
     work(sweep, sqlite, place(tmp_path))
     assert states(study) == {"complete": 2, "pruned": 0, "failed": 10, "running": 0, "waiting": 0}
+
+
+def test_failures_count_whatever_the_clock_shows(sqlite):
+    """Those of another worker whose clock is an hour late, or of this one whose is set back."""
+    study = make(sweep_of(budget=1), sqlite)
+    before = worker.ended(study)
+    late = datetime.now() - timedelta(hours=1)
+    for slot in range(1, 1 + worker.IN_A_ROW):
+        frozen = create_trial(state=FAIL, user_attrs={SLOT: slot, FAILURE: "no luck"})
+        frozen.datetime_start = frozen.datetime_complete = late
+        study.add_trial(frozen)
+    with pytest.raises(worker.AllFail, match="no luck"):
+        worker.stop_if_all_fail(study, before)
+    worker.stop_if_all_fail(study, worker.ended(study))
 
 
 def test_four_failures_in_a_row_do_not(sqlite, tmp_path, play):
