@@ -200,9 +200,8 @@ def _structures(
 ) -> list[tuple[Atoms, dict[str, Any]]]:
     """The lowest relaxed ones, those so far of an evaluation that was killed; else samples."""
     for folder in folders:
-        if relaxed := folder.structures(RELAXED):
-            relaxed.sort(key=lambda atoms: atoms.get_potential_energy())
-            return [(atoms, _facts(atoms, RELAXED, results)) for atoms in relaxed[:most]]
+        if relaxed := folder.lowest(RELAXED, most):
+            return [(atoms, _facts(atoms, RELAXED, results)) for atoms in relaxed]
     for folder in folders:
         if generated := folder.structures(GENERATED, most):
             return [(atoms, _facts(atoms, GENERATED, results)) for atoms in generated]

@@ -1,6 +1,8 @@
 """Structures of a run folder: read whole, and with what each is known by."""
 
+import re
 from collections.abc import Callable, Iterator
+from heapq import nsmallest
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """By the name of a file: what each of its frames has in `info`, and whether it has an energy."""
 
+ENERGY = re.compile(rb"(?:^|\s)energy=(\S+)")
+
 KINDS = {"index": "i", "finite": "b", "t": "if", "energy": "if"}
 """Kinds of these numbers, as NumPy calls them."""
 
@@ -34,6 +38,29 @@ def iterate_frames(path: Path) -> Iterator[Any]:
     with open(path, "rb") as file:
         for number, text in enumerate(whole_frames(file)):
             yield _parsed(path, number, text)
+
+
+def lowest_frames(path: Path, count: int) -> list[Any]:
+    """Return the frames of an extxyz file with the lowest energies, the lowest first.
+
+    Only these are parsed, which is slow: energies are read off the comments. Errors as in
+    `iterate_frames`.
+    """
+    if not path.is_file():
+        return []
+    with open(path, "rb") as file:
+        numbered = ((_energy(text), n, text) for n, text in enumerate(whole_frames(file)))
+        return [_parsed(path, n, text) for _, n, text in nsmallest(count, numbered)]
+
+
+def _energy(frame: bytes) -> float:
+    """Return the energy in a frame's comment, eV; the lowest number if there is none."""
+    found = ENERGY.search(frame.split(b"\n", 2)[1])
+    try:
+        energy = float(found[1]) if found else -np.inf
+    except ValueError:
+        energy = -np.inf
+    return np.inf if np.isnan(energy) else energy
 
 
 def sort_frames(path: Path, key: Callable[[Any], Any]) -> None:

@@ -32,7 +32,7 @@ from experiments.harness.runs.atomic_io import (
     write_text,
 )
 from experiments.harness.runs.config_keys import differences
-from experiments.harness.runs.frames import iterate_frames, sort_frames
+from experiments.harness.runs.frames import iterate_frames, lowest_frames, sort_frames
 from experiments.harness.runs.provenance import git_commit, versions
 from experiments.harness.runs.records import Row, checked_as, read_record, refuse
 from experiments.harness.runs.strict_parsing import parse_json
@@ -247,6 +247,10 @@ class RunFolder:
         Raises ValueError for a frame that cannot be read, or that lacks what it is known by.
         """
         return list(islice(self.iterate(name), first))
+
+    def lowest(self, name: str, count: int) -> list[Any]:
+        """Return the structures of structures/<name>.extxyz with the lowest energies, sorted."""
+        return lowest_frames(self.path / f"structures/{name}.extxyz", count)
 
     def iterate(self, name: str) -> Iterator[Any]:
         """Yield what `structures` returns, one frame in memory at a time."""

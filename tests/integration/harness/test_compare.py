@@ -186,6 +186,22 @@ def test_killed_runs_are_read_as_far_as_they_came(tmp_path):
     assert "bare" in page.read_text()
 
 
+def test_only_the_structures_that_are_shown_are_parsed(tmp_path):
+    """ASE reads some 400 frames a second: 500 runs of 64 structures would take over a minute."""
+    run = evaluation(tmp_path / "a", 1)
+    shown = [(float(a.get_potential_energy()), facts) for a, facts in read(run.path, 2).structures]
+    path = run / "structures/relaxed.extxyz"
+    lowest, second, *others = RunFolder(run.path).structures("relaxed")
+    path.unlink()
+    run.append_structures("relaxed", others)
+    path.write_text(re.sub(r"(?m)^Ag .*$", "Ag of no use", path.read_text()))  # no ASE reads these
+    run.append_structures("relaxed", [second, lowest])
+    again = read(run.path, 2).structures
+    assert [(float(a.get_potential_energy()), facts) for a, facts in again] == shown
+    with pytest.raises(ValueError, match="frame 0 declares"):
+        read(run.path, 3)
+
+
 # The table
 
 
