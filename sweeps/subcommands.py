@@ -13,7 +13,6 @@ from sweeps.definition.sweep import Sweep
 from sweeps.execution import run as running
 from sweeps.execution.launch import Jobs, submit
 from sweeps.execution.run import Settings
-from sweeps.execution.storage import open_storage
 from sweeps.execution.study import load_study, states
 from sweeps.execution.trial import run_point
 from sweeps.execution.worker import AllFail
@@ -40,9 +39,7 @@ def show(arguments: Sequence[str]) -> None:
     """Print what a study shows so far, and write its run folder."""
     file, settings, overrides = parse(arguments)
     sweep = load(file, overrides)
-    _report(
-        sweep, load_study(sweep.name, open_storage(settings.url, must_exist=True)), settings, True
-    )
+    _report(sweep, load_study(sweep.name, settings.url), settings, True)
 
 
 def launch(arguments: Sequence[str]) -> list[Any]:
@@ -68,14 +65,13 @@ def publish(arguments: Sequence[str]) -> None:
 
     settings = parse([ROOT / "eta.yaml", *(a for a in arguments if "=" in a)])[1]
     for file in (a for a in arguments if "=" not in a):
-        study = load_study(load(file).name, open_storage(settings.url, must_exist=True))
-        results.publish(table.load(study), Path(settings.runs), ROOT / "results")
+        trials = table.load(load_study(load(file).name, settings.url))
+        results.publish(trials, Path(settings.runs), ROOT / "results")
     results.refill(ROOT / "README.md", ROOT / "results")
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
-    "run": run, "show": show, "launch": launch, "trial": trial, "publish": publish,
-}  # fmt: skip
+LIST: tuple[Callable[[Sequence[str]], Any], ...] = (run, show, launch, trial, publish)
+COMMANDS = {command.__name__: command for command in LIST}
 
 
 def run_subcommand(arguments: Sequence[str]) -> bool:

@@ -100,7 +100,8 @@ def energies(trials: Trials, parameter: str, label: str = "") -> Figure:
     for place, rows in enumerate(settings.values()):
         for name, off in zip(SETS, (-0.19, 0.19), strict=True):
             found = [trials.energies_of([slot], f"{prefix}{name}") for slot in rows.index]
-            tops += _draw_bar(axes, place + off, found, _is_feasible(rows), SETS[name][1])
+            feasible = bool(rows["feasible"].astype(bool).any())
+            tops += _draw_bar(axes, place + off, found, feasible, SETS[name][1])
     usual = [top for top in tops if top <= BEYOND * np.median(tops)]
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     if 0 < len(usual) < len(tops):
@@ -118,10 +119,6 @@ def energies(trials: Trials, parameter: str, label: str = "") -> Figure:
     axes.set_ylabel(f"Energies: 10 to 90 %, medians of trials\n({ENERGY_UNIT})")
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return figure
-
-
-def _is_feasible(rows: pd.DataFrame) -> bool:
-    return bool(rows["feasible"].astype(bool).any())
 
 
 def _draw_bar(

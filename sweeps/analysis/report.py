@@ -62,11 +62,7 @@ def publish(trials: Trials, folder: Path, tracking: Tracking) -> None:
                 tracker.figure(title, figure)
             tracker.table("trials", list(table.columns), table.to_numpy().tolist())
             _write_page(trials, run / "report.html", drawn)
-            conclusion = {
-                "study/finished": finished,
-                "study/conclusion": " ".join(statements(trials)),
-            }
-            tracker.summary(conclusion | _numbers(trials))
+            tracker.summary({"study/finished": finished} | _results(trials))
     except Busy:
         return
     log.info(f"report: {run.path}/report.html")
@@ -93,12 +89,12 @@ def counted(trials: Trials) -> str:
     return ", ".join(f"{n} {state}" for state, n in trials.counts.items() if n)
 
 
-def _numbers(trials: Trials) -> dict[str, Any]:
-    """Return the counts and, for each objective, its best value on the front and that trial."""
-    numbers: dict[str, Any] = {f"study/{state}": n for state, n in trials.counts.items()}
+def _results(trials: Trials) -> dict[str, Any]:
+    """Return the statements, the counts and each objective's best value on the front, its trial."""
+    found: dict[str, Any] = {f"study/{state}": n for state, n in trials.counts.items()}
+    found |= {"study/budget": len(trials.trials), "study/conclusion": " ".join(statements(trials))}
     for name, minimized in trials.objectives.items() if len(trials.best) else ():
         values = trials.best[name].astype(float)
         slot = values.idxmin() if minimized else values.idxmax()
-        numbers[f"study/best/{name}"] = float(values[slot])
-        numbers[f"study/best/{name}/trial"] = int(slot)
-    return numbers | {"study/budget": len(trials.trials)}
+        found |= {f"study/best/{name}": float(values[slot]), f"study/best/{name}/trial": int(slot)}
+    return found

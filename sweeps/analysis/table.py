@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.definition.parameter import Bound
+from sweeps.definition.parameter import Bound, Parameter
 from sweeps.execution.study import FAILURE, STATES, attempts
 
 METRICS = ("gen_relaxed/energy_median", "gen/energy_median", "gen/hit_rate", "gen/frac_finite",
@@ -121,14 +120,9 @@ class Trials:
         if state == TrialState.COMPLETE:
             about["values"] = [float(row[n]) for n in self.objectives]
             about["constraints"] = excesses(self.definition, row)
-        distributions = {n: self._distribution(n) for n in params}
+        space = {n: Parameter(**self.definition["space"][n]) for n in params}
+        distributions = {n: p.distribution(type(params[n]) is int) for n, p in space.items()}
         return optuna.create_trial(state=state, params=params, distributions=distributions, **about)
-
-    def _distribution(self, parameter: str) -> BaseDistribution:
-        how = self.definition["space"][parameter]
-        if how.get("choices") is not None:
-            return CategoricalDistribution(how["choices"])
-        return FloatDistribution(how["low"], how["high"], log=how.get("log", False))
 
 
 def load(study: optuna.Study) -> Trials:

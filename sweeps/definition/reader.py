@@ -12,7 +12,7 @@ from experiments.harness.pipeline.promised import promised
 from experiments.harness.pipeline.stages import Stage
 from experiments.harness.runs.config_keys import flattened
 from experiments.harness.runs.metrics import REPORTED
-from experiments.harness.tracking.wandb_variables import has_key
+from experiments.harness.tracking.wandb_variables import mode_of
 from sweeps.definition.sweep import Sweep
 
 OWN = ("name", "output", "tracking", "sample")
@@ -43,7 +43,7 @@ def check(sweep: Sweep) -> None:
     for name in sweep.space:
         _check_parameter(name, stages)
     _check_sampling(sweep)
-    for name, distribution in sweep.distributions().items():
+    for name, distribution in sweep.distributions.items():
         d: Any = distribution
         for value in d.choices if isinstance(d, CategoricalDistribution) else (d.low, d.high):
             try:
@@ -52,8 +52,7 @@ def check(sweep: Sweep) -> None:
                 raise ValueError(f"space: {name}={value} cannot be used: {error}") from error
     checks.check(list(stages.values()), sweep.models)
     _check_metrics(sweep, stages)
-    if sweep.tracking.mode == "online" and not has_key():
-        raise ValueError("tracking.mode=online needs a W&B key: run `wandb login`, or use offline")
+    mode_of(sweep.tracking.mode)
 
 
 def _check_parameter(name: str, stages: Mapping[str, Stage]) -> None:

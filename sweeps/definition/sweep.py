@@ -7,13 +7,14 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import optuna
 from annotated_types import Ge
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from experiments.harness.config.fields import Count, Target
 from experiments.harness.config.instantiate import build
@@ -25,10 +26,6 @@ from experiments.harness.runs.config_keys import flattened
 from sweeps.definition.parameter import Bound, Parameter, Report
 
 Direction = Literal["minimize", "maximize"]
-TRACKING: dict[str, Any] = {
-    "service": "wandb", "mode": None, "project": None, "entity": None, "group": None, "tags": [],
-    "id": None,
-}  # fmt: skip
 COMPARED = ("space", "stages", "models", "objectives", "constraints", "seed")
 """Keys that may not change under one name: the trials could not be compared."""
 
@@ -47,14 +44,8 @@ class Sweep(Experiment):
     report: Report | None = None
     budget: Count | None = None
     retries: Annotated[int, Ge(0)] = 3
-    tracking: Tracking = Tracking(**TRACKING)
-    _distributions: dict[str, BaseDistribution] | None = None
+    tracking: Tracking = Tracking()
     _trust: bool = False
-
-    @field_validator("tracking", mode="before")
-    @classmethod
-    def _with_defaults(cls, tracking: Any) -> Any:
-        return TRACKING | tracking if isinstance(tracking, dict) else tracking
 
     @property
     def is_grid(self) -> bool:
@@ -70,10 +61,9 @@ class Sweep(Experiment):
         """The budget: how many trials the study has, over all workers and restarts."""
         return self.points if self.budget is None else self.budget
 
+    @cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """Return the space as Optuna's; ValueError for a range that does not suit its value."""
-        if self._distributions is not None:  # composing the stages takes a while
-            return self._distributions
+        """The space as Optuna's; ValueError for a range that does not suit its value."""
         stages = self.plan({})
         found = {}
         for name, parameter in self.space.items():
@@ -83,7 +73,6 @@ class Sweep(Experiment):
                 found[name] = parameter.distribution(type(value) is int)
             except ValueError as error:
                 raise ValueError(f"space.{name}: {error}") from error
-        self._distributions = found
         return found
 
     def grid(self) -> list[dict[str, Any]]:
@@ -104,7 +93,7 @@ class Sweep(Experiment):
             suggest: Any = trial.suggest_int if whole else trial.suggest_float
             return suggest(name, d.low, d.high, step=d.step, log=d.log)
 
-        return {name: one(name, d) for name, d in self.distributions().items()}
+        return {name: one(name, d) for name, d in self.distributions.items()}
 
     def plan(
         self, params: Mapping[str, Any], home: Path = Path("runs"), **more: Any

@@ -68,7 +68,6 @@ def submit(sweep: Sweep, settings: Settings, jobs: Jobs) -> list[Any]:
     worker = Worker(sweep, settings, jobs.cpus)
     submitted = [executor.submit(worker) for _ in range(jobs.jobs)]
     log.info(f"{sweep.name}: {jobs.jobs} workers: {', '.join(job.job_id for job in submitted)}")
-    if jobs.wait:
-        for job in submitted:
-            job.result()
+    for job in submitted if jobs.wait else ():
+        job.result()
     return submitted

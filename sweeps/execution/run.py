@@ -78,17 +78,16 @@ def _supervise(sweep: Sweep, settings: Settings) -> None:
     """Run the workers in processes of their own: one that is killed takes no other with it."""
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.place.cores))
     spawn = get_context("spawn")
-    names = [str(number) for number in range(1, settings.workers + 1)]
     with ended_at_last() as processes:  # so that they give their trials back
-        for name in names:
-            processes.append(spawn.Process(target=_worker, args=(sweep, settings), name=name))
+        for _ in range(settings.workers):
+            processes.append(spawn.Process(target=_worker, args=(sweep, settings)))
             processes[-1].start()
         for process in processes:
             process.join()
     codes = [process.exitcode or 0 for process in processes]
-    for name, code in zip(names, codes, strict=True):
+    for number, code in enumerate(codes, start=1):
         if code < 0:
-            log.info(f"worker {name} was killed by {signal.Signals(-code).name}")
+            log.info(f"worker {number} was killed by {signal.Signals(-code).name}")
     if max(codes) < 0:
         log.info("no worker is left; the same command continues where they stopped")
     if max(codes) not in (0, FAILING):

@@ -23,9 +23,8 @@ SLOT = "slot"  # the user attribute of a trial: its number within the budget
 FAILURE = "failure"  # the one with the reason of its failure
 GIVEN_BACK = "given_back"  # the one that counts attempts that were ended from outside
 CREATION = 10.0  # seconds for another process to queue the trials of a study it is creating
-ORDER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING,
-         TrialState.WAITING)  # fmt: skip
-STATES = dict(zip(ORDER, ("complete", "pruned", "failed", "running", "waiting"), strict=True))
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed",
+          TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}  # fmt: skip
 
 
 def storage_of(sweep: Sweep, url: str, heartbeat: int = HEARTBEAT) -> Storage:
@@ -45,7 +44,7 @@ def open_study(sweep: Sweep, storage: Storage) -> optuna.Study:
         study, end = optuna.load_study(study_name=sweep.name, storage=storage), time() + CREATION
         while "budget" not in study.user_attrs and time() < end:  # its creator queues, or is dead
             sleep(0.1)
-    _require_slots(study)
+    _require_sweep(study)
     _require_same(study, sweep)
     study.set_user_attr("definition", sweep.definition())
     study.set_user_attr("networks", sweep.digests())
@@ -57,23 +56,21 @@ def open_study(sweep: Sweep, storage: Storage) -> optuna.Study:
     return study
 
 
-def load_study(name: str, storage: Storage) -> optuna.Study:
+def load_study(name: str, url: str) -> optuna.Study:
     """Return a study that exists; ValueError if it does not."""
+    storage = open_storage(url, must_exist=True)
     names = optuna.get_all_study_names(storage)
     if name not in names:
         there = ", ".join(names) or "none"
         raise ValueError(f"the storage holds no study {name}, but {there}: run the sweep first")
     study = optuna.load_study(study_name=name, storage=storage)
-    _require_slots(study)
+    _require_sweep(study)
     return study
 
 
-def _require_slots(study: optuna.Study) -> None:
+def _require_sweep(study: optuna.Study) -> None:
     if study.get_trials(deepcopy=False) and not attempts(study):
-        raise ValueError(
-            f"study {study.study_name} was made by an earlier version, whose trials have no slots: "
-            "give the sweep another name (name=...), or continue it with that version"
-        )
+        raise ValueError(f"study {study.study_name} is none of a sweep: choose another name=NAME")
 
 
 def _require_same(study: optuna.Study, sweep: Sweep) -> None:

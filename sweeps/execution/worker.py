@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -91,11 +92,12 @@ def work(sweep: Sweep, url: str, place: Place, heartbeat: int = HEARTBEAT) -> No
             return
 
 
+@dataclass(frozen=True)
 class Objective:
     """What Optuna calls with a trial."""
 
-    def __init__(self, sweep: Sweep, place: Place) -> None:
-        self.sweep, self.place = sweep, place
+    sweep: Sweep
+    place: Place
 
     def __call__(self, trial: optuna.Trial) -> list[float]:
         slot = trial.user_attrs.get(SLOT)

@@ -56,7 +56,7 @@ def test_the_example_is_a_sweep():
     texts = dict.fromkeys(("claim", "reading", "cost"), "...")
     sweep = Sweep.model_validate({"name": "x"} | content | texts)
     assert sweep.trials == 20
-    sweep.distributions()
+    assert sweep.distributions.keys() == sweep.space.keys()
     sweep.make_sampler(0)
     sweep.make_pruner()
 

@@ -57,7 +57,7 @@ def run_from_config(
             anything that takes long is imported.
     """
     with refusing(entry, TRACEBACK in arguments, again):
-        given = _parser(entry).parse_intermixed_args(_with_cfg(arguments))
+        given = _parser(entry).parse(arguments)
         if given.help:
             from experiments.harness.commands.usage import usage
 
@@ -113,23 +113,12 @@ def _settings(entry: str, given: argparse.Namespace) -> list[Any]:
     return every
 
 
-def _parser(entry: str) -> "Parser":
-    parser = Parser(entry, None, add_help=False)
-    parser.add_argument("overrides", nargs="*")
+def _parser(entry: str) -> "OverridesParser":
+    parser = OverridesParser(entry)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("-c", "--cfg", choices=["job"])
     parser.add_argument("-cd", "--config-dir", dest="directory", type=Path)
     return parser
-
-
-def _with_cfg(arguments: Sequence[str]) -> list[str]:
-    """Complete `--cfg`, whose value may be left out, to `--cfg=job`."""
-    completed = []
-    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        bare = argument in ("-c", "--cfg") and following not in ("job", "hydra", "all")
-        completed.append("--cfg=job" if bare else argument)
-    return completed
 
 
 class Parser(argparse.ArgumentParser):
@@ -148,6 +137,23 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         refuse(self.command, ValueError(f"{message}; --help shows the usage"))
+
+
+class OverridesParser(Parser):
+    """Arguments of a command whose words are `overrides`; `--cfg` or `--cfg job` prints them."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(command, None, add_help=False)
+        self.add_argument("overrides", nargs="*")
+        self.add_argument("-c", "--cfg", choices=["job"])
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse words and options in any order; the value of `--cfg` may be left out."""
+        completed = []
+        for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+            bare = argument in ("-c", "--cfg") and following not in ("job", "hydra", "all")
+            completed.append("--cfg=job" if bare else argument)
+        return self.parse_intermixed_args(completed)
 
 
 @contextmanager

@@ -21,9 +21,7 @@ Experiments of this project:
 import shlex
 from collections.abc import Sequence
 
-from experiments.harness.commands.command_line import TRACEBACK, refusing
-
-FLAGS = {"--help", "-h", "--cfg", TRACEBACK}
+from experiments.harness.commands.command_line import TRACEBACK, OverridesParser, refusing
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -41,16 +39,14 @@ def run_experiment(command: str, arguments: Sequence[str], parent: str = "") -> 
         arguments: an experiment, overrides and flags.
         parent: a folder between the output and the experiment's, if any.
     """
-    flags = {a for a in arguments if a.startswith("-")}
-    rest = [a for a in arguments if not a.startswith("-")]
-    with refusing(command, TRACEBACK in flags, "continues where it stopped"):
-        if flags - FLAGS:
-            raise ValueError(f"unknown option {min(flags - FLAGS)}; --help lists what there is")
+    with refusing(command, TRACEBACK in arguments, "continues where it stopped"):
+        given = OverridesParser(command).parse(arguments)
+        rest = given.overrides
         if not rest or "=" in rest[0]:
             raise ValueError("name an experiment first; --help lists them")
         from experiments.harness.pipeline import runner
 
-        if "--cfg" in flags:
+        if given.cfg:
             for stage in runner.prepare(rest[0], rest[1:], parent).stages:
                 print(f"surfdiff {stage.entry} {shlex.join(stage.command)}")
             return

@@ -135,7 +135,7 @@ def _json(path: Path) -> Values:
 
 
 def _rows(path: Path) -> Values:
-    """Return what a training logged at each step, as it was the last time; other rows tell what
+    """Return what a training logged at each step, as it was the last time; other rows report what
     files hold."""
     rows = [row for row in RunFolder(path.parent).rows() if AXIS in row]
     last = {row[AXIS]: row for row in rows}

@@ -29,7 +29,8 @@ def load(entry: str, overrides: Sequence[str] = (), directory: Path | None = Non
 
     try:
         parsed = overriding.parse(as_texts(overrides, entry))
-        given = [overriding.as_listed(one, entry) for one in parsed]
+        pairs = zip(parsed, overrides, strict=True)
+        given = [overriding.as_listed(one, entry, typed) for one, typed in pairs]
         if directory is not None:
             given.append(f"hydra.searchpath=['file://{_existing(directory)}']")
         with initialize_config_dir(str(CONF), version_base=None):

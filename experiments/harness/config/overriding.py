@@ -31,14 +31,17 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def as_listed(override: Override, entry: str) -> str:
-    """Return the text that Hydra takes: a value instead of several, `experiment=` without +."""
+def as_listed(override: Override, entry: str, typed: str) -> str:
+    """Return the text that Hydra takes: a value instead of several, `experiment=` without +.
+
+    `typed` is the override before quotes were put around its texts.
+    """
     line = override.input_line or ""
     if override.is_sweep_override():
         raise ValueError(
-            f"{line} gives several values: add -m to run {entry} once for each, or write a list "
+            f"{typed} gives several values: add -m to run {entry} once for each, or write a list "
             f"as {override.key_or_group}=[...]; a text with a comma needs quotes, "
-            f"{shown(line)}"
+            f"{shown(typed)}"
         )
     if override.key_or_group.endswith(f".{TARGET}"):
         return f"++{line.lstrip('+')}"  # also where no object of this kind is the default
@@ -121,4 +124,4 @@ def sentence(error: Exception, known: Callable[[], Collection[str]]) -> str:
         advice = new_name(key.strip("'")) or key_hint(key.strip("'"), known())
         advice = advice or "; --help lists them"
         return f"there is no config key or group {key}{advice}"
-    return " ".join(lines)
+    return " ".join(line for line in lines if not line.startswith("object_type="))

@@ -49,12 +49,12 @@ class Workers(Target):
 
 class Tracking(Section):
     service: Literal["wandb", "trackio"] = "wandb"
-    mode: Literal["online", "offline", "disabled"] | None
-    id: str | None
-    project: str | None
-    entity: str | None
-    group: str | None
-    tags: list[str]
+    mode: Literal["online", "offline", "disabled"] | None = None
+    id: str | None = None
+    project: str | None = None
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = []
 
 
 class Template(Section):

@@ -4,10 +4,10 @@ Hydra would read `Pt(111)/O_p(2x2).extxyz` as a call, `run#3.traj` not at all an
 What key holds text is known from the schema of the command.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -58,8 +58,8 @@ def _one(value: str) -> str:
 
 
 def from_home(text: str) -> str:
-    """Replace a leading ~ by the home folder."""
-    return str(Path(text).expanduser()) if text.startswith("~") else text
+    """Replace a leading ~ by the home folder; ~name stays where there is no such user."""
+    return os.path.expanduser(text)
 
 
 def _parts(value: str) -> list[str]:

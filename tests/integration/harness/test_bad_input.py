@@ -92,7 +92,7 @@ VALUES = [
     ("generate_data", "calculator._target_=not_there.Calculator", "not_there.Calculator: "),
     ("generate_data", "executor.max_workers=0", "executor.max_workers: Input should be greater"),
     ("quickstart", "seed=-1", "seed: Input should be greater than or equal to 0, got -1"),
-    ("quickstart", "--fast", "unknown option --fast"),
+    ("quickstart", "--fast", "unrecognized arguments: --fast"),
     ("quickstart", "forcefield.train.steps=-5", "train.steps: Input should be greater than"),
     ("quickstart", "evaluate.tolerance=0", "tolerance: Input should be greater than 0"),
 ]  # fmt: skip

@@ -114,6 +114,17 @@ def test_cfg_as_hydra_writes_it(option, capsys):
     assert yaml.safe_load(capsys.readouterr().out)["train"]["steps"] == 7
 
 
+@pytest.mark.parametrize("option", [["--cfg"], ["--cfg", "job"], ["--cfg=job"], ["-c", "job"]])
+@pytest.mark.parametrize("command", [["run", "quickstart_ag6o3"], ["quickstart"]])
+def test_cfg_of_an_experiment_is_the_command_of_each_stage(command, option, capsys):
+    surfdiff([*command, *option, "score.train.steps=7"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["surfdiff", entry] for entry in ("train", "train", "sample", "evaluate")
+    ]
+    assert "train.steps=7" in lines[1].split()
+
+
 def test_a_grid_is_every_combination_each_in_a_folder_of_its_own(capsys):
     surfdiff(["train", "-m", "train.steps=1,2", "sde=vp,brownian", "seed=3", "--cfg", "job"])
     runs = list(yaml.safe_load_all(capsys.readouterr().out))

@@ -1,5 +1,6 @@
 """What a surface scientist brings: names, labels and minima, from the file to the network."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,18 @@ def test_the_message_shows_the_quotes_that_work(given):
     shown = str(refusal.value).rpartition('as in "')[2].rstrip('"')
     found = compose.load("evaluate", ["calculator=emt", shown])
     assert found.calculator.model_extra["label"] == given.partition("=")[2]
+
+
+def test_a_text_with_a_comma_is_refused_with_the_quotes_that_work():
+    with pytest.raises(ValueError, match=r"^data.path=a b/x=1,2.traj gives several values") as end:
+        compose.load("train", ["data.path=a b/x=1,2.traj"])
+    (shown,) = shlex.split(str(end.value).rpartition("quotes, ")[2])
+    assert compose.load("train", [shown]).data.path == "a b/x=1,2.traj"
+
+
+def test_the_home_of_nobody_is_a_text():
+    assert compose.load("train", ["data.path=~nobody_of_this_name/x"]).data.path.startswith("~no")
+    assert compose.load("train", ["data.path=~/x"]).data.path == str(Path.home() / "x")
 
 
 # Labels

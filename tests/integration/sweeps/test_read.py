@@ -236,7 +236,7 @@ def test_a_range_is_of_the_kind_of_the_value_that_it_turns(tmp_path):
         "sample.sampler.noisy_end": {"choices": [True, False]},
     }
     sweep = read(write(tmp_path / "mine.yaml", trained(space=space)))
-    assert sweep.distributions() == {
+    assert sweep.distributions == {
         STEPS: IntDistribution(10, 1000, log=True),
         "score.train.batch_size": IntDistribution(2, 8, step=2),
         "score.task.time_power": FloatDistribution(1.0, 3.0),
@@ -273,7 +273,7 @@ def test_every_shipped_sweep_can_be_run(path, monkeypatch):
     else:
         sweep = read(path)
         assert sweep.name == path.stem
-        assert len(sweep.distributions()) == len(sweep.space)
+        assert len(sweep.distributions) == len(sweep.space)
     assert path.read_text().startswith("# ")  # the question, as a title
 
 

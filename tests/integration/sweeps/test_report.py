@@ -10,7 +10,6 @@ from experiments.harness.runs.run_folder import RunFolder
 from sweeps import subcommands
 from sweeps.analysis import report, results
 from sweeps.analysis.table import load
-from sweeps.definition.sweep import TRACKING
 from sweeps.execution.trial import run_point
 from tests.integration.harness.mirror import history, logs, updates
 from tests.integration.sweeps.studies import ETA, grid, study
@@ -65,7 +64,7 @@ def test_w_and_b_has_a_run_of_the_study_and_one_of_each_trial(finished):
 def test_what_was_published_is_not_published_again(finished):
     home, file, made = finished
     before = {p: p.stat().st_mtime_ns for p in (home / "sweeps/tiny").rglob("*") if p.is_file()}
-    report.publish(load(made), home / "sweeps/tiny/study", Tracking(**TRACKING))
+    report.publish(load(made), home / "sweeps/tiny/study", Tracking())
     subcommands.run([str(file), f"runs={home}"])
     assert {p: p.stat().st_mtime_ns for p in before} == before
 

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from omegaconf import OmegaConf
 
-from sweeps.definition.sweep import TRACKING, Sweep
+from sweeps.definition.sweep import Sweep
 from sweeps.execution import worker
 from sweeps.execution.storage import open_storage
 from sweeps.execution.study import open_study, storage_of
@@ -66,7 +66,7 @@ def write(path: Path, content: Mapping[str, Any]) -> Path:
 
 def sweep_of(**changes: Any) -> Sweep:
     """A training, as it is after reading, without the checks of that."""
-    own = {"name": "tiny", "stages": {"score": TRAINING}, "tracking": TRACKING}
+    own = {"name": "tiny", "stages": {"score": TRAINING}, "tracking": {}}
     return Sweep.model_validate(trained() | own | changes)
 
 

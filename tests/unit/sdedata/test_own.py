@@ -1,5 +1,6 @@
 """User files: all invalid frames are listed, and relaxations are not split."""
 
+import re
 import subprocess
 import sys
 from copy import deepcopy
@@ -214,6 +215,33 @@ def test_invalid_frames_are_listed_by_reason(paths, tmp_path, capsys):
     code, lines = ran(capsys, "check", tmp_path / "mixed.traj")
     assert lines[0].endswith(", 4 invalid")
     assert any(x.startswith(f"{tmp_path}/mixed.traj, frames 0 to 2, 5: no energy") for x in lines)
+
+
+def test_a_reason_is_one_although_its_numbers_differ(paths, tmp_path, capsys):
+    frames = [atoms.copy() for atoms in paths[0]]
+    for k, atoms in enumerate(frames):
+        atoms.cell[2] = [0.0, 0.0, -20.0 - k]
+    write(tmp_path / "down.traj", frames)
+    _, lines = ran(capsys, "check", tmp_path / "down.traj")
+    (line,) = [x for x in lines if x.startswith(str(tmp_path))]
+    assert f"frames 0 to {len(frames) - 1}: the third cell vector points down; reverse it" in line
+
+
+def test_labels_of_another_name_are_offered(paths, tmp_path, capsys):
+    """The file is right, and what the sentence says makes it read."""
+    frames = [atoms.copy() for atoms in paths[0]]
+    for bare, atoms in zip(frames, paths[0], strict=True):
+        bare.info["REF_energy"] = atoms.calc.results["energy"]
+        bare.arrays["REF_forces"] = atoms.calc.results["forces"]
+    write(tmp_path / "ref.extxyz", frames)
+    keys: list[str] = []
+    for label in ("energy", "forces"):
+        _, lines = ran(capsys, "check", tmp_path / "ref.extxyz", *keys)
+        assert f"no {label}, but REF_{label}; name what is meant" in lines[-1]
+        assert f"data.keys.{label}=REF_{label}" in lines[-1]
+        keys += re.search(r"check (--\S+ \w+),", lines[-1])[1].split()
+    code, lines = ran(capsys, "check", tmp_path / "ref.extxyz", *keys)
+    assert (code, lines[0]) == (0, f"{len(frames)} valid frames, 0 invalid")
 
 
 def test_a_folder_is_answered_with_what_it_holds(tmp_path, capsys):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111
+from ase.constraints import FixAtoms
 
 from sdedata.graph import Graph
 from sdedata.surface import VACUUM, gaps, upright
@@ -114,3 +115,24 @@ def test_a_wrapped_template_is_that_of_the_whole_slab():
     assert Graph.from_atoms(found.slab, 4.0).senders.shape == Graph.from_atoms(
         expected.slab, 4.0
     ).senders.shape  # fmt: skip
+
+
+@pytest.mark.parametrize("held", [slice(0), slice(4), slice(None)])
+def test_a_slab_cut_by_the_boundary_of_a_box_is_refused(held):
+    """Without periodicity along z nothing may be moved; the heights would be those of no slab."""
+    atoms = slab()
+    atoms.set_constraint(FixAtoms(np.arange(len(atoms))[held]))
+    atoms.positions[:, 2] -= atoms.positions[:, 2].min() + 1.0
+    atoms.wrap()
+    upright(atoms, "it")
+    atoms.pbc = (True, True, False)
+    with pytest.raises(ValueError, match=r"1\d\.\d Å of vacuum lie inside the slab.* set pbc"):
+        upright(atoms, "it")
+
+
+def test_what_left_the_surface_does_not_cut_the_slab():
+    atoms = slab()
+    atoms.pbc = (True, True, False)
+    atoms.set_constraint(FixAtoms(np.arange(len(atoms))))
+    atoms += Atoms("O", [atoms.positions[-1] + [0.0, 0.0, VACUUM + 1.0]])
+    np.testing.assert_array_equal(upright(atoms, "it").positions, atoms.positions)

@@ -217,8 +217,8 @@
       const steps = some.flatMap(line => line.steps);
       let [low, high] = [values, values].map((v, k) => v.reduce((a, b) => k ? Math.max(a, b) : Math.min(a, b)));
       const log = low > 0 && (scale.value === "log" || (scale.value === "auto" && high > 8 * low));
-      const room = log ? 0 : 0.06 * (high - low) || Math.abs(high) * 0.1 || 1;
-      [low, high] = log ? [low / 1.15, high * 1.15] : [low - room, high + room];
+      const margin = log ? 0 : 0.06 * (high - low) || Math.abs(high) * 0.1 || 1;
+      [low, high] = log ? [low / 1.15, high * 1.15] : [low - margin, high + margin];
       const stops = [...new Set(steps)].sort((a, b) => a - b).map(step => ({
         x: step, title: `step ${step}`,
         lines: () => some.map(({ run, steps, values }) => [run, values[steps.indexOf(step)]])

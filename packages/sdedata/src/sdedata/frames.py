@@ -25,6 +25,28 @@ def labels(atoms: Atoms) -> dict[str, Any]:
     return dict(atoms.calc.results)
 
 
+def numbers(atoms: Atoms) -> Mapping[str, Any]:
+    """Return what a structure holds that may be its energy: numbers of `info`, results of ASE."""
+    found = labels(atoms) | atoms.info
+    return {str(key): value for key, value in found.items() if _is_number(value)}
+
+
+def vectors(atoms: Atoms) -> Mapping[str, Any]:
+    """Return what a structure holds that may be its forces: three numbers for each atom."""
+    found = labels(atoms) | {k: v for k, v in atoms.arrays.items() if k != "positions"}
+    return {
+        str(key): value
+        for key, value in found.items()
+        if isinstance(value, np.ndarray)
+        and value.shape == (len(atoms), 3)
+        and value.dtype.kind in "if"
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "if"
+
+
 def require_atoms(atoms: Atoms, where: str) -> None:
     """Raise ValueError, beginning with `where`, unless there are real atoms at places of their own.
 
@@ -57,6 +79,7 @@ def require_labelled_surface(atoms: Atoms, where: str) -> None:
     # Positions first: NaN differs from itself, so that labels would seem to be of other positions.
     require_atoms(slab, where)
     found = labels(atoms)
+    _refuse_other_names(atoms, found, where)
     energy_of(found, where)
     forces_of(found, len(atoms), where)
     frozen = frozen_mask(atoms)
@@ -69,6 +92,20 @@ def require_labelled_surface(atoms: Atoms, where: str) -> None:
             f"{where}: the free atoms lie below the fixed ones; turn the slab over, so that the "
             "surface points along z"
         )
+
+
+def _refuse_other_names(atoms: Atoms, found: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError if energy or forces are missing under this name, and there under another."""
+    for label, named in (("energy", numbers(atoms)), ("forces", vectors(atoms))):
+        others = [name for name in named if label in name.lower()]
+        if label not in found and others:
+            raise ValueError(
+                f"{where}: no {label}, but {', '.join(others)}; name what is meant: "
+                f"check --{OPTIONS[label]} {others[0]}, data.keys.{label}={others[0]}"
+            )
+
+
+OPTIONS = {"energy": "energy-key", "forces": "forces-key"}
 
 
 REMEDY = (

@@ -1,6 +1,7 @@
 """User data: summarise files, find invalid frames, split into training and validation."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -96,12 +97,21 @@ def _read(path: Path, reading: Reading) -> tuple[StructureSet, dict[str, list[in
     frames, broken = whole_frames(path, reading)
     faults = bad_frames(frames)
     good = [atoms for i, atoms in enumerate(frames) if i not in faults]
-    reasons: dict[str, list[int]] = {}
-    for i, reason in faults.items():
-        reasons.setdefault(reason.removeprefix(f"frame {i}"), []).append(i)
+    reasons = _by_reason({i: reason.removeprefix(f"frame {i}") for i, reason in faults.items()})
     if broken is not None:
         reasons[f" and what follows cannot be read: {broken}"] = [len(frames)]
     return StructureSet.from_atoms(good, str(path)) if good else StructureSet.empty(), reasons
+
+
+def _by_reason(faults: Mapping[int, str]) -> dict[str, list[int]]:
+    """Group frames by their reason, which loses a number in brackets if it is not that of all."""
+    groups: dict[str, list[int]] = {}
+    for i, reason in faults.items():
+        groups.setdefault(re.sub(r" \([^()]*\)", "", reason), []).append(i)
+    return {
+        faults[some[0]] if len({faults[i] for i in some}) == 1 else short: some
+        for short, some in groups.items()
+    }
 
 
 def _relaxations(data: StructureSet, several: bool) -> Relaxations:

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from sdedata.frames import labels
+from sdedata.frames import labels, numbers, vectors
 
 Lookup = Callable[[Atoms], Mapping[str, Any]]
 
@@ -55,28 +55,6 @@ class Reading:
 
 
 AS_WRITTEN = Reading()
-
-
-def numbers(atoms: Atoms) -> Mapping[str, Any]:
-    """Return what a structure holds that may be its energy: numbers of `info`, results of ASE."""
-    found = labels(atoms) | atoms.info
-    return {str(key): value for key, value in found.items() if _is_number(value)}
-
-
-def vectors(atoms: Atoms) -> Mapping[str, Any]:
-    """Return what a structure holds that may be its forces: three numbers for each atom."""
-    found = labels(atoms) | {k: v for k, v in atoms.arrays.items() if k != "positions"}
-    return {
-        str(key): value
-        for key, value in found.items()
-        if isinstance(value, np.ndarray)
-        and value.shape == (len(atoms), 3)
-        and value.dtype.kind in "if"
-    }
-
-
-def _is_number(value: Any) -> bool:
-    return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "if"
 
 
 def _require(frames: Sequence[Atoms], path: Path, label: str, key: str, lookup: Lookup) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float
 
+from sdedata.frozen import frozen_mask
+
 FLAT = 1e-3
 """Å, up to which z components of the first two cell vectors are rounding errors."""
 VACUUM = 5.0
@@ -20,7 +22,8 @@ def upright(atoms: Atoms, where: str) -> Atoms:
 
     Atoms on the other side of the largest gap along z are moved by the third cell vector, the fewer
     ones; the slab is then in one piece. Raises ValueError, beginning with `where`, for a cell that
-    spans no plane, is not periodic there, stands otherwise than z, or has its vacuum elsewhere.
+    spans no plane, is not periodic there, stands otherwise than z, or has its vacuum elsewhere, and
+    for a slab that its boundary cuts although z is not periodic.
     """
     _require_cell(atoms, where)
     slab = atoms.copy()
@@ -30,6 +33,8 @@ def upright(atoms: Atoms, where: str) -> Atoms:
     if slab.pbc[2]:
         _refuse_vacuum_in_plane(slab, where)
         slab.positions = _unwrapped(slab)
+    else:
+        _refuse_cut_slab(slab, where)
     return slab
 
 
@@ -101,6 +106,20 @@ def _refuse_vacuum_in_plane(atoms: Atoms, where: str) -> None:
         raise ValueError(
             f"{where}: the vacuum ({empty[axis]:.1f} Å) lies along the {AXES[axis]} cell vector, "
             "not along the third; rotate the structure so that z is the surface normal"
+        )
+
+
+def _refuse_cut_slab(atoms: Atoms, where: str) -> None:
+    """Raise ValueError for vacuum below frozen atoms, of which a part was wrapped to the bottom."""
+    frozen = frozen_mask(atoms)
+    substrate = atoms.positions[frozen if frozen.any() else slice(None), 2]
+    z = np.sort(atoms.positions[:, 2])
+    below = z[:-1] < substrate.max(initial=-np.inf)
+    widest = float(np.diff(z)[below].max(initial=0.0))
+    if widest > VACUUM:
+        raise ValueError(
+            f"{where}: {widest:.1f} Å of vacuum lie inside the slab: the cell's boundary cuts it, "
+            "and z is not periodic; set pbc to True along z, or move the upper part by -cell[2]"
         )
 
 
