@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -429,6 +430,24 @@ def test_picking_changes_what_is_drawn(opened):
     assert count(opened, ".energies svg.chart") == 1
 
 
+CUT_OFF = """[...document.querySelectorAll('.energies svg.chart text')].filter(text => {
+  const [own, all] = [text, text.closest('svg')].map(one => one.getBoundingClientRect());
+  return own.width && (own.left < all.left - 1 || own.right > all.right + 1);
+}).map(text => text.textContent)"""
+"""Texts of the histograms that reach beyond the drawing."""
+
+
+@contextmanager
+def narrow(browser):
+    """A telephone's screen."""
+    size = {"width": 375, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.send("Emulation.setDeviceMetricsOverride", **size)
+    browser.settle()
+    yield
+    browser.send("Emulation.clearDeviceMetricsOverride")
+    browser.settle()
+
+
 def test_energies_of_different_calculators_or_zeros_are_remarked(browser, tmp_path):
     """Two evaluations by CHGNet beside one by EMT, one of them without a random search."""
     for name, target, searched in (("a", "emt", 70), ("b", "chgnet", 70), ("c", "chgnet", None)):
@@ -441,6 +460,8 @@ def test_energies_of_different_calculators_or_zeros_are_remarked(browser, tmp_pa
     shown = browser.value(note)
     assert "calculators, which do not compare: emt level=2 (a); chgnet level=2 (b, c)." in shown
     assert "Relative to their own lowest" in shown
+    with narrow(browser):
+        assert browser.value(CUT_OFF) == []
     pick(browser, "b")
     assert "different calculators" not in browser.value(note)
 
@@ -532,13 +553,9 @@ def test_dark_and_narrow(opened):
     assert opened.value(stroke) == "rgb(226, 230, 236)"
     opened.dark(False)
     assert opened.value(stroke) == "rgb(30, 34, 40)"
-    opened.send(
-        "Emulation.setDeviceMetricsOverride",
-        width=380, height=800, deviceScaleFactor=1, mobile=False,
-    )  # fmt: skip
-    opened.settle()
-    assert opened.value("document.documentElement.scrollWidth") <= 380, "only the table scrolls"
-    opened.send("Emulation.clearDeviceMetricsOverride")
+    with narrow(opened):
+        assert opened.value("document.documentElement.scrollWidth") <= 375, "only the table scrolls"
+        assert opened.value(CUT_OFF) == []
 
 
 def test_hostile_names_stay_text(browser, tmp_path):

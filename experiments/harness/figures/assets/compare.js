@@ -158,12 +158,12 @@
     const calculators = groups(shown, run => data.runs[run].calculator ?? "not recorded");
     const zeros = groups(shown.filter(run => !data.runs[run].own_zero), run =>
       data.references[data.runs[run].reference]?.name ?? "a search that is not at hand");
-    const zero = alone.length === shown.length ? "of the run itself"
-      : alone.length ? "of random search, or of the run itself" : "of random search";
+    const zero = alone.length === shown.length ? "of the run"
+      : alone.length ? "of random search, or of the run" : "of random search";
     const tallest = Math.max(0.05, ...all.flatMap(one => one.shares.slice(from, to)));
     const plot = some => ({
       x: [edges[from], edges[to]], y: [0, 1.08 * tallest], format: y => `${Math.round(100 * y)} %`,
-      xLabel: `energy above the lowest ${zero} (eV)`, yLabel: "share per bin",
+      xLabel: `eV above the lowest ${zero}`, yLabel: "share per bin",
       shapes: some.map(({ run, shares }) => ({ look: look(run), steps: true,
         area: run === null || some.filter(one => one.run !== null).length <= 3,
         points: outline(shares.slice(from, to), edges.slice(from)) })),
