@@ -16,7 +16,7 @@ from experiments.harness.execution.workers import ended_at_last
 from sweeps.definition.sweep import Sweep
 from sweeps.execution import study as studies
 from sweeps.execution.storage import HEARTBEAT, without_password
-from sweeps.execution.trial import Place, cores
+from sweeps.execution.trial import Place
 from sweeps.execution.worker import AllFail, ended, stop_if_all_fail, work
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ class Settings(Section):
 
     @property
     def place(self) -> Place:
-        return Place(Path(self.runs), max(1, cores() // self.workers))
+        mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return Place(Path(self.runs), max(1, (mine or 1) // self.workers))
 
 
 def prepare(sweep: Sweep, settings: Settings) -> optuna.Study:

@@ -85,11 +85,8 @@ def _created(url: str, **more: Any) -> Storage:
 
 
 def _lock_before_reading(engine: sqlalchemy.Engine) -> None:
-    """Take SQLite's lock at the start of each transaction.
-
-    SQLite has no row locks: with its own way, a lock at the first write, two workers could both
-    read that a trial is queued and both take it.
-    """
+    """Take SQLite's lock at the start of each transaction: it has no row locks, and with one at the
+    first write two workers could both read that a trial is queued and both take it."""
 
     @sqlalchemy.event.listens_for(engine, "connect")
     def leave_transactions_to_us(connection: Any, _: Any) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -141,8 +140,3 @@ def run_point(sweep: Sweep, values: Mapping[str, str], place: Place) -> Result:
     label = "by_hand-" + re.sub(r"[^\w.-]", "_", text)
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
     return run_trial(sweep, label, sweep.trial_seed(number), params, place)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -181,9 +181,9 @@ def stop_if_all_fail(study: optuna.Study, before: Set[int]) -> None:
 
     Last is what was queued last: the clocks of workers differ, and may be set back.
     """
-    new = [(t.number, slot, t) for slot, t in attempts(study).items()
-           if t.state.is_finished() and t.number not in before]  # fmt: skip
-    last = sorted(new, key=lambda one: one[:2])[-IN_A_ROW:]
+    new = ended(study) - before
+    some = sorted((t.number, slot, t) for slot, t in attempts(study).items() if t.number in new)
+    last = some[-IN_A_ROW:]
     if len(last) < IN_A_ROW or any(t.state != TrialState.FAIL for _, _, t in last):
         return
     slots: dict[str, list[str]] = {}

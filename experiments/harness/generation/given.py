@@ -7,16 +7,17 @@ from ase import Atoms
 
 from sdedata.files import read_frames
 from sdedata.frames import MOST_INVALID, require_atoms
+from sdedata.reading import AS_WRITTEN, Reading
 
 log = logging.getLogger(__name__)
 
 
-def read_given(source: Path) -> dict[int, Atoms]:
+def read_given(source: Path, reading: Reading = AS_WRITTEN) -> dict[int, Atoms]:
     """Read the frames of a file that hold a structure, by their numbers; log the others.
 
     Raises ValueError, naming the first of these, if they are more than a few.
     """
-    frames = read_frames(source)
+    frames = read_frames(source, reading)
     good, first = {}, ""
     for number, atoms in enumerate(frames):
         try:

@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from experiments.harness.execution.progress import progress
+from sdedata.reading import AS_WRITTEN, Reading
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +35,17 @@ class Errors:
             if value is not None
         ]  # fmt: skip
         if not parts:
-            return "the file holds no energies or forces to compare with"
+            return "no energies or forces to compare with; --energy-key and --forces-key name them"
         return f"mean absolute error against the file's labels: {', '.join(parts)}"
 
 
-def predict(run: Path, source: Path, output: Path) -> tuple[dict[int, float], Errors]:
+def predict(
+    run: Path, source: Path, output: Path, reading: Reading = AS_WRITTEN
+) -> tuple[dict[int, float], Errors]:
     """Write `source` with predicted labels (also on fixed atoms) to `output`.
 
-    Returns energies (eV) by frame, and errors against the labels of the file. Frames that hold no
+    Returns energies (eV) by frame, and errors against the labels of the file, which may have other
+    names (`reading`). Frames that hold no
     structure are left out, and the log names them. ValueError for a model or file that cannot be
     used, an element that the model does not know, or many frames that hold none.
     """
@@ -57,7 +61,7 @@ def predict(run: Path, source: Path, output: Path) -> tuple[dict[int, float], Er
     from sdedata.frames import labels
 
     model = load_model(run, "forcefield")
-    frames = read_given(source)
+    frames = read_given(source, reading)
     if filetype(str(output), read=False) not in ioformats:
         raise ValueError(f"{output}: ASE writes no format of this name")
     _require_known(frames, source, model.elements)

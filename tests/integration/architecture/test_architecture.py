@@ -118,6 +118,11 @@ def test_no_path_hacks():
             assert not hacks, path
 
 
+def test_sweeps_stay_small():
+    lines = [len(p.read_text(encoding="utf-8").splitlines()) for p in modules("sweeps")]
+    assert sum(lines) <= 2000
+
+
 def test_optuna_and_slurm_are_the_sweeps_business():
     for path in modules("experiments"):
         assert not imports(path) & {"optuna", "submitit", "sweeps"}, path

@@ -18,6 +18,7 @@ from experiments.harness.training.data import training_data
 from experiments.harness.training.objectives import make_task
 from sdedata import Graph, StructureSet, collate
 from sdedata.__main__ import main as check
+from sdedata.reading import Reading
 from tests.tiny import TRAIN, platinum, run
 
 # Names
@@ -361,6 +362,19 @@ def test_predict_reports_errors_and_leaves_bad_frames_out(tmp_path):
     assert errors.energy == pytest.approx(1000 * np.mean(of_energies), rel=1e-4)
     assert errors.force == pytest.approx(1000 * np.mean(np.concatenate(of_forces)), rel=1e-4)
     assert len(StructureSet.read(tmp_path / "out.extxyz")) == 7
+    named = [frames[k].copy() for k in good]  # the same labels under other names, no constraint
+    for bare, atoms in zip(named, (frames[k] for k in good), strict=True):
+        bare.set_constraint()
+        if atoms.calc is not None:
+            bare.info["REF_energy"] = atoms.calc.results["energy"]
+            bare.arrays["REF_forces"] = atoms.calc.results["forces"]
+    write(tmp_path / "named.extxyz", named)
+    reading = Reading("REF_energy", "REF_forces", tmp_path / "mine.traj")
+    found = predict(
+        tmp_path / "train/forcefield", tmp_path / "named.extxyz", tmp_path / "two.extxyz", reading
+    )
+    assert found[1].energy == pytest.approx(errors.energy, rel=1e-4)
+    assert found[1].force == pytest.approx(errors.force, rel=1e-4)
 
 
 def test_a_share_of_the_data_is_learned_from_and_validation_stays_the_same(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 
 from sdedata import own, shipped
 from sdedata.dataset import SUBSETS, WINDOW, counts_table
-from sdedata.reading import Reading
+from sdedata.options import add_options, from_options
 from sdedata.relaxations import NAMES, Relaxations, relaxations
 from sdedata.structures import StructureSet
 
@@ -46,13 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         "of frames; else each of several files is one, and in a single file frames that continue "
         "each other are one",
     )  # fmt: skip
-    files.add_argument("--energy-key", metavar="NAME", help="the energies' name, as REF_energy")
-    files.add_argument("--forces-key", metavar="NAME", help="the forces' name, as REF_forces")
-    files.add_argument(
-        "--constraints", metavar="FILE", type=Path,
-        help="the same atoms with the constraints of all frames, where FILE has none, as those of "
-        "Quantum ESPRESSO and LAMMPS",
-    )  # fmt: skip
+    add_options(files)
     checking = commands.add_parser(
         "check", parents=[files], help="summarise files and list invalid frames with reasons",
         description="Exit code 2 if a frame is invalid for training.",
@@ -95,7 +89,7 @@ def _show(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> int:
-    found = own.read_good(parsed.files, _reading(parsed))
+    found = own.read_good(parsed.files, from_options(parsed))
     data, bad = found.data, found.bad
     print(f"{len(data)} valid frames, {found.n_invalid} invalid")
     if len(data):
@@ -112,7 +106,7 @@ def _check(parsed: argparse.Namespace) -> int:
 
 
 def _split(parsed: argparse.Namespace) -> int:
-    found = own.read_good(parsed.files, _reading(parsed))
+    found = own.read_good(parsed.files, from_options(parsed))
     bad = found.bad
     if bad:
         raise ValueError(
@@ -126,10 +120,6 @@ def _split(parsed: argparse.Namespace) -> int:
         part.write(path)
         print(f"{len(part)} frames of {_count(part)} relaxations written to {path}")
     return 0
-
-
-def _reading(parsed: argparse.Namespace) -> Reading:
-    return Reading(parsed.energy_key, parsed.forces_key, parsed.constraints)
 
 
 def _count(data: StructureSet) -> int:
