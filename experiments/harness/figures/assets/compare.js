@@ -159,7 +159,7 @@
     const zeros = groups(shown.filter(run => !data.runs[run].own_zero), run =>
       data.references[data.runs[run].reference]?.name ?? "a search that is not at hand");
     const zero = alone.length === shown.length ? "of the run"
-      : alone.length ? "of random search, or of the run" : "of random search";
+      : alone.length ? "of random search or run" : "of random search";
     const tallest = Math.max(0.05, ...all.flatMap(one => one.shares.slice(from, to)));
     const plot = some => ({
       x: [edges[from], edges[to]], y: [0, 1.08 * tallest], format: y => `${Math.round(100 * y)} %`,
