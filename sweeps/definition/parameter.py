@@ -24,7 +24,7 @@ class Parameter(Section):
 
     @model_validator(mode="after")
     def _is_range_or_choices(self) -> Self:
-        if self.choices and len(self.model_fields_set) > 1:
+        if self.choices and (self.low, self.high, self.log, self.step) != (None, None, False, None):
             raise ValueError("a parameter has either choices, or low and high")
         if self.choices and len(set(map(str, self.choices))) < len(self.choices):
             raise ValueError("a choice is listed twice")
