@@ -65,7 +65,7 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
         with Tracker(
             folder, **tracking, job_type="train", name=config.name, observe=observe
         ) as tracker:
-            if not folder.rows():
+            if not any(row.get("event") == "structures" for row in folder.rows()):
                 _show_data(tracker, data.structures)
             tracker.artifact(of_dataset(config.data.path, facts["digest"]), uses=True)
             _train(trainer, checkpoint, tracker)
