@@ -174,27 +174,28 @@ def test_frames_know_the_surface_in_which_their_path_ended(searched):
 
 
 STAGES = (
-    ("candidates by the calculator alone", "candidates/[0-9]*.npz", 1, signal.SIGTERM, 2),
-    ("a training", "surrogate/4/train/forcefield/checkpoints/last.pt", 1, signal.SIGKILL, 1),
-    ("candidates with a surrogate", "candidates/[0-9]*.npz", 3, signal.SIGTERM, 1),
-    ("the next training", "surrogate/8/train/forcefield/checkpoints/last.pt", 1, signal.SIGTERM, 1),
-    ("the last candidates", "candidates/[0-9]*.npz", 5, signal.SIGKILL, 2),
+    ("candidates by the calculator alone", "candidates/[0-9]*.npz", 1, signal.SIGTERM),
+    ("a training", "surrogate/4/train/forcefield/checkpoints/last.pt", 1, signal.SIGKILL),
+    ("candidates with a surrogate", "candidates/[0-9]*.npz", 3, signal.SIGTERM),
+    ("the next training", "surrogate/8/train/forcefield/checkpoints/last.pt", 1, signal.SIGTERM),
+    ("the last candidates", "candidates/[0-9]*.npz", 5, signal.SIGKILL),
 )
-"""What has just been written, how many of it, how the command is ended then, its workers."""
+"""What has just been written, how many of it, and how the command is ended then."""
 
 
 def test_interruptions_in_any_stage_change_nothing(searched, tmp_path):
     folder, _ = searched
-    command = [*SAME, "n_per_composition=6", f"output={tmp_path}", "name=whole"]
+    command = [*SAME, "n_per_composition=6", f"output={tmp_path}", "name=whole",
+               "executor.max_workers=2"]  # fmt: skip
     home = tmp_path / "generate_data/whole"
-    for _, files, count, how, workers in STAGES:
-        process = start("generate_data", *command, f"executor.max_workers={workers}")
+    for _, files, count, how in STAGES:
+        process = start("generate_data", *command)
         wait_for(lambda files=files, count=count: len(list(home.glob(files))) >= count, process)
         process.send_signal(how)
         process.communicate()
         ended = -how if how == signal.SIGKILL else 128 + how
         assert process.returncode in (ended, 0)  # it may be done before the signal comes
-    run("generate_data", *command, "executor=threads")
+    run("generate_data", *command[:-1], "executor=threads")
     for name in ("minima.npz", "frames.npz"):
         ours = StructureSet.read(tmp_path / "generate_data/whole" / name)
         assert ours.digest == StructureSet.read(folder / name).digest
