@@ -6,8 +6,9 @@ import torch
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
-from sdedata import collate
+from sdedata import Graph, collate
 from tests.unit.painnx.systems import (
+    CUTOFF,
     assert_close,
     cluster,
     force_field,
@@ -139,3 +140,23 @@ def test_structures_of_a_batch_do_not_interact(backend) -> None:
     energy, forces = field(collate(graphs))
     assert_close(energy, torch.cat([field(g)[0] for g in graphs]))
     assert_close(forces, torch.cat([field(g)[1] for g in graphs]))
+
+
+@pytest.mark.parametrize("backend", ["eager", "numba"])
+@pytest.mark.parametrize("features", [8, 64])
+@pytest.mark.parametrize("size", [1, 2, 7, 20])
+def test_a_structure_is_the_same_to_the_last_bit_whatever_it_is_batched_with(
+    backend, features, size
+) -> None:
+    """Else a relaxation, which magnifies rounding, would depend on the size of the batch."""
+    many = [slab(k % 5, 1 + k % 3) for k in range(20)]
+    graphs = [Graph.from_atoms(atoms, CUTOFF) for atoms in many]
+    n = sum(len(atoms) for atoms in many[:size])
+    score = score_network(backend, features=features).float()
+    field = force_field(backend, features=features).float()
+    field.shift = field.shift.double()
+    some, all_of_them = collate(graphs[:size]), collate(graphs)
+    t = torch.linspace(0.1, 1, 20)
+    assert torch.equal(score(some, t[:size]), score(all_of_them, t)[:n])
+    for found, expected in zip(field(some), field(all_of_them), strict=True):
+        assert torch.equal(found, expected[: len(found)])

@@ -16,9 +16,49 @@ EPSILON = 1e-8  # added under the root of a norm, which then has a slope at zero
 Aggregate = Callable[[Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]
 
 
-def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+class Linear(nn.Linear):
+    """A linear layer of which a row does not depend on how many others there are.
+
+    Libraries of matrices sum few rows, and a single column, in other orders than many. Here what a
+    network computes of a structure is the same to the last bit whatever it is batched with.
+    """
+
+    FEW = 16
+    """Rows; up to eight are summed otherwise for 192 inputs, up to 15 for two outputs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute x W^T + b, as `nn.Linear` does up to rounding."""
+        if torch.compiler.is_compiling():
+            return super().forward(x)
+        n, outputs = len(x), self.out_features
+        if n < self.FEW:
+            x = torch.cat([x, x.new_zeros(self.FEW - n, *x.shape[1:])])
+        if outputs > 1:
+            return super().forward(x)[:n]
+        bias = None if self.bias is None else self.bias.expand(2)
+        return nn.functional.linear(x, self.weight.expand(2, -1), bias)[:n, ..., :1]
+
+
+class SiLU(nn.Module):
+    """x / (1 + exp(-x)), of which an element does not depend on how many others there are.
+
+    Processors compute most elements several at a time, the last ones singly, by another exp.
+    """
+
+    AT_A_TIME = 64
+    """A multiple of the elements that any processor takes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        missing = -x.numel() % self.AT_A_TIME
+        if missing == 0 or torch.compiler.is_compiling():
+            return nn.functional.silu(x)
+        filled = nn.functional.pad(x.flatten(), (0, missing))
+        return nn.functional.silu(filled)[: x.numel()].view_as(x)
+
+
+def linear(inputs: int, outputs: int, bias: bool = True) -> Linear:
     """Make a linear layer, initialised Glorot-uniform with zero bias, as in PaiNN."""
-    layer = nn.Linear(inputs, outputs, bias=bias)
+    layer = Linear(inputs, outputs, bias=bias)
     nn.init.xavier_uniform_(layer.weight)
     if bias:
         nn.init.zeros_(layer.bias)
@@ -27,7 +67,7 @@ def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """Make two linear layers with a SiLU between them."""
-    return nn.Sequential(linear(inputs, hidden), nn.SiLU(), linear(hidden, outputs))
+    return nn.Sequential(linear(inputs, hidden), SiLU(), linear(hidden, outputs))
 
 
 def norm(vectors: Float[Tensor, "n 3 f"]) -> Float[Tensor, "n f"]:
@@ -124,6 +164,7 @@ class Gated(nn.Module):
         super().__init__()
         self.mix = linear(features, features + outputs, bias=False)
         self.context = mlp(2 * features, features, 2 * outputs)
+        self.activation = SiLU()
         self.split = [features, outputs]
 
     def forward(
@@ -132,4 +173,4 @@ class Gated(nn.Module):
         v, u = self.mix(vectors).split(self.split, dim=-1)
         context = self.context(torch.cat([scalars, norm(v)], dim=-1))
         scalars, gates = context.chunk(2, dim=-1)
-        return nn.functional.silu(scalars), gates[:, None] * u
+        return self.activation(scalars), gates[:, None] * u

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from painnx.blocks import linear
+from painnx.blocks import SiLU, linear
 
 T_MIN = 1e-4  # at t = T_MIN the logarithmic feature is 1
 FREQUENCIES = 6
@@ -30,7 +30,7 @@ class TimeConditioning(nn.Module):
 
     def __init__(self, features: int, blocks: int):
         super().__init__()
-        self.embed = nn.Sequential(linear(2 + 2 * FREQUENCIES, features), nn.SiLU())
+        self.embed = nn.Sequential(linear(2 + 2 * FREQUENCIES, features), SiLU())
         self.film = linear(features, blocks * 2 * features)
         self.blocks = blocks
 
