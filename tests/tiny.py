@@ -41,7 +41,7 @@ TRAIN = [
     "train.checkpoint_every=4",
 ]  # fmt: skip
 SAMPLE = ["threads=1", "device=cpu", "tracking.mode=disabled", "sampler.steps=4", "n=4"]
-GUIDED = [*SAMPLE, "guide.descent_steps=10"]
+GUIDED = [*SAMPLE, "guide=paper", "guide.descent_steps=10"]
 
 
 class NoOxygen(EMT):

@@ -44,16 +44,16 @@ class Generator(Process):
         score: str | Path | Model,
         forcefield: str | Path | Model | None = None,
         *,
-        steps: int = 200,
+        steps: int = 25,
         time_power: float = 1.0,
         noise: Literal["ancestral", "euler"] = "ancestral",
         noisy_end: bool = False,
         solver: Literal["euler", "multistep", "heun"] = "euler",
         corrector: float | None = None,
-        eta_dt: float = 0.001,
+        eta_dt: float = 0.0,
         max_force: float | None = 10.0,
         descent_steps: int = 100,
-        fmax: float | None = None,
+        fmax: float | None = 0.05,
         device: str = "auto",
         threads: int | None = None,
         compile: bool = False,
@@ -65,14 +65,14 @@ class Generator(Process):
             score: model file, folder of a training run, folder of a pipeline with both networks, or
                 name of a shipped model with both, such as "silver_oxide".
             forcefield: likewise; without one there is no guidance, and no energies.
-            steps: N, the number of reverse steps.
+            steps: N, the number of reverse steps (the paper's 1000 and more).
             time_power: 1 for steps uniform in t (the paper); above 1 they are finer toward t = 0.
             noise: of a reverse step, "ancestral" or "euler" (the paper).
             noisy_end: whether the last step has noise too.
             solver: "euler" (Eq. 2), or of second order "multistep" or "heun".
             corrector: share of the noise that is renewed after each step, with another score; None:
                 no corrector.
-            eta_dt: Å²/eV, strength of the guidance (the paper's eta dt).
+            eta_dt: Å²/eV, strength of the guidance while the score generates (the paper's 0.001).
             max_force: eV/Å, to which longer forces are shortened; None: the paper's equation.
             descent_steps: steps of the short relaxation on the force field.
             fmax: eV/Å, relax by L-BFGS, with at most so many steps, until no force is longer; None:

@@ -43,10 +43,6 @@ def headline(results: Record) -> str:
     )
 
 
-AG6 = "fig4_ag6_model"
-"""The experiment that looks for the Ag6 model."""
-
-
 def claims(results: Record, speed: Record, search: Record, paper: list[Record]) -> str:
     """Write the README's table: claim, paper, here; `paper` are the claims of experiments."""
     first = next(iter(results.values()))
@@ -82,14 +78,15 @@ def claims(results: Record, speed: Record, search: Record, paper: list[Record]) 
 
 
 def _of_the_paper(claims: list[Record]) -> list[tuple[str, ...]]:
-    """Write those claims of experiments that the paper has; of the Ag6 model also "not yet"."""
-    cells = [row(claim) for claim in claims if claim["paper"]]
-    rows: list[tuple[str, ...]] = [
-        (text, there, f"{here} ({interval})") for text, there, here, interval, *_ in cells
+    """Write for each experiment the first of its claims that the paper has."""
+    first: dict[str, Record] = {}
+    for claim in claims:
+        if claim["paper"]:
+            first.setdefault(claim["experiment"], claim)
+    return [
+        (text, there, f"{here} ({interval})")
+        for text, there, here, interval, *_ in map(row, first.values())
     ]
-    if any(claim["experiment"] == AG6 for claim in claims):
-        return rows
-    return [*rows, ("finds the Ag6 model of p(4x4) (Fig. 4)", "yes", "not yet")]
 
 
 def results_table(results: Record) -> str:

@@ -23,7 +23,9 @@ from sdedata import Graph, StructureSet, Template
 from surfdiff import Generator, evaluate, relax, train
 from tests.tiny import GUIDED, platinum, run
 
-STEPS = {"steps": 4, "descent_steps": 10, "threads": 1, "device": "cpu"}
+STEPS = {
+    "steps": 4, "eta_dt": 0.001, "descent_steps": 10, "fmax": None, "threads": 1, "device": "cpu",
+}  # fmt: skip
 TINY = {
     "cutoff": 4.0, "task.network.features": 8, "task.network.blocks": 2,
     "task.network.n_radial": 6, "threads": 1, "device": "cpu", "data.max_repeats": 1,
