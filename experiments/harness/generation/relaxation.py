@@ -20,7 +20,11 @@ from guidance import LBFGS, ForceFieldCalculator
 from guidance import relax as relax_batch
 from painnx import ForceField
 from sdedata import Graph, collate, rss
+from sdedata.adsorption import overlapping
 from sdedata.frozen import frozen_mask, only_frozen
+
+HOLE = 100.0
+"""eV: a relaxation that releases more, and ends with overlapping atoms, has met no surface."""
 
 
 def relax(
@@ -89,6 +93,11 @@ class Ends:
     steps: int
     converged: bool
 
+    @property
+    def released(self) -> float:
+        """The energy by which the relaxation has fallen, eV."""
+        return float(self.first.get_potential_energy() - self.last.get_potential_energy())
+
     @classmethod
     def of(cls, path: rss.Trajectory, atoms: Atoms) -> "Ends":
         """Take the ends of the trajectory of `atoms`."""
@@ -104,7 +113,22 @@ def _in_batches(calculator: Any, images: Sequence[Atoms]) -> bool:
 def _relaxed(
     images: Sequence[Atoms], calculator: Calculator, options: dict[str, Any]
 ) -> list[Ends | str]:
-    """Relax structures, side by side if the calculator can; the reason of each that fails."""
+    """Relax structures, side by side if the calculator can; the reason of each that fails.
+
+    Potentials have holes where atoms overlap, up to 1e17 eV deep: one such energy would be the
+    lowest, and all of a mean.
+    """
+    return [
+        "it fell into a hole of the calculator, with overlapping atoms"
+        if isinstance(ends, Ends) and ends.released > HOLE and overlapping(ends.last)
+        else ends
+        for ends in _ends(images, calculator, options)
+    ]
+
+
+def _ends(
+    images: Sequence[Atoms], calculator: Calculator, options: dict[str, Any]
+) -> list[Ends | str]:
     if isinstance(calculator, TrainedForceField) and _in_batches(calculator, images):
         return _on_force_field(images, calculator.network, options)
     if _in_batches(calculator, images):

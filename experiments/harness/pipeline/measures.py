@@ -111,7 +111,8 @@ def _rows(stage: Stage, claim: Claim, absolute: bool) -> "pd.Series[float]":
     table = pd.read_csv(stage.folder / FILES[stage.kind], index_col="index")
     if absolute and stage.kind == "evaluate":
         summary = RunFolder(stage.folder).summary
-        table[ENERGIES] += summary["gen_relaxed/energy_min_abs"] - summary["gen_relaxed/energy_min"]
+        table[ENERGIES] += summary["gen_relaxed/energy_median_abs"]
+        table[ENERGIES] -= summary["gen_relaxed/energy_median"]
     return _values(table, claim)
 
 

@@ -78,7 +78,7 @@ def finished(tmp_path, tables, calculators=None, **more):
         table.to_csv(run.path / "structures.csv", index_label="index")
         lowest = float(table["energy"].min())
         run.update_summary({
-            "gen_relaxed/energy_min": lowest, "gen_relaxed/energy_min_abs": lowest + zero,
+            "gen_relaxed/energy_median": lowest, "gen_relaxed/energy_median_abs": lowest + zero,
             "gen/failed": 3,
         })  # fmt: skip
     return prepared
