@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 import sqlalchemy
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -50,7 +51,7 @@ def open_storage(
         address = sqlalchemy.engine.make_url(url)
         is_sqlite = address.get_backend_name() == "sqlite"
         if is_sqlite:
-            if address.database in (None, "", ":memory:"):
+            if ":memory:" in (address.database or ":memory:") or "memory" in address.query.values():
                 raise ValueError(
                     f"storage={url} names no file: several workers share a study, give "
                     "storage=sqlite:///FILE.db"
@@ -64,8 +65,8 @@ def open_storage(
         about: dict[str, Any] = {"heartbeat_interval": heartbeat, "grace_period": 3 * heartbeat}
         about["heartbeat_stale_trial_callback"] = on_death
         storage = _created(url, engine_kwargs=arguments, **about)
-    except (SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
-        reason = str(error).split("[SQL")[0].split("(Background")[0]
+    except (SQLAlchemyError, StorageInternalError, ImportError, OSError, RuntimeError) as error:
+        reason = str(error.__cause__ or error).split("[SQL")[0].split("(Background")[0]
         raise ValueError(f"the storage {without_password(url)} cannot be used: {reason}") from error
     if is_sqlite:
         _lock_before_reading(storage.engine)

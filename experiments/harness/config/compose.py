@@ -27,6 +27,7 @@ def load(entry: str, overrides: Sequence[str] = (), directory: Path | None = Non
     from experiments.harness.config.settings import checked
     from experiments.harness.config.texts import as_texts
 
+    parsed: list[Any] = []
     try:
         parsed = overriding.parse(as_texts(overrides, entry))
         pairs = zip(parsed, overrides, strict=True)
@@ -38,7 +39,7 @@ def load(entry: str, overrides: Sequence[str] = (), directory: Path | None = Non
         overriding.drop_former_arguments(config, parsed)
         content: Any = OmegaConf.to_container(config, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(overriding.sentence(error, lambda: _keys(entry))) from error
+        raise ValueError(overriding.sentence(error, lambda: _keys(entry), parsed)) from error
     return checked(entry, content, overrides)
 
 

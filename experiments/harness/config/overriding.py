@@ -9,6 +9,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import (
+    GrammarParseError,
+    InterpolationKeyError,
+    InterpolationResolutionError,
+)
 
 from experiments.harness.config.renamed import new_name
 from experiments.harness.config.suggestions import key_hint
@@ -52,7 +57,9 @@ def shown(override: str) -> str:
     """Return how a shell is given an override whose value is one text, in quotes for Hydra too."""
     key, _, value = override.partition("=")
     text = f"{key}={quoted(value)}"
-    return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
+    if not set(text) & set('"$`\\!'):
+        return f'"{text}"'
+    return shlex.quote(text if set(value) & set("'\"") else text.replace("'", '"'))
 
 
 def grid(overrides: Sequence[str]) -> list[tuple[list[str], str]]:
@@ -102,11 +109,18 @@ def drop_former_arguments(config: DictConfig, overrides: Sequence[Override]) -> 
                 del where[name]
 
 
-def sentence(error: Exception, known: Callable[[], Collection[str]]) -> str:
+def sentence(
+    error: Exception, known: Callable[[], Collection[str]], overrides: Sequence[Override] = ()
+) -> str:
     """Return what is wrong according to an error of Hydra's or OmegaConf's, and what helps.
 
     `known` are the keys and groups there are, looked up where one is unknown.
     """
+    if isinstance(error, InterpolationResolutionError):
+        return _interpolation(error, error.full_key or "", overrides)
+    if isinstance(error.__cause__, GrammarParseError):
+        key = str(error).removeprefix("Error merging override ").partition("=")[0]
+        return _interpolation(error.__cause__, key, overrides)
     text = str(error).split("Config search path")[0].split("See https")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if isinstance(error, OverrideParseException):
@@ -125,3 +139,19 @@ def sentence(error: Exception, known: Callable[[], Collection[str]]) -> str:
         advice = advice or "; --help lists them"
         return f"there is no config key or group {key}{advice}"
     return " ".join(line for line in lines if not line.startswith("object_type="))
+
+
+def _interpolation(error: Exception, key: str, overrides: Sequence[Override]) -> str:
+    """Return why `${...}` in a key's value cannot be filled in, and how to write it as text."""
+    cause, *_ = str(error).splitlines()
+    if isinstance(error, InterpolationKeyError):
+        name = cause.removeprefix("Interpolation key ").removesuffix(" not found")
+        reason = f"there is no key {name} to fill in for ${{...}}"
+    else:
+        reason = f"its ${{...}} cannot be filled in ({cause})"
+    advice = "in a text, ${ needs a backslash before it"
+    texts = {one.key_or_group: one.value() for one in overrides}
+    text = texts.get(key.lstrip("+"))
+    return f"{key}: {reason}; {advice}" + (
+        f" and quotes, {shown(f'{key}={text}')}" if isinstance(text, str) else ""
+    )

@@ -21,10 +21,14 @@ OPEN, CLOSED, QUOTES = "([{", ")]}", "'\""
 
 
 def quoted(text: str) -> str:
-    """Write a text as an override needs it: in quotes if Hydra could read it as something else."""
+    """Write a text as an override needs it: in quotes if Hydra could read it as something else.
+
+    A `${` gets a backslash, as it would begin an interpolation, in quotes too.
+    """
     if PLAIN.fullmatch(text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
         return text
-    before_quotes = re.sub(r"(\\*)(?='|$)", r"\1\1", text)
+    plain = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    before_quotes = re.sub(r"(\\*)(?='|$)", r"\1\1", plain)
     return "'" + before_quotes.replace("'", "\\'") + "'"
 
 

@@ -15,7 +15,7 @@ from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.run_id import identity
 from experiments.harness.tracking.tracker import Tracker
 from experiments.harness.tracking.wandb_media import shown_name
-from experiments.harness.tracking.wandb_mirror import inspect
+from experiments.harness.tracking.wandb_mirror import count_rows, inspect
 
 KILLED = 128 + 9
 """The exit code of a run that never recorded its end."""
@@ -91,7 +91,7 @@ def is_mirrored(folder: RunFolder, run_id: str) -> bool:
         held = logged["summary"]
         if (
             logged["exit_code"] is not None
-            and held.get("row", -1) + 1 == len(folder.rows())
+            and count_rows(held) == len(folder.rows())
             and all(held.get(key) == value for key, value in summary.items())
         ):
             return True

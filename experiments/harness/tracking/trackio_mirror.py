@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.tracking.wandb_media import as_config, as_media, shown_name
+from experiments.harness.tracking.wandb_mirror import ROW
 
 INSTALL = "tracking=trackio needs another package: pip install -c constraints.txt trackio"
 
@@ -72,7 +73,7 @@ class TrackioMirror:
         is_shipped = "digest" in row  # and links only what one of its runs has made
         media = {} if is_shipped else as_media(self._interface, self.run, self.folder, row)
         shown = {key: value for key, value in media.items() if not key.endswith("/molecules")}
-        self.run.log({**shown, "row": number}, step=number)
+        self.run.log({**shown, ROW: number}, step=number)
         self._last = number
 
     def show_summary(self, summary: Mapping[str, Any]) -> None:

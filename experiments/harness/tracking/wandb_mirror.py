@@ -19,6 +19,8 @@ DATA = "data"
 """Energies of what is learned from, which are no result of a run."""
 INIT_TIMEOUT = 30  # seconds that an online run waits for the network
 FINISH_TIMEOUT = 300  # and that its end waits for uploads; what is left can be synced later
+ROW = "_row"
+"""The number of a row. Names with an underscore are private to W&B: no curve, no result."""
 
 
 class WandbMirror:
@@ -64,7 +66,7 @@ class WandbMirror:
         for axis in self.axes.values():
             self.run.define_metric(axis, summary="none")
         if self.mode == "online":  # a continued run knows how far it came
-            held = self.run.summary.get("row", -1) + 1
+            held = count_rows(self.run.summary)
         return held
 
     def _init(self, wandb: Any, folder: Path) -> Any:
@@ -86,7 +88,7 @@ class WandbMirror:
             self._define(media)
         elif row.get("name") == DATA:
             self._define(key for key, value in media.items() if isinstance(value, int | float))
-        self.run.log({**media, "row": number})
+        self.run.log({**media, ROW: number})
 
     def show_summary(self, summary: Mapping[str, Any]) -> None:
         """Show the results of the run."""
@@ -143,8 +145,13 @@ def _rows_held(home: Path, run_id: str) -> int:
         if log.parent.name.startswith("offline-") and not Path(f"{log}.synced").exists():
             shutil.rmtree(log.parent)
         elif log.name == f"run-{run_id}.wandb":
-            held = max(held, inspect(log)["summary"].get("row", -1) + 1)
+            held = max(held, count_rows(inspect(log)["summary"]))
     return held
+
+
+def count_rows(summary: Mapping[str, Any]) -> int:
+    """Return how many rows W&B has of a run with this summary; older runs have the public name."""
+    return max(summary.get(name, -1) for name in (ROW, "row")) + 1
 
 
 def inspect(log: Path) -> dict[str, Any]:

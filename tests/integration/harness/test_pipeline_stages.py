@@ -373,4 +373,4 @@ def test_two_trainings_survive_being_ended(world, small_quickstart, tmp_path):
         assert_equal(*models)
         (log,) = stage.folder.glob("wandb/offline-run-*/*.wandb")
         assert inspect(log)["exit_code"] == 0
-        assert inspect(log)["summary"]["row"] == len(RunFolder(stage.folder).rows()) - 1
+        assert inspect(log)["summary"]["_row"] == len(RunFolder(stage.folder).rows()) - 1

@@ -100,7 +100,7 @@ def test_a_killed_run_is_rebuilt_and_a_living_one_left_alone(folder):
     assert not cut.exists()
     log = log_of(folder, "eta-0003")
     shown = history(log)
-    assert [item["row"] for item in shown] == list(range(len(rows)))
+    assert [item["_row"] for item in shown] == list(range(len(rows)))
     assert shown[0]["gen/energy_bins/+0000meV"] == 2
     assert (log.parent / "files" / shown[1]["figures/energies.path"]).stat().st_size > 1000
     for item, row in zip(shown[2:], rows[2:], strict=True):

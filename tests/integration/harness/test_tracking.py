@@ -76,7 +76,7 @@ def test_config_rows_summary_and_axes_arrive(folder):
     axes = {r["metric"].get("name"): r["metric"].get("step_metric")
             for r in every if r["type"] == "metric"}  # fmt: skip
     assert axes["train/loss"] == "train/step"
-    assert {k for k in updates(log, "summary") if k[0] != "_"} == {"gen/n", "row"}, "results alone"
+    assert {k for k in updates(log, "summary") if k[0] != "_"} == {"gen/n"}, "results alone"
     assert every[-1]["exit"]["exit_code"] == 0
     assert folder.rows()[3] == {"train/step": 2, "val/loss": None}
 
@@ -219,7 +219,7 @@ def test_a_repeated_command_continues_the_run(folder):
         pass
     (log,) = logs(folder)
     items = history(log)
-    assert [item["row"] for item in items] == [0, 1, 2, 3]
+    assert [item["_row"] for item in items] == [0, 1, 2, 3]
     assert [item.get("train/loss") for item in items] == [3.0, None, 2.0, 1.0]
     assert items[1]["gen/energy_mean"] == 0.5
 
@@ -234,7 +234,7 @@ def test_what_was_synced_is_not_sent_twice(folder):
         tracker.log({"train/step": 2})
     (second,) = set(logs(folder)) - {first}
     assert first.is_file()
-    assert [item["row"] for item in history(second)] == [2]
+    assert [item["_row"] for item in history(second)] == [2]
 
 
 LONG_RUN = """

@@ -95,7 +95,7 @@ def test_train_sample_and_evaluate_of_a_pipeline(world, tmp_path):
     for one, name in zip(folders, names, strict=True):
         found = query("p3", "get", "run", "--run", name)
         assert found["config"]["_Group"] == "score"
-        assert curve("p3", name, "row") == {k: k for k in range(len(one.rows()))}
+        assert curve("p3", name, "_row") == {k: k for k in range(len(one.rows()))}
     assert {"tables/structures", "pages/report", "figures/energies", "gen_relaxed/energy_median",
             "gen_relaxed/energy_histogram"} <= set(found["metrics"])  # fmt: skip
     kinds = {one["name"]: one["type"] for one in query("p3", "list", "artifacts")["artifacts"]}

@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
 from experiments.harness.config import compose
-from experiments.harness.config.texts import as_texts
+from experiments.harness.config.texts import as_texts, quoted
 from experiments.harness.generation.evaluation import evaluate
 from experiments.harness.generation.predict import predict
 from experiments.harness.training.checkpoint import load_model
@@ -79,6 +79,33 @@ def test_a_text_with_a_comma_is_refused_with_the_quotes_that_work():
         compose.load("train", ["data.path=a b/x=1,2.traj"])
     (shown,) = shlex.split(str(end.value).rpartition("quotes, ")[2])
     assert compose.load("train", [shown]).data.path == "a b/x=1,2.traj"
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        ("data.path=/tmp/${x}/a.traj", "there is no key 'x' to fill in"),
+        ("data.path='${oc.env:NOBODY_SETS_THIS}.traj'", "NOBODY_SETS_THIS"),
+        ("data.path=${mine:x}.traj", "Unsupported interpolation type mine"),
+        ("data.path='${x.traj'", "cannot be filled in"),
+        ("data.path=${x.traj", "cannot read"),
+    ],
+)
+def test_what_cannot_be_filled_in_is_refused_with_the_quotes_that_work(given, cause):
+    with pytest.raises(ValueError, match=cause) as refusal:
+        compose.load("train", [given])
+    message = str(refusal.value)
+    assert "data.path" in message
+    (shown,) = shlex.split(message[message.rindex("'data.path=") :])
+    assert compose.load("train", [shown]).data.path == given.partition("=")[2].strip("'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a${x}", r"a\${x}", r"a\\${x}", "${", "${}", "a${x}\\", "it's ${x}", "a\\", "$x", "null"],
+)
+def test_any_text_can_be_quoted(text):
+    assert compose.load("train", [f"data.path={quoted(text)}"]).data.path == text
 
 
 def test_the_home_of_nobody_is_a_text():
