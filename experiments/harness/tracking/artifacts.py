@@ -3,7 +3,8 @@
 A run records what it makes and what it uses as rows of its folder. A file is uploaded by the run
 that made it, from its own folder alone, with a digest of its content as an alias; a run that uses
 it names artifact and alias, so that no other file can be sent. W&B links what a run uses when it is
-online; `surfdiff sync` does it for offline runs, once it has the maker's.
+online; `surfdiff sync` does it for offline runs, once it has the maker's. Of a file that no run
+made, such as a user's data set, W&B gets the name and a digest.
 """
 
 import logging
@@ -27,11 +28,14 @@ def of_file(kind: str, file: Path) -> dict[str, Any]:
 
     Args:
         kind: of artifact, such as "model" or "structures".
-        file: named after the run in whose folder it is, else by itself.
+        file: named after the run in whose folder it is; one that no run made, of which W&B gets
+            name and digest alone, by itself.
     """
     folder = next((p for p in file.resolve().parents if (p / "tracking.json").is_file()), None)
     owner = identity(RunFolder(folder)).get("id") if folder is not None else None
-    name = "-".join(filter(None, [owner, file.stem]))
+    if owner is None:
+        return {"type": kind, "name": file.stem, "digest": file_digest(file)}
+    name = f"{owner}-{file.stem}"
     return {"type": kind, "name": name, "version": file_digest(file), "file": file}
 
 
@@ -60,7 +64,7 @@ def link(wandb: Any, run: Any, folder: RunFolder, row: Mapping[str, Any]) -> Non
             upload(run, artifact, folder / row["file"], Path(row["file"]).name)
     elif run.offline:
         return
-    elif "digest" in row:  # what the package carries: its name and digest are all there is
+    elif "digest" in row:  # what no run made: a file of the package, or of the user
         artifact = wandb.Artifact(name, type=row["type"], metadata={"digest": row["digest"]})
         with artifact.new_file("digest.txt") as file:
             file.write(row["digest"])

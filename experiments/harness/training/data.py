@@ -56,7 +56,7 @@ def training_data(config: Train, kind: str) -> TrainingData:
     none for validation. Raises ValueError for data that cannot be used.
     """
     section = config.data
-    source = _source(section, kind)
+    source = source_of(section, kind)
     cache = Path(config.output) / "cache"
     reading = Reading(section.keys.energy, section.keys.forces, section.constraints)
     data = load_set(source, cache, reading)
@@ -132,7 +132,7 @@ def _require_room(
             raise ValueError(f"{source}, frame {i}, {error}") from error
 
 
-def _source(section: Data, kind: str) -> str:
+def source_of(section: Data, kind: str) -> str:
     """Minima for the score, frames for the force field where there are any."""
     if kind == "score":
         return section.path

@@ -32,7 +32,7 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
     from experiments.harness.tracking.artifacts import of_dataset, of_model
     from experiments.harness.tracking.tracker import Tracker
     from experiments.harness.training.checkpoint import save_model
-    from experiments.harness.training.data import training_data
+    from experiments.harness.training.data import source_of, training_data
     from experiments.harness.training.objectives import make_task
     from experiments.harness.training.trainer import Trainer, seeded
 
@@ -67,7 +67,8 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
         ) as tracker:
             if not any(row.get("event") == "structures" for row in folder.rows()):
                 _show_data(tracker, data.structures)
-            tracker.artifact(of_dataset(config.data.path, facts["digest"]), uses=True)
+            source = source_of(config.data, config.task.kind)
+            tracker.artifact(of_dataset(source, facts["digest"]), uses=True)
             _train(trainer, checkpoint, tracker)
             losses = {k: v for k, v in trainer.last.items() if k.split("/")[0] in VALIDATED}
             card = facts | {"cutoff": config.cutoff, "steps": trainer.step, "sde": plain["sde"]}

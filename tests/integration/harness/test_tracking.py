@@ -516,9 +516,12 @@ def test_what_one_run_made_is_what_another_one_used(tmp_path):
     for run in (train, sample):
         run.save_config({"seed": 0})
     (train.path / "model.pt").write_bytes(b"weights")
+    mine = tmp_path / "mine.extxyz"
+    mine.write_bytes(b"data")
     for _ in range(2):  # a continued run records each once
         with Tracker(train) as tracker:
             tracker.artifact(of_dataset("rss_c2x8", "3f9a"), uses=True)
+            tracker.artifact(of_dataset(str(mine), "3f9a"), uses=True)
             tracker.artifact(of_model(train.path, "score"))
     with Tracker(sample) as tracker:
         tracker.artifact(of_model(train.path / "model.pt", "score"), uses=True)
@@ -532,7 +535,7 @@ def test_what_one_run_made_is_what_another_one_used(tmp_path):
     name = f"{identity(train)['id']}-model"
     content = hashlib.sha256(b"weights").hexdigest()[:12]
     assert first.uploaded == [(name, "model", ["latest", content])]
-    assert first.used == ["rss_c2x8"]
+    assert first.used == ["rss_c2x8", "mine"], "nobody logs a user's file: its digest stands for it"
     assert second.used == [f"{name}:{content}", "silver_oxide-forcefield"]
     assert second.uploaded == []
     (log,) = logs(train)  # offline, what is made arrives, and what is used waits for sync

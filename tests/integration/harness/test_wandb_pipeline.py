@@ -79,6 +79,12 @@ def test_each_run_names_what_it_used_and_what_it_made(runs):
     assert used[0][0].endswith("minima")
 
 
+def test_a_force_field_names_the_set_that_it_learned_from(world):
+    folder = RunFolder(world.forcefield)
+    (used,) = [row["name"] for row in folder.rows() if row.get("event") == "uses"]
+    assert used == f"{identity(RunFolder(world.frames.parent))['id']}-frames"
+
+
 def test_a_row_for_each_structure(runs):
     """Picture, formula, energy before and after, validity, surface, steps, seed."""
     evaluate = runs[2]
