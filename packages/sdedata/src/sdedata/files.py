@@ -51,7 +51,10 @@ def whole_frames(path: str | Path, reading: Reading = AS_WRITTEN) -> tuple[list[
     except Exception as error:  # ASE's readers raise nearly any exception for a broken file
         broken = str(error) or type(error).__name__
     if not any(map(len, frames)) and broken is None:
-        raise ValueError(f"{path} holds no structures; it was taken for {kind} (ASE's name)")
+        raise ValueError(
+            f"{path} holds no structures that ASE reads (taken for {kind}): give another file of "
+            "the same calculation, or convert it, for example by dpdata"
+        )
     reading.apply(frames, path)
     return frames, broken
 
