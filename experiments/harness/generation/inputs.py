@@ -79,12 +79,14 @@ def prepared(atoms: Atoms, where: str, holds_axes: bool) -> Atoms:
     """Copy a structure grouped by element, with a third cell vector and lattice constraints.
 
     `holds_axes`: whether the format can hold an atom along one lattice vector. The log names the
-    atoms whose constraints it cannot express; these are free there.
+    atoms whose constraints it cannot express, which are free there, and slabs that hold no atom.
     """
     numbers = atoms.numbers.tolist()
     order = np.argsort([numbers.index(z) for z in numbers], kind="stable")
     slab = with_third_vector(atoms)[order]
     partly = partly_held(slab)
+    if not slab.constraints:
+        log.info(f"{where}: no atom is held, all of them move there")
     less = hold_lattice(slab)
     lost = less if holds_axes else partly
     if lost.any():

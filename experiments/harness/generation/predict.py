@@ -65,6 +65,9 @@ def predict(
     if filetype(str(output), read=False) not in ioformats:
         raise ValueError(f"{output}: ASE writes no format of this name")
     _require_known(frames, source, model.elements)
+    alone = sum(not atoms.pbc[:2].all() for atoms in frames.values())
+    if alone:
+        log.info(f"{source}: {alone} of {len(frames)} frames are not periodic in the plane")
 
     def to_graph(atoms: Atoms) -> Graph:
         return Graph.from_atoms(atoms, model.network.cutoff)

@@ -120,6 +120,17 @@ def test_without_energies_the_order_is_kept(tmp_path, caplog):
     assert "no energy" in caplog.text
 
 
+def test_a_slab_that_holds_no_atom_is_named(tmp_path, capsys):
+    frames = labelled([1.2, 1.9])
+    frames[0].set_constraint()  # O is lower at 1.9 Å
+    write(tmp_path / "two.traj", frames)
+    convert(tmp_path / "two.traj", f"output={tmp_path}")
+    reported = capsys.readouterr().err
+    assert "structure 2: no atom is held" in reported
+    assert "structure 1: " not in reported
+    assert "Selective" not in (tmp_path / "convert/two/POSCAR_002").read_text()
+
+
 def test_energies_of_different_atoms_are_not_compared():
     """The lowest of each kind comes before any second one, whatever their totals."""
     frames = labelled([1.2, 1.9])

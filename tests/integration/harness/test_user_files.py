@@ -356,7 +356,7 @@ def test_the_same_surface_in_other_order_or_image(tmp_path, change):
 # Predictions
 
 
-def test_predict_reports_errors_and_leaves_bad_frames_out(tmp_path):
+def test_predict_reports_errors_and_leaves_bad_frames_out(tmp_path, caplog):
     frames = platinum(8)
     write(tmp_path / "mine.traj", frames)
     run("train", *TRAIN, "task=forcefield", f"data.path={tmp_path}/mine.traj", "train.steps=2",
@@ -402,6 +402,11 @@ def test_predict_reports_errors_and_leaves_bad_frames_out(tmp_path):
     )
     assert found[1].energy == pytest.approx(errors.energy, rel=1e-4)
     assert found[1].force == pytest.approx(errors.force, rel=1e-4)
+    named[0].pbc = False
+    write(tmp_path / "cluster.extxyz", named[:2])
+    caplog.set_level("INFO")
+    predict(tmp_path / "train/forcefield", tmp_path / "cluster.extxyz", tmp_path / "two.extxyz")
+    assert "1 of 2 frames are not periodic in the plane" in caplog.text
 
 
 def test_a_share_of_the_data_is_learned_from_and_validation_stays_the_same(tmp_path):
