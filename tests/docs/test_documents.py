@@ -224,7 +224,8 @@ def test_differences_from_the_paper_are_the_defaults():
     for relaxation in (search.relaxation, compose.load("evaluate").relaxation):
         assert f"{relaxation.fmax:g} eV/Å in at most {relaxation.max_steps} steps" in page
     assert f"longer than {sample.guide.max_force:g} eV/Å" in page
-    assert sample.guide.eta_dt == 0.001
+    assert (sample.guide.eta_dt, sample.sampler.steps) == (0, 25)
+    assert compose.load("sample", ["guide=paper"]).guide.eta_dt == 0.001
     assert (sample.sampler.noise, sample.sampler.noisy_end) == ("ancestral", False)
     assert train.data.max_repeats == 2
     assert "data.max_repeats=1" in read_experiment(pages.RESULTS).stages["forcefield"]
