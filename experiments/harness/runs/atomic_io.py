@@ -5,6 +5,7 @@ And a lock that a kill releases.
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,17 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+UNFINISHED = re.compile(r"\..+\.\d+(\.partial)?(\.\w+)?")
+"""Names of temporary files, of `replacing` and of `StructureSet.write`."""
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove temporary files that a kill has left in a folder, in which nobody else may write."""
+    for path in folder.glob(".*"):
+        if UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

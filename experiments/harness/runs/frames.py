@@ -113,6 +113,8 @@ def _fault(atoms: Any, needed: tuple[str, ...]) -> str | None:
         return f"index is {found['index']}"
     if not (np.isfinite(atoms.cell.array).all() and len(atoms)):
         return "it has no atoms, or a cell that is not finite"
+    if (atoms.pbc & ~atoms.cell.any(1)).any():
+        return "it is periodic along a cell vector that it lacks"
     forces = np.asarray(found.get("forces", np.zeros((len(atoms), 3))))
     if forces.shape != (len(atoms), 3) or forces.dtype.kind not in "if":
         return "its forces are not three numbers for each atom"

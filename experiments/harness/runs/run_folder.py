@@ -28,6 +28,7 @@ from experiments.harness.runs.atomic_io import (
     alone,
     last_whole_line,
     naming,
+    remove_unfinished,
     whole_frames,
     write_text,
 )
@@ -37,6 +38,8 @@ from experiments.harness.runs.provenance import git_commit, versions
 from experiments.harness.runs.records import Row, checked_as, read_record, refuse
 from experiments.harness.runs.strict_parsing import parse_json
 
+WRITTEN_ALONE = ("structures", "checkpoints", "figures")
+"""Folders in which none but the process that has the lock writes."""
 Observe = Callable[[Mapping[str, Any]], None]
 """Called with every row of a run as it is written; what it raises ends the run."""
 
@@ -95,6 +98,8 @@ class RunFolder:
                 self._is_reserved = True
             return
         with alone(self / ".lock", f"another process works in {self.path}"):
+            for name in ("", *WRITTEN_ALONE):
+                remove_unfinished(self / name)
             yield
 
     @contextmanager

@@ -98,12 +98,14 @@ def read(path: Path) -> tuple[StructureSet, list[dict[str, Any]]]:
     if (
         not isinstance(rows, list)
         or not all(map(_is_row, rows))
-        or (len(frames) and "index" not in frames.info)
+        or (len(frames) and not frames.info.keys() >= NEEDED)
     ):
         raise ValueError(f"{path} holds no candidates: {REMEDY}")
     return frames, rows
 
 
+NEEDED = {"index", "relax_steps"}
+"""What a search records of every frame."""
 REMEDY = "delete the file and repeat the command, which searches for them again"
 
 

@@ -1,7 +1,9 @@
 """A run folder is input: what is damaged or a stranger's is refused, and nothing is overwritten."""
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from experiments.harness.generation.sample import DIFFUSED, GENERATED, PATH
 from experiments.harness.pipeline import runner
 from experiments.harness.runs.atomic_io import Busy
 from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.structure_search import search
 from experiments.harness.training.checkpoint import load, load_model, save
 from sweeps.definition.reader import read
 from tests.tiny import ROOT, SAMPLE, TRAIN, run
@@ -155,6 +158,24 @@ def test_a_cut_file_of_structures_is_completed(sampled, name, share):
         assert ours.info["index"] == theirs.info["index"]
         # another batch size changes the last digits
         np.testing.assert_allclose(ours.positions, theirs.positions, atol=1e-4)
+
+
+def test_a_periodic_frame_without_a_cell_is_refused(sampled):
+    folder, sample = sampled
+    path = folder / f"structures/{PATH}.extxyz"
+    path.write_text(re.sub('Lattice="[^"]*" ', "", path.read_text(), count=1))
+    with pytest.raises(ValueError, match="path.extxyz is wrong in frame 0: it is periodic along"):
+        run("sample", *sample)
+
+
+@pytest.mark.parametrize("lost", ["index", "relax_steps"])
+def test_candidates_that_lack_what_a_search_records_are_refused(world, tmp_path, lost):
+    theirs = sorted((world.output / "generate_data/c2x8/candidates").glob("*.npz"))[0]
+    frames, rows = search.read(theirs)
+    fewer = replace(frames, info={k: v for k, v in frames.info.items() if k != lost})
+    search.write(tmp_path / "a.npz", [fewer], rows)
+    with pytest.raises(ValueError, match="a.npz holds no candidates: delete the file and repeat"):
+        search.read(tmp_path / "a.npz")
 
 
 @pytest.fixture(scope="module")

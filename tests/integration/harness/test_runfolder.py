@@ -186,6 +186,17 @@ def test_replacing_is_all_or_nothing(folder):
     assert [file.name for file in path.parent.iterdir()] == ["last.pt"]
 
 
+def test_what_a_kill_left_half_written_is_removed_by_the_next_command(folder):
+    left = [".summary.7.json", ".minima.7.partial.npz", "structures/.path.7.extxyz"]
+    of_a_worker = "candidates/.000000-000001.7.partial.npz"  # which may be at work still
+    kept = [of_a_worker, ".lock", "structures/path.extxyz", "structures/.hidden.extxyz"]
+    for name in (*left, *kept):
+        (folder / name).touch()
+    with folder.alone():
+        there = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*.*")}
+    assert there == set(kept)
+
+
 def test_structures_keep_energy_forces_constraints_and_info(folder):
     folder.save_structures("gen", [frame(0)])
     folder.save_structures("gen", [frame(1), frame(2)])
