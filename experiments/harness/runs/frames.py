@@ -115,6 +115,8 @@ def _fault(atoms: Any, needed: tuple[str, ...]) -> str | None:
         return "it has no atoms, or a cell that is not finite"
     if (atoms.pbc & ~atoms.cell.any(1)).any():
         return "it is periodic along a cell vector that it lacks"
+    if "energy" in needed and not np.isfinite(atoms.positions).all():  # ASE hides its energy
+        return "its positions are not all finite"
     forces = np.asarray(found.get("forces", np.zeros((len(atoms), 3))))
     if forces.shape != (len(atoms), 3) or forces.dtype.kind not in "if":
         return "its forces are not three numbers for each atom"

@@ -98,7 +98,7 @@ class Row(Record):
     """A line of metrics.jsonl."""
 
     event: str | None = None
-    step: Annotated[Natural | None, Field(alias="train/step")] = None
+    step: Annotated[Natural, Field(alias="train/step")] = 0
     name: str | None = None
     energies: list[Number] | None = None
     file: str | None = None

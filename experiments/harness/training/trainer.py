@@ -167,7 +167,7 @@ class Trainer:
             raise ValueError(f"it is at step {step!r:.40} of {self.settings.steps}")
         if not all(type(v) is float for v in losses):
             raise ValueError("its losses are not numbers")
-        if not all(type(v) in (int, float) for v in last.values()):
+        if not all(type(k) is str and type(v) in (int, float) for k, v in last.items()):
             raise ValueError("its metrics are not numbers")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])

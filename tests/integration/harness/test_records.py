@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from experiments.harness.config.trust import require_known
 from experiments.harness.generation.sample import DIFFUSED, GENERATED, PATH
@@ -87,6 +89,7 @@ ROWS = {
     '{"event": "energies", "name": "gen"}': "an event 'energies' needs energies",
     '{"event": "energies", "name": "gen", "energies": ["low"]}': "is wrong at energies",
     '{"train/step": -1}': "is wrong at train/step",
+    '{"train/step": null}': "is wrong at train/step",
     '{"train/step": 1, "train/loss": "low"}': "train/loss is 'low', not a number",
     "[1]": "is wrong: ",
     '{"a": NaN}': "is not JSON",
@@ -168,6 +171,17 @@ def test_a_periodic_frame_without_a_cell_is_refused(sampled):
         run("sample", *sample)
 
 
+def test_an_energy_of_atoms_nowhere_is_refused(folder):
+    atoms = Atoms("Ag2", [[0, 0, 0], [0, 0, 2.5]], info={"index": 0})
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.zeros((2, 3)))
+    folder.save_structures("relaxed", [atoms])
+    assert folder.structures("relaxed")[0].get_potential_energy() == -1.0
+    path = folder / "structures/relaxed.extxyz"
+    path.write_text(path.read_text().replace("2.50000000", "nan"))
+    with pytest.raises(ValueError, match="frame 0: its positions are not all finite; delete"):
+        folder.structures("relaxed")
+
+
 @pytest.mark.parametrize("lost", ["index", "relax_steps"])
 def test_candidates_that_lack_what_a_search_records_are_refused(world, tmp_path, lost):
     theirs = sorted((world.output / "generate_data/c2x8/candidates").glob("*.npz"))[0]
@@ -219,6 +233,8 @@ def _changed(state, how):
             return state | {"step": 900}
         case "no number":
             return state | {"step": "3"}
+        case "a metric without a name":
+            return state | {"last": {3: 0.5}}
         case "foreign weights":
             return state | {"network": {"x": torch.zeros(3)}}
         case "foreign moments":
@@ -232,6 +248,7 @@ def _changed(state, how):
 
 
 HOW = (
+    "a metric without a name",
     "empty",
     "a list",
     "beyond the end",
