@@ -7,8 +7,9 @@ overlap (`overlapping`).
 
 import numpy as np
 from ase import Atoms
+from ase.data import covalent_radii
 from ase.neighborlist import natural_cutoffs, neighbor_list
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -25,9 +26,8 @@ CLOSEST = 0.7
 
 def overlapping(atoms: Atoms) -> bool:
     """Check whether a mobile atom is closer to another atom than `CLOSEST` allows."""
-    frozen = frozen_mask(atoms)
-    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=CLOSEST))
-    return bool((~(frozen[i] & frozen[j])).any())
+    i, j, distance = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=CLOSEST))
+    return _overlap(atoms, i, j, distance)
 
 
 def is_adsorbed(atoms: Atoms, z_range: tuple[float, float] = RANGE) -> bool:
@@ -46,11 +46,13 @@ def is_adsorbed(atoms: Atoms, z_range: tuple[float, float] = RANGE) -> bool:
     height = atoms.positions[~frozen, 2] - atoms.positions[frozen, 2].max()
     if not ((height >= z_range[0]) & (height <= z_range[1])).all():
         return False
-    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=BOND))
+    i, j, distance = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=BOND))
+    if _overlap(atoms, i, j, distance):
+        return False
     n = len(atoms)
     bonds = coo_array((np.ones(len(i)), (i, j)), shape=(n, n))
     part = connected_components(bonds, directed=False)[1]
-    return bool(np.isin(part[~frozen], part[frozen]).all()) and not overlapping(atoms)
+    return bool(np.isin(part[~frozen], part[frozen]).all())
 
 
 def adsorbed(
@@ -58,3 +60,15 @@ def adsorbed(
 ) -> Bool[np.ndarray, " structures"]:
     """Mark the structures of a set that are adsorbed (see `is_adsorbed`)."""
     return np.array([is_adsorbed(data.atoms(k), z_range) for k in range(len(data))], dtype=bool)
+
+
+def _overlap(
+    atoms: Atoms,
+    i: Int[np.ndarray, " pairs"],
+    j: Int[np.ndarray, " pairs"],
+    distance: Float[np.ndarray, " pairs"],
+) -> bool:
+    """Check whether one of the pairs overlaps, with a mobile atom in it."""
+    frozen, radii = frozen_mask(atoms), covalent_radii[atoms.numbers]
+    close = distance < CLOSEST * (radii[i] + radii[j])
+    return bool((close & ~(frozen[i] & frozen[j])).any())
