@@ -162,6 +162,7 @@ class ScoreTask(Section):
     kind: Literal["score"]
     network: Network
     time_power: Positive
+    properties: Annotated[list[Literal["energy", "composition"]], Field(min_length=1)] | None = None
 
 
 class ForceFieldTask(Section):
@@ -198,6 +199,11 @@ class Guide(Section):
     fmax: Positive | None = None
 
 
+class Condition(Section):
+    energy: NonNegative | None
+    weight: NonNegative
+
+
 class Sample(Run):
     score: str | None
     forcefield: str | None
@@ -207,6 +213,7 @@ class Sample(Run):
     batch_size: Count
     sampler: Sampler
     guide: Guide | None
+    condition: Condition | None = None
     allow_other_z_range: bool
     neighbours: Literal["auto", "torch", "cluster"]
     device: str

@@ -151,8 +151,10 @@ class Generator(Process):
         seed: int = 0,
         z_range: tuple[float, float] | None = None,
         allow_other_z_range: bool = False,
+        condition: settings.Condition | None = None,
     ) -> "Generation":
         """Prepare the generation on one slab; arguments and errors as in `sample`."""
+        self._require_known(condition)
         window = self._window(z_range, allow_other_z_range)
         load = Template.from_slab if isinstance(slab, Atoms) else Template.load
         template = load(slab if isinstance(slab, Atoms) else str(slab), window)  # type: ignore[arg-type]
@@ -172,7 +174,7 @@ class Generator(Process):
         )
         if self.compile:
             start = replace(start, max_edges=max_edges(start, self.score.sde(), seed))
-        return Generation(self, composition, seed, window, surface, start)
+        return Generation(self, composition, seed, window, condition, surface, start)
 
     def sample(
         self,
@@ -183,6 +185,8 @@ class Generator(Process):
         *,
         z_range: tuple[float, float] | None = None,
         allow_other_z_range: bool = False,
+        energy: float | None = None,
+        condition_weight: float | None = None,
         batch_size: int = 16,
         show_progress: bool = False,
     ) -> list[Atoms]:
@@ -200,6 +204,10 @@ class Generator(Process):
             seed: of all that is random.
             z_range: Å above the highest atom of the slab, the confinement; None: the training's.
             allow_other_z_range: whether it may differ from the training's.
+            energy: eV per overlayer atom above the lowest of the composition: surfaces that a score
+                trained with `task.properties` is asked for; None: any.
+            condition_weight: of classifier-free guidance toward energy and composition; None: 1
+                with an energy, else nothing is asked for.
             batch_size: structures computed at once; changes speed and memory alone.
             show_progress: whether to show a progress bar.
 
@@ -211,11 +219,16 @@ class Generator(Process):
 
         Raises:
             ValueError: for an element that a network does not know, a slab without a periodic cell
-                in the plane or with too little vacuum for the cutoff, another z_range, n < 1.
+                in the plane or with too little vacuum for the cutoff, another z_range, n < 1, an
+                energy that the score cannot be asked for.
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"n and batch_size must be at least 1, not {n} and {batch_size}")
-        generation = self.on(slab, composition, seed, z_range, allow_other_z_range)
+        condition = None
+        if energy is not None or condition_weight is not None:
+            weight = 1.0 if condition_weight is None else float(condition_weight)
+            condition = settings.Condition.of({"energy": energy, "weight": weight})
+        generation = self.on(slab, composition, seed, z_range, allow_other_z_range, condition)
         chunks = batches(range(n), batch_size)
         total = self.steps * len(chunks)
         bar = iter(progress(range(total), "sample", total) if show_progress else ())
@@ -224,6 +237,19 @@ class Generator(Process):
         for _ in bar:
             pass
         return [atoms for some in made for atoms in some]
+
+    def _require_known(self, condition: settings.Condition | None) -> None:
+        """Raise ValueError for a condition that the score has not learned."""
+        if condition is None:
+            return
+        known = self.score.properties
+        wanted = "energy" if condition.energy is not None else "composition"
+        if wanted not in known:
+            has = f"knows the {known[0]} alone" if known else "knows no properties"
+            raise ValueError(
+                f"the score in {self.score.source} {has} and cannot be asked for the {wanted}: "
+                "train one with task.properties=[energy,composition]"
+            )
 
     def _window(
         self, z_range: tuple[float, float] | None, allow_other: bool

@@ -18,7 +18,8 @@ from experiments.harness.training.checkpoint import Model
 from guidance import Guide, Relaxation, descend, eta_from_step, relax
 from sdedata import Graph, collate
 from sdedata.frozen import frozen_mask
-from vpsde import SDE, generators, sample, times
+from sdedata.properties import properties
+from vpsde import SDE, ClassifierFree, generators, sample, times
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,8 @@ class Generation:
     seed: int
     window: tuple[float, float]
     """Å above the slab."""
+    condition: settings.Condition | None
+    """What the score is asked for."""
     surface: Atoms
     """The slab with the overlayer anywhere in the window."""
     start: Graph
@@ -146,7 +149,7 @@ class Generation:
         own, sampler = self.process, self.process.sampler
         start = collate([one] * len(indices)).to(own.device)
         states: Iterator[Any] = sample(
-            own.score.network,
+            self._score(start),
             start,
             own.score.sde(),
             times(sampler.steps, sampler.time_power),
@@ -176,6 +179,17 @@ class Generation:
                 if atoms.info["finite"]:
                     atoms.calc = SinglePointCalculator(atoms, energy=energy)
         return Batch(diffused, generated, path if 0 in indices else [], finite.tolist())
+
+    def _score(self, graph: Graph) -> Any:
+        """Return the score of the surfaces that are asked for."""
+        model, asked = self.process.score, self.condition
+        if asked is None:
+            return model.network
+        energy = None
+        if asked.energy is not None:
+            energy = graph.cell.new_full((graph.n_structures,), asked.energy)
+        wanted = properties(graph, model.properties, model.network.elements, energy)
+        return ClassifierFree(model.network, wanted, asked.weight)
 
     def _frames(
         self,

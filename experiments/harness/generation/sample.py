@@ -99,6 +99,7 @@ def prepare(config: Sample) -> Generation:
         config.seed,
         template.z_range,
         config.allow_other_z_range,
+        config.condition,
     )
 
 

@@ -5,7 +5,7 @@ is refused in one sentence: which file, where in it, what is wrong, and what to 
 """
 
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 import yaml
 from annotated_types import Ge, Gt, Le
@@ -153,6 +153,7 @@ class Card(Facts):
     steps: Natural
     losses: dict[str, Number]
     sde: Target
+    properties: list[Literal["energy", "composition"]] | None = None
 
 
 class Overrides(RootModel[list[str]]):

@@ -17,9 +17,10 @@ from experiments.harness.runs import shipped_models
 from experiments.harness.runs.atomic_io import file_digest, replacing
 from experiments.harness.runs.records import Card, checked_as
 from experiments.harness.runs.strict_parsing import parse_json
+from sdedata.properties import Property, columns
 
 NETWORKS = {"score": painnx.ScoreNetwork, "forcefield": painnx.ForceField}
-LARGEST = {"features": 4096, "blocks": 100, "n_radial": 1024, "cutoff": 50.0}
+LARGEST = {"features": 4096, "blocks": 100, "n_radial": 1024, "cutoff": 50.0, "properties": 200}
 """Of a network in a file: larger ones are refused."""
 
 
@@ -44,6 +45,11 @@ class Model:
     @property
     def elements(self) -> tuple[int, ...]:
         return tuple(self.card["elements"])
+
+    @property
+    def properties(self) -> tuple[Property, ...]:
+        """What a score can be asked for."""
+        return tuple(self.card.get("properties") or ())
 
     def require_elements(self, numbers: Iterable[int]) -> None:
         """Raise ValueError unless the network knows these atomic numbers."""
@@ -96,6 +102,10 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
         network = _network(content["kind"], parse_json(content["config"]), content["state"])
         if set(card["elements"]) != set(network.elements) or card["cutoff"] != network.cutoff:
             raise ValueError("its card names other elements, or another cutoff, than its network")
+        if columns(model_properties := card.get("properties") or (), network.elements) != (
+            network.config().get("properties", 0)
+        ):
+            raise ValueError(f"its network does not know the properties {list(model_properties)}")
         model = Model(content["kind"], network, card, digest(file), source)
         model.sde()
     except Exception as error:  # a file can hold anything

@@ -90,7 +90,9 @@ def training_data(config: Train, kind: str) -> TrainingData:
     notes.append(f"{source}: {len(data)} structures of {relaxations(data)}")
     if section.share is not None:
         notes.append(f"{source}: {len(train)} structures to learn from (data.share)")
-    graphs = data.graphs(config.cutoff, window, config.neighbours)
+    # a score knows energies as a property alone, above the lowest
+    labelled = replace(data, energy=data.relative_energy) if kind == "score" else data
+    graphs = labelled.graphs(config.cutoff, window, config.neighbours)
     return TrainingData(
         train=[graphs[i] for i in train],
         val=[graphs[i] for i in val],

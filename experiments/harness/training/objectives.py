@@ -1,6 +1,7 @@
 """What is learned: denoising score matching, or energies and forces. One class each."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from experiments.harness.config.instantiate import build
 from experiments.harness.config.settings import Train
 from painnx import ForceField, ScoreNetwork, fit_shift_and_scale
 from sdedata import Graph, collate
+from sdedata.properties import Property, columns, energy_per_mobile_atom, properties
 from vpsde import SDE, denoising_errors, draw_times, generators
 
 VALIDATION_SEED = 1234567
@@ -27,15 +29,30 @@ class Task(Protocol):
     def validate(self, network: Any, batches: Sequence[Graph]) -> dict[str, float]: ...
 
 
+UNASKED = 0.15
+"""Share of the structures that are learned without their properties."""
+
+
 class ScoreTask:
-    """Denoising score matching: the network learns S(t)⁻¹ grad log p_t."""
+    """Denoising score matching: the network learns S(t)⁻¹ grad log p_t.
+
+    With `properties` it learns that of the structures with given ones, too: of a share of the
+    structures they are hidden (Ho and Salimans 2022, arXiv:2207.12598, Alg. 1).
+    """
 
     kind = "score"
 
-    def __init__(self, network: ScoreNetwork, sde: SDE, time_power: float) -> None:
+    def __init__(
+        self,
+        network: ScoreNetwork,
+        sde: SDE,
+        time_power: float,
+        properties: Sequence[Property] = (),
+    ) -> None:
         self.network = network
         self.sde = sde
         self.time_power = time_power
+        self.properties = properties
 
     def loss(self, network: Any, graph: Graph, generator: torch.Generator) -> Tensor:
         return self._errors(network, graph, generator).mean()
@@ -53,7 +70,17 @@ class ScoreTask:
         self, network: Any, graph: Graph, generator: torch.Generator, power: float | None = None
     ) -> Tensor:
         t = draw_times(graph.n_structures, generator, power or self.time_power)
+        if self.properties:
+            network = partial(network, properties=self._known(graph, generator))
         return denoising_errors(network, graph, self.sde, t.to(graph.positions), generator)
+
+    def _known(self, graph: Graph, generator: torch.Generator) -> Tensor:
+        """The properties of the structures, and NaN for those that are hidden."""
+        energy = energy_per_mobile_atom(graph) if "energy" in self.properties else None
+        known = properties(graph, self.properties, self.network.elements, energy)
+        draws = torch.rand(graph.n_structures, generator=generator, device=generator.device)
+        hidden = (draws < UNASKED).to(known.device)
+        return known.masked_fill(hidden[:, None], torch.nan)
 
 
 class ForceFieldTask:
@@ -125,9 +152,14 @@ def _calm(graph: Graph) -> Tensor:
 
 def make_task(config: Train, elements: Sequence[int], train: Sequence[Graph]) -> Task:
     """The task of a config, with a new network for these elements."""
-    network = build(config.task.network, elements=list(elements), cutoff=config.cutoff)
+    arguments: dict[str, Any] = {"elements": list(elements), "cutoff": config.cutoff}
     if isinstance(config.task, settings.ScoreTask):
-        return ScoreTask(network, build(config.sde), config.task.time_power)
+        names = config.task.properties or []
+        if names:
+            arguments["properties"] = columns(names, elements)
+        network = build(config.task.network, **arguments)
+        return ScoreTask(network, build(config.sde), config.task.time_power, names)
+    network = build(config.task.network, **arguments)
     graph = collate(train)
     energy, forces = _labels(graph)
     forces = forces.nan_to_num()

@@ -72,6 +72,8 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
             _train(trainer, checkpoint, tracker)
             losses = {k: v for k, v in trainer.last.items() if k.split("/")[0] in VALIDATED}
             card = facts | {"cutoff": config.cutoff, "steps": trainer.step, "sde": plain["sde"]}
+            if (properties := plain["task"].get("properties")) is not None:
+                card["properties"] = properties
             save_model(
                 folder / "model.pt", config.task.kind, trainer.best, card | {"losses": losses}
             )

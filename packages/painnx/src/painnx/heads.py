@@ -13,14 +13,16 @@ from painnx.blocks import Gated, mlp
 from painnx.core import CoreRepulsion
 from painnx.painn import Backend, PaiNN
 from painnx.protocols import Graph, Surface
-from painnx.time import TimeConditioning
+from painnx.time import Conditioning
 
 
 class ScoreNetwork(nn.Module):
     """Predict the score up to its known scale: a vector per atom from positions and time.
 
-    PaiNN's gated vector readout, not the gradient of an energy: one pass instead of two. Arguments
-    and errors as for `PaiNN`; `ScoreNetwork(**network.config())` has the same shape.
+    PaiNN's gated vector readout, not the gradient of an energy: one pass instead of two. It can
+    learn the scores of structures with given `properties`, so many numbers of each structure, and
+    of all structures, at once. Other arguments and errors as for `PaiNN`;
+    `ScoreNetwork(**network.config())` has the same shape.
     """
 
     def __init__(
@@ -31,11 +33,12 @@ class ScoreNetwork(nn.Module):
         n_radial: int = 20,
         cutoff: float = 6.0,
         backend: Backend = "auto",
+        properties: int = 0,
     ):
         super().__init__()
         self.painn = PaiNN(elements, features, blocks, n_radial, cutoff, backend)
         self.mobility = nn.Embedding(2, features)
-        self.time = TimeConditioning(features, blocks)
+        self.time = Conditioning(features, blocks, properties)
         self.readout = nn.ModuleList([Gated(features, features // 2), Gated(features // 2, 1)])
 
     @property
@@ -47,17 +50,25 @@ class ScoreNetwork(nn.Module):
         return self.painn.cutoff
 
     def config(self) -> dict[str, object]:
-        return self.painn.config()
+        asked = {"properties": self.time.properties} if self.time.properties else {}
+        return self.painn.config() | asked
 
-    def forward(self, graph: Surface, t: Float[Tensor, " b"]) -> Float[Tensor, "n 3"]:
+    def forward(
+        self,
+        graph: Surface,
+        t: Float[Tensor, " b"],
+        properties: Float[Tensor, "b p"] | None = None,
+    ) -> Float[Tensor, "n 3"]:
         """Predict the normalised score of mobile atoms at times t in (0, 1]; zero on frozen atoms.
 
         The targets have unit variance; the diffusion (`vpsde.SDE.scale`) knows the unit in 1/Å.
-        Raises ValueError for a time outside (0, 1], an unknown element or another cutoff than the
-        network's.
+        The score is that of structures with these properties; a NaN asks for none, like None for
+        all. Raises ValueError for a time outside (0, 1], an unknown element or another cutoff than
+        the network's.
         """
         marks = graph.mobile.long(), self.mobility.weight
-        scalars, vectors = self.painn(graph, self.time(t), marks, only=graph.mobile_indices)
+        film = self.time(t, properties)
+        scalars, vectors = self.painn(graph, film, marks, only=graph.mobile_indices)
         for gated in self.readout:
             scalars, vectors = gated(scalars, vectors)
         score = vectors.new_zeros(len(graph.mobile), 3)

@@ -1,4 +1,4 @@
-"""Conditioning of every block on the diffusion time."""
+"""Conditioning of every block on the diffusion time, and on properties of the structure."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from painnx.blocks import SiLU, linear
+from painnx.blocks import SiLU, linear, mlp
 
 T_MIN = 1e-4  # at t = T_MIN the logarithmic feature is 1
 FREQUENCIES = 6
@@ -25,16 +25,30 @@ def time_features(t: Float[Tensor, " b"]) -> Float[Tensor, "b k"]:
     return torch.cat([u, torch.cos(math.pi * k * u[..., None]).flatten(1)], dim=-1)
 
 
-class TimeConditioning(nn.Module):
-    """Map the time to a scale and a shift of the scalars before each block (FiLM)."""
+class Conditioning(nn.Module):
+    """Map time and properties to a scale and a shift of the scalars before each block (FiLM)."""
 
-    def __init__(self, features: int, blocks: int):
+    def __init__(self, features: int, blocks: int, properties: int = 0):
         super().__init__()
         self.embed = nn.Sequential(linear(2 + 2 * FREQUENCIES, features), SiLU())
         self.film = linear(features, blocks * 2 * features)
-        self.blocks = blocks
+        self.blocks, self.properties = blocks, properties
+        if properties:
+            self.asked = mlp(2 * properties, features, features)
 
-    def forward(self, t: Float[Tensor, " b"]) -> tuple[Float[Tensor, "b 2 f"], ...]:
-        """Return one (scale, shift) pair per block; zeros leave the scalars unchanged."""
-        film = self.film(self.embed(time_features(t)))
+    def forward(
+        self, t: Float[Tensor, " b"], properties: Float[Tensor, "b p"] | None = None
+    ) -> tuple[Float[Tensor, "b 2 f"], ...]:
+        """Return one (scale, shift) pair per block; zeros leave the scalars unchanged.
+
+        Properties that are NaN, or all of them if None, are not asked for.
+        """
+        embedded = self.embed(time_features(t))
+        if self.properties:
+            if properties is None:
+                properties = t.new_full((len(t), self.properties), math.nan)
+            known = ~properties.isnan()
+            given = torch.cat([properties.nan_to_num(0.0), known.to(properties)], dim=1)
+            embedded = embedded + self.asked(given)
+        film = self.film(embedded)
         return film.unflatten(1, (self.blocks, 2, -1)).unbind(1)

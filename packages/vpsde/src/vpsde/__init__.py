@@ -3,6 +3,7 @@
 t = 0 is data, t = 1 is noise, dt > 0; score = grad log p; Å; z is the surface normal.
 """
 
+from vpsde.conditional import ClassifierFree
 from vpsde.exact import ExactScore
 from vpsde.loss import denoising_errors, draw_times, score_matching_loss
 from vpsde.plane import MinimumImage, Wrapped
@@ -23,6 +24,7 @@ from vpsde.vertical import Reflected, Truncated
 
 __all__ = [
     "SDE",
+    "ClassifierFree",
     "ExactScore",
     "LinearBeta",
     "MinimumImage",
