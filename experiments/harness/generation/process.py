@@ -180,6 +180,14 @@ class Generation:
                     atoms.calc = SinglePointCalculator(atoms, energy=energy)
         return Batch(diffused, generated, path if 0 in indices else [], finite.tolist())
 
+    @property
+    def _asked(self) -> dict[str, float]:
+        """What the score is asked for, as it stands in the structures' `info`."""
+        if self.condition is None:
+            return {}
+        energy = {} if self.condition.energy is None else {"asked_energy": self.condition.energy}
+        return energy | {"condition_weight": self.condition.weight}
+
     def _score(self, graph: Graph) -> Any:
         """Return the score of the surfaces that are asked for."""
         model, asked = self.process.score, self.condition
@@ -207,7 +215,7 @@ class Generation:
             atoms.info.update(
                 index=index, seed=self.seed, finite=fine, steps=self.process.sampler.steps,
                 composition=self.composition, score=digests["score"],
-                forcefield=digests["forcefield"] or "none", **(more or {}),
+                forcefield=digests["forcefield"] or "none", **self._asked, **(more or {}),
             )  # fmt: skip
         return frames
 

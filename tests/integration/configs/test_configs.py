@@ -16,8 +16,8 @@ from vpsde import SDE
 
 GROUPS = {
     "calculator": "generate_data", "executor": "generate_data", "tracking": "train",
-    "task": "train", "sde": "train", "guide": "sample", "template": "generate_data",
-    "format": "convert",
+    "task": "train", "sde": "train", "guide": "sample", "condition": "sample",
+    "template": "generate_data", "format": "convert",
 }  # fmt: skip
 OPTIONS = [
     (group, path.stem) for group in GROUPS for path in sorted((compose.CONF / group).glob("*.yaml"))

@@ -25,7 +25,7 @@ from tests.tiny import GUIDED, PATIENCE, ROOT, start
 
 GROUPS = {
     "train": {"task", "sde", "tracking"},
-    "sample": {"guide", "tracking", "template"},
+    "sample": {"guide", "condition", "tracking", "template"},
     "evaluate": {"calculator", "executor", "tracking"},
     "generate_data": {"calculator", "executor", "tracking", "template"},
     "search_cost": {"executor", "tracking"},

@@ -21,7 +21,7 @@ from experiments.harness.training.checkpoint import load_model
 from guidance import ForceFieldCalculator
 from sdedata import Graph, StructureSet, Template
 from surfdiff import Generator, evaluate, relax, train
-from tests.tiny import GUIDED, platinum, run
+from tests.tiny import GUIDED, TRAIN, platinum, run
 
 STEPS = {
     "steps": 4, "eta_dt": 0.001, "descent_steps": 10, "fmax": None, "threads": 1, "device": "cpu",
@@ -265,3 +265,41 @@ def test_training_from_frames_in_memory(trained, tmp_path):
         train(unlabelled, output=tmp_path)
     with pytest.raises(ValueError, match="no config key train.stepps"):
         train(platinum(8), output=tmp_path, changes=TINY | {"train.stepps": 3})
+
+
+@pytest.fixture(scope="module")
+def asked(world, tmp_path_factory):
+    """A score that has learned energies and compositions."""
+    home = tmp_path_factory.mktemp("asked")
+    changes = [*TRAIN, "train.steps=4", "task.properties=[energy,composition]", f"output={home}"]
+    run("train", *changes, f"data.path={world.minima}")
+    return home / "train/score"
+
+
+def test_a_score_is_asked_for_an_energy_by_command_and_from_python(asked, world, slab, tmp_path):
+    networks = [f"score={asked}", f"forcefield={world.forcefield}"]
+    wanted = ["condition=energy", "condition.energy=0.1", "condition.weight=2.0"]
+    run("sample", *GUIDED, *networks, *wanted, f"output={tmp_path}", "composition=Ag2O", "seed=3")
+    written = RunFolder(tmp_path / "sample/Ag2O").structures("generated")
+    generator = Generator.load(asked, world.forcefield, **STEPS)
+    surfaces = generator.sample(
+        slab, "Ag2O", n=4, seed=3, batch_size=3, energy=0.1, condition_weight=2.0
+    )
+    others = [
+        generator.sample(slab, "Ag2O", n=4, seed=3, **more)
+        for more in ({}, {"energy": 0.1, "condition_weight": 0.0}, {"condition_weight": 2.0})
+    ]
+    for ours, theirs in zip(surfaces, written, strict=True):
+        np.testing.assert_allclose(ours.positions, theirs.positions, atol=1e-6)
+        assert (ours.info["asked_energy"], ours.info["condition_weight"]) == (0.1, 2.0)
+    for other in others:
+        assert np.abs(other[0].positions - surfaces[0].positions).max() > 1e-4
+
+
+def test_a_score_is_asked_only_for_what_it_has_learned(asked, generator, slab, world):
+    assert load_model(asked).properties == ("energy", "composition")
+    assert load_model(world.score).properties == ()
+    with pytest.raises(ValueError, match=r"knows no properties.*task\.properties=\[energy"):
+        generator.sample(slab, "Ag2O", energy=0.0)
+    with pytest.raises(ValueError, match="cannot be asked for the composition"):
+        generator.sample(slab, "Ag2O", condition_weight=1.0)

@@ -73,3 +73,23 @@ def test_other_precision_is_refused() -> None:
 def test_unknown_backend_is_refused() -> None:
     with pytest.raises(Exception, match="backend"):
         score_network("sparse")
+
+
+def test_each_property_reaches_the_score_and_none_is_asked_for_by_nan() -> None:
+    network, g, nan = score_network(properties=2), graph(slab()), float("nan")
+
+    def score(*properties: float) -> torch.Tensor:
+        return network(g, time(), torch.tensor([properties], dtype=torch.float64))
+
+    plain = network(g, time())
+    assert torch.equal(plain, score(nan, nan))
+    several = [plain, score(0.0, nan), score(nan, 0.0), score(0.0, 0.0), score(1.0, 0.0)]
+    for k, one in enumerate(several):  # to be known as zero is not to be unknown
+        for other in several[:k]:
+            assert (one - other).norm() > 1e-3 * plain.norm()
+
+
+def test_a_score_that_cannot_be_asked_has_the_weights_that_it_always_had() -> None:
+    names = score_network(properties=2).state_dict().keys()
+    assert score_network().state_dict().keys() == {n for n in names if "asked" not in n}
+    assert "properties" not in score_network().config()
