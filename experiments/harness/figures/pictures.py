@@ -39,10 +39,10 @@ def structures(atoms: Sequence[Atoms], titles: Sequence[str] = ()) -> Figure:
     grid = figure.subplots(2, len(atoms), squeeze=False, height_ratios=heights)
     for column, pair in enumerate(views):
         for row, view in enumerate(pair):
-            _draw(grid[row, column], view, FINEST * scale)
+            draw_view(grid[row, column], view, FINEST * scale)
         if column < len(titles):
             grid[0, column].set_title(titles[column])
-    _name_elements(figure, atoms)
+    name_elements(figure, atoms)
     return figure
 
 
@@ -60,8 +60,8 @@ def paired_views(atoms: Sequence[Atoms], cells: int = 2) -> list[tuple[Figure, F
     unit cells are in full colour, their images around them faded.
     """
     turned = [_longer_along_x(frame) for frame in atoms]
-    from_above = _same_frame([top(frame, cells) for frame in turned])
-    from_side = _same_frame([side(frame, cells) for frame in turned])
+    from_above = same_frame([top(frame, cells) for frame in turned])
+    from_side = same_frame([side(frame, cells) for frame in turned])
     left, right = (from_above[0].low[0], from_above[0].high[0]) if atoms else (0, 0)
     from_side = [
         replace(
@@ -96,7 +96,7 @@ def _longer_along_x(atoms: Atoms) -> Atoms:
     return turned
 
 
-def _same_frame(views: Sequence[View]) -> list[View]:
+def same_frame(views: Sequence[View]) -> list[View]:
     """Let all views show the smallest rectangle that holds what each of them shows."""
     if not views:
         return []
@@ -109,11 +109,11 @@ def _same_frame(views: Sequence[View]) -> list[View]:
 def _single(view: View) -> Figure:
     """Draw one view without any border."""
     figure = Figure(figsize=(PAIRED_WIDTH, PAIRED_WIDTH * view.height / view.width))
-    _draw(figure.add_axes((0, 0, 1, 1)), view, DPI * PAIRED_WIDTH / view.width)
+    draw_view(figure.add_axes((0, 0, 1, 1)), view, DPI * PAIRED_WIDTH / view.width)
     return figure
 
 
-def _draw(axes: Axes, view: View, finest: float) -> None:
+def draw_view(axes: Axes, view: View, finest: float) -> None:
     """Draw a view in at most ``finest`` pixels per Å: what a picture of a large cell can show."""
     pixels = max(1, min(spheres.PIXELS, round(finest)))
     reach = view.radii[:, None]
@@ -130,7 +130,7 @@ def _draw(axes: Axes, view: View, finest: float) -> None:
     axes.set_axis_off()
 
 
-def _name_elements(figure: Figure, atoms: Sequence[Atoms]) -> None:
+def name_elements(figure: Figure, atoms: Sequence[Atoms]) -> None:
     handles: list[Any] = []
     for name, colour in element_colours(atoms):
         edge = tuple(0.5 * channel for channel in to_rgb(colour))

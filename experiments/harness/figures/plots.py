@@ -60,7 +60,7 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], x: str = "train/step") ->
 def counts_per_stoichiometry(table: Mapping[str, Mapping[str, int]]) -> Figure:
     """Fig. 2b: ``{"D": {"Ag4O2": 61, ...}, "D_lowE": {...}}`` as grouped bars."""
     figure = Figure(figsize=(6.6, 2.9), layout="constrained")
-    _draw_counts(figure.subplots(), table)
+    draw_counts(figure.subplots(), table)
     return figure
 
 
@@ -78,7 +78,7 @@ def training_overview(
     subfigures: Any = figure.subfigures(2, 1, height_ratios=[3.1, 2.4 * lines])
     above, below = subfigures
     left, right = above.subplots(1, 2, width_ratios=[1.5, 1])
-    _draw_counts(left, counts)
+    draw_counts(left, counts)
     draw_energies(right, named_energies)
     _draw_curves(below, panels, lines, columns, "train/step")
     return figure
@@ -140,7 +140,7 @@ def _running_mean(
     return steps[(width - 1) // 2 :][: len(mean)], mean
 
 
-def _draw_counts(axes: Axes, table: Mapping[str, Mapping[str, int]]) -> None:
+def draw_counts(axes: Axes, table: Mapping[str, Mapping[str, int]]) -> None:
     formulas = sorted({formula for counts in table.values() for formula in counts}, key=_elements)
     centres = np.arange(len(formulas))
     width = 0.82 / max(1, len(table))

@@ -88,7 +88,9 @@ def row(found: Mapping[str, Any]) -> list[str]:
     def number(value: float | None) -> str:
         if value is None or not math.isfinite(value):
             return "–"
-        return f"{100 * value:.3g} %" if share else f"{value:.3g}"
+        if share:
+            return f"{100 * value:.3g} %"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
     here = f"{number(found['here'])}{unit}"
     if share and here != "–":

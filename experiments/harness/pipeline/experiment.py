@@ -18,7 +18,9 @@ from experiments.harness.config.renamed import former_keys, new_name
 from experiments.harness.config.suggestions import hint
 from experiments.harness.config.texts import QUOTES, from_home, texts_of
 from experiments.harness.config.trust import require_no_resolver
+from experiments.harness.pipeline import drawings
 from experiments.harness.pipeline.claims import REPEAT, Claim, require_stages
+from experiments.harness.pipeline.drawings import Drawing
 from experiments.harness.pipeline.kinds import NETWORKS, stage_name
 
 FOLDER = Path(__file__).parents[2]
@@ -66,10 +68,13 @@ class Experiment(Section):
     """Further overrides of stages for a run that takes minutes, of one training each."""
     claims: list[Claim] = []
     """What is measured when the stages are done."""
+    figures: list[Drawing] = []
+    """What is drawn then."""
 
     @model_validator(mode="after")
-    def _claims_have_stages(self) -> Self:
+    def _claims_and_figures_have_stages(self) -> Self:
         require_stages(self.claims, list(self.stages))
+        drawings.require_stages(self.figures, list(self.stages))
         return self
 
 

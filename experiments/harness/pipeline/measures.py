@@ -42,8 +42,8 @@ def measure(claims: Sequence[Claim], stages: Sequence[Stage], seed: int) -> list
 
 
 def _measured(claim: Claim, stages: Sequence[Stage], seed: int) -> dict[str, Any]:
-    own = _repeated(claim.stage, stages)
-    others = [] if claim.beside in (None, RANDOM_SEARCH) else _repeated(str(claim.beside), stages)
+    own = repeated(claim.stage, stages)
+    others = [] if claim.beside in (None, RANDOM_SEARCH) else repeated(str(claim.beside), stages)
     beside: list[np.ndarray] = []
     if claim.statistic == "value":
         ones = [np.array([RunFolder(s.folder).summary.get(claim.quantity, np.nan)]) for s in own]
@@ -108,12 +108,25 @@ def _samples(
 
 def _rows(stage: Stage, claim: Claim, absolute: bool) -> "pd.Series[float]":
     """Values by the index of structures; absolute energies, as stages may differ in their zero."""
-    table = pd.read_csv(stage.folder / FILES[stage.kind], index_col="index")
     if absolute and stage.kind == "evaluate":
-        summary = RunFolder(stage.folder).summary
-        table[ENERGIES] += summary["gen_relaxed/energy_median_abs"]
-        table[ENERGIES] -= summary["gen_relaxed/energy_median"]
-    return _values(table, claim)
+        return _values(absolute_energies(stage), claim)
+    return _values(pd.read_csv(stage.folder / FILES[stage.kind], index_col="index"), claim)
+
+
+def absolute_energies(stage: Stage) -> pd.DataFrame:
+    """Return the table of an evaluation with its energies as the calculator gives them, eV."""
+    table = pd.read_csv(stage.folder / STRUCTURES, index_col="index")
+    table[ENERGIES] += zero_of(stage)[0]
+    return table
+
+
+def zero_of(stage: Stage) -> tuple[float, str]:
+    """Return the energy (eV) from which an evaluation counts, and what it is in words."""
+    folder = RunFolder(stage.folder)
+    summary = folder.summary
+    zero = summary["gen_relaxed/energy_median_abs"] - summary["gen_relaxed/energy_median"]
+    searched = (folder.path / SEARCH).is_file()
+    return zero, "the lowest of random search" if searched else "the lowest generated"
 
 
 def _search(stage: Stage, claim: Claim) -> "pd.Series[float]":
@@ -138,7 +151,7 @@ def _values(table: pd.DataFrame, claim: Claim) -> "pd.Series[float]":
     return values.astype(float).dropna()
 
 
-def _repeated(name: str, stages: Sequence[Stage]) -> list[Stage]:
+def repeated(name: str, stages: Sequence[Stage]) -> list[Stage]:
     """Return a stage and its repeated trainings."""
     pattern = re.compile(rf"{re.escape(name)}({REPEAT}\d+)?")
     return [stage for stage in stages if pattern.fullmatch(stage.name)]

@@ -100,7 +100,8 @@ def run(
     prepared = prepare(source, overrides, parent)
     folder = RunFolder(prepared.home)
     experiment = prepared.experiment
-    described = experiment.model_dump(exclude={"small", "claims"}) | prepared.options.model_dump()
+    described = experiment.model_dump(exclude={"small", "claims", "figures"})
+    described |= prepared.options.model_dump()
     with folder.recording({"experiment": prepared.source, **described}, MAY_CHANGE):
         summary = pipeline.run(prepared.stages, folder, observe)
         text = table.results(table.columns(experiment, summary))
@@ -109,6 +110,10 @@ def run(
             folder.write_json(CLAIMS, {"claims": found})
             text += "\n\n" + markdown.table(claims.HEADER, map(claims.row, found))
         write_text(folder / TABLE, text + "\n")
+        if experiment.figures:
+            from experiments.harness.pipeline.illustrations import illustrate
+
+            illustrate(experiment.figures, prepared.stages, folder.path, experiment.seed)
     log.info(
         f"{summary['seconds/all'] / 60:.1f} minutes; everything is in {prepared.home}, "
         f"the numbers in summary.json and {TABLE}"

@@ -12,6 +12,7 @@ from typing import Any
 from experiments.harness.pipeline import table
 from experiments.harness.pipeline.claims import HEADER as HEADER_OF_CLAIMS
 from experiments.harness.pipeline.claims import row
+from experiments.harness.pipeline.drawings import FIGURES
 from experiments.harness.pipeline.experiment import FOLDER, Experiment, read, shipped
 from experiments.harness.runs.markdown import fill
 from experiments.harness.runs.markdown import table as markdown
@@ -65,7 +66,7 @@ def readme(name: str, experiment: Experiment, found: Mapping[str, Any]) -> str:
         reading=_filled(experiment.reading, "**How to read it.** "),
         cost=experiment.cost,
         command="\n".join(commands),
-        results=_results_text(found),
+        results=_results_text(found) + _figures_text(name, experiment),
     )
 
 
@@ -79,6 +80,18 @@ def _results_text(found: Mapping[str, Any]) -> str:
     measured = [claim for run in found.values() for claim in run.get("claims", [])]
     claims = f"{markdown(HEADER_OF_CLAIMS, map(row, measured))}\n\n" if measured else ""
     return f"{'; '.join(commands)}.\n\n{claims}{table.results(columns)}"
+
+
+def _figures_text(name: str, experiment: Experiment) -> str:
+    """The figures that have been published, with their numbers."""
+    folder = shipped()[name].parent
+    found = ""
+    for figure in experiment.figures:
+        picture, numbers = (f"{FIGURES}/{figure.name}.{ending}" for ending in ("png", "csv"))
+        if (folder / picture).is_file():
+            caption = _filled(f"{figure.caption} Its numbers: [{numbers}]({numbers}).")
+            found += f"\n\n![{figure.name}]({picture})\n\n{caption}"
+    return found
 
 
 def _row(name: str, experiment: Experiment, found: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """Publish a finished run: the results.json of its experiment, and pictures.
 
-A run is added to experiments/NAME/results.json under the name of its folder; of the
-first quickstart docs/overview.png is drawn, too. Of a benchmark and of a search_cost the record
+A run is added to experiments/NAME/results.json under the name of its folder; of the first one
+the figures are put beside it, and of the first quickstart docs/overview.png is drawn, too. Of a benchmark and of a search_cost the record
 itself is taken (experiments/speed, experiments/relaxation_cost), and docs/growth.png.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.pipeline.claims import REPEAT
+from experiments.harness.pipeline.drawings import FIGURES
 from experiments.harness.pipeline.runner import CLAIMS
 from experiments.harness.publishing.pages import RESULTS, SEARCH, SPEED
 
@@ -158,11 +159,21 @@ def _results(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
             **_claims(run),
         }
     }
+    if next(iter(results)) == run.name:
+        _copy_figures(run.path / FIGURES, root / "experiments" / run.config["experiment"] / FIGURES)
     if run.config["experiment"] == RESULTS and next(iter(results)) == run.name:
         from matplotlib.image import imsave
 
         imsave(root / "docs/overview.png", overview(run.path), pil_kwargs={"optimize": True})
     return results
+
+
+def _copy_figures(source: Path, target: Path) -> None:
+    """Put the figures of the run, and their numbers, beside its experiment."""
+    shutil.rmtree(target, ignore_errors=True)
+    for file in sorted([*source.glob("*.png"), *source.glob("*.csv")]):
+        target.mkdir(exist_ok=True)
+        shutil.copy(file, target / file.name)
 
 
 def _claims(run: Any) -> dict[str, Any]:

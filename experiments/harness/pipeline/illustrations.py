@@ -1,0 +1,112 @@
+"""Draw the figures of an experiment when its stages are done, each with a table of its numbers."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ase import Atoms
+from ase.io import iread
+from matplotlib.figure import Figure
+
+from experiments.harness.figures import of_experiment
+from experiments.harness.figures.plots import save
+from experiments.harness.generation.evaluate import LOWEST, SEARCH
+from experiments.harness.pipeline.drawings import FIGURES, Drawing, Kind
+from experiments.harness.pipeline.measures import absolute_energies, repeated, zero_of
+from experiments.harness.pipeline.stages import Stage
+from experiments.harness.runs.atomic_io import write_text
+from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.runs.statistics import bootstrapped
+from sdedata import StructureSet
+
+Drawn = tuple[Figure, pd.DataFrame]
+
+
+def illustrate(
+    drawings: Sequence[Drawing], stages: Sequence[Stage], folder: Path, seed: int
+) -> None:
+    """Write the figures of finished stages as PNG and SVG, and their tables as CSV."""
+    for drawing in drawings:
+        shown = [(name, repeated(name, stages)) for name in drawing.stages]
+        figure, table = KINDS[drawing.kind](shown, seed)
+        place = folder / FIGURES / drawing.name
+        place.parent.mkdir(exist_ok=True)
+        save(figure, place.with_suffix(".png"))
+        write_text(place.with_suffix(".csv"), table.to_csv(index=False, float_format="%.4g"))
+
+
+Shown = Sequence[tuple[str, Sequence[Stage]]]
+
+
+def _energies(shown: Shown, seed: int) -> Drawn:
+    first = shown[0][1][0]
+    zero, words = zero_of(first)
+    energies: dict[str, np.ndarray] = {}
+    if (first.folder / SEARCH).is_file():
+        searched = pd.read_csv(first.folder / SEARCH)["energy"].dropna()
+        energies["random search"] = searched.to_numpy()
+    lowest: dict[str, tuple[Atoms, float]] = {}
+    for _, same in shown:
+        name = same[0].label or "generated"
+        energies[name] = _values(same, "energy") - zero
+        found = [atoms for stage in same for atoms in _first(stage)]
+        if found:
+            best = min(found, key=lambda atoms: float(atoms.get_potential_energy()))
+            lowest[name] = (best, float(best.get_potential_energy()) - zero)
+    rows = [(name, energy) for name, values in energies.items() for energy in values]
+    figure = of_experiment.energies_with_structures(energies, lowest, words)
+    return figure, pd.DataFrame(rows, columns=["series", "energy"])
+
+
+def _steps(shown: Shown, seed: int) -> Drawn:
+    zero, words = zero_of(shown[0][1][0])
+    rows = []
+    for _, same in shown:
+        sampler = RunFolder(same[0].folder).config["sampled"]["sampler"]
+        series = "the paper's steps" if sampler["noise"] == "euler" else "ancestral steps"
+        for column, relaxed in (("energy_before", False), ("energy", True)):
+            values = _values(same, column) - zero
+            found = bootstrapped([values], np.median, seed)
+            rows.append((series, sampler["steps"], relaxed, found.value, found.low, found.high))
+    columns = ["series", "steps", "relaxed", "median", "low", "high"]
+    table = pd.DataFrame(rows, columns=columns)
+    return of_experiment.against_steps(table, words), table
+
+
+def _counts(shown: Shown, seed: int) -> Drawn:
+    folder = shown[0][1][0].folder
+    counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+    minima = StructureSet.read(folder / "minima.npz")
+    names = sorted(set(minima.compositions.tolist()))
+    some = names[:: max(1, len(names) // of_experiment.SHOWN)][: of_experiment.SHOWN]
+    examples = [(name, minima.atoms(_lowest_of(minima, name))) for name in some]
+    figure = of_experiment.counts_with_structures(counts, examples)
+    table = pd.DataFrame(counts).rename_axis("stoichiometry").reset_index()
+    return figure, table
+
+
+KINDS: dict[Kind, Callable[[Shown, int], Drawn]] = {
+    "counts": _counts,
+    "energies": _energies,
+    "steps": _steps,
+}
+
+
+def _lowest_of(minima: StructureSet, composition: str) -> int:
+    own = np.flatnonzero(minima.compositions == composition)
+    return int(own[np.argmin(minima.energy[own])])
+
+
+def _values(stages: Sequence[Stage], column: str) -> np.ndarray:
+    """Return the energies of all trainings together, absolute, in eV."""
+    found = [absolute_energies(stage)[column].dropna() for stage in stages]
+    return np.concatenate([values.to_numpy(float) for values in found])
+
+
+def _first(stage: Stage) -> Iterator[Atoms]:
+    """Yield the lowest structure of an evaluation, if it has any."""
+    file = stage.folder / f"structures/{LOWEST}.extxyz"
+    if file.is_file():
+        yield from iread(file, ":1")
