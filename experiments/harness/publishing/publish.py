@@ -1,8 +1,9 @@
 """Publish a finished run: the results.json of its experiment, and pictures.
 
-A run is added to experiments/NAME/results.json under the name of its folder; of the first one
-the figures are put beside it, and of the first quickstart docs/overview.png is drawn, too. Of a benchmark and of a search_cost the record
-itself is taken (experiments/speed, experiments/relaxation_cost), and docs/growth.png.
+A run is added to experiments/NAME/results.json under the name of its folder; of the first one the
+figures are put beside it, and of the first quickstart docs/overview.png is drawn, too. Of a
+benchmark and of a search_cost the record itself is taken (experiments/speed,
+experiments/relaxation_cost), and docs/growth.png.
 """
 
 import json
@@ -170,10 +171,14 @@ def _results(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
 
 def _copy_figures(source: Path, target: Path) -> None:
     """Put the figures of the run, and their numbers, beside its experiment."""
+    from PIL import Image
+
     shutil.rmtree(target, ignore_errors=True)
-    for file in sorted([*source.glob("*.png"), *source.glob("*.csv")]):
+    for file in sorted(source.glob("*.csv")):
         target.mkdir(exist_ok=True)
         shutil.copy(file, target / file.name)
+    for file in sorted(source.glob("*.png")):  # 256 colours take a third of the space
+        Image.open(file).convert("RGB").quantize().save(target / file.name, optimize=True)
 
 
 def _claims(run: Any) -> dict[str, Any]:

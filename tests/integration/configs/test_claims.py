@@ -9,7 +9,9 @@ from scipy import stats
 
 from experiments.harness.pipeline import runner
 from experiments.harness.pipeline.claims import Claim, row
+from experiments.harness.pipeline.drawings import Drawing, require_stages
 from experiments.harness.pipeline.experiment import read, shipped
+from experiments.harness.pipeline.illustrations import illustrate
 from experiments.harness.pipeline.measures import measure
 from experiments.harness.publishing import paper
 from experiments.harness.runs import statistics
@@ -243,3 +245,20 @@ def test_the_experiments_of_the_paper_claim_at_least_ten_things():
     claims = [(name, claim.claim) for name in shipped() for claim in read(name).claims]
     assert len(claims) >= 10
     assert len(set(claims)) == len(claims)
+
+
+def test_a_figure_counts_all_its_energies_from_one_zero(tmp_path, tables):
+    prepared = finished(tmp_path, tables)
+    drawing = Drawing(
+        name="energies", kind="energies", caption="c", stages=["evaluate_a", "evaluate_b"]
+    )
+    illustrate([drawing], prepared.stages, tmp_path, 0)
+    found = pd.read_csv(tmp_path / "figures/energies.csv").groupby("series")["energy"]
+    zero = tables["evaluate_a"][1]
+    for label in "ab":
+        expected = [tables[n][0]["energy"] + tables[n][1] for n in tables if f"_{label}" in n]
+        values = pd.concat(expected) - zero
+        assert found.count()[label] == 100
+        assert found.median()[label] == pytest.approx(values.median(), abs=2e-3)
+    with pytest.raises(ValueError, match="energies are of evaluate stages, not of score_a"):
+        require_stages([drawing.changed({"stages": ["score_a"]})], ["score_a"])

@@ -83,7 +83,12 @@ def test_experiments_are_carried_out(name, world, tmp_path, undrawn):
         for claim in experiment.claims
         if {claim.stage, claim.beside} <= {*stages, RANDOM_SEARCH, None}
     ]
-    folder = written(tmp_path / "mine", **content, stages=stages, claims=claims)
+    figures = [
+        figure.model_dump() | {"stages": shown}
+        for figure in experiment.figures
+        if (shown := [name for name in figure.stages if name in stages])
+    ]
+    folder = written(tmp_path / "mine", **content, stages=stages, claims=claims, figures=figures)
     options = [f"output={tmp_path}/runs", "threads=1", "tracking_mode=disabled"]
     outcome = runner.run(folder, options)
     home = RunFolder.existing(tmp_path / "runs/mine")
@@ -95,6 +100,9 @@ def test_experiments_are_carried_out(name, world, tmp_path, undrawn):
     measured = home.path / "claims.json"
     found = json.loads(measured.read_text())["claims"] if claims else []
     assert [one["claim"] for one in found] == [claim["claim"] for claim in claims]
+    drawn = {file.name for file in (home.path / "figures").glob("*")}
+    endings = ("png", "svg", "csv")
+    assert drawn == {f"{figure['name']}.{ending}" for figure in figures for ending in endings}
     for label in {s.label for s in prepared.stages if s.kind == "evaluate"}:
         assert outcome.summary[f"{label}/gen/n" if label else "gen/n"] == 1
 

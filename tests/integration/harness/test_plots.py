@@ -5,15 +5,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from ase import Atoms
 from ase.build import fcc111
 from ase.constraints import FixAtoms
 from matplotlib import rcParams
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle, StepPatch
+from matplotlib.patches import ConnectionPatch, Rectangle, StepPatch
 
-from experiments.harness.figures import plots
+from experiments.harness.figures import of_experiment, plots
 from experiments.harness.figures.spheres import PIXELS, render
 from experiments.harness.figures.style import COLOURS
 from experiments.harness.figures.views import MARGIN, drawn_radii
@@ -332,3 +334,28 @@ def test_pyplot_is_never_loaded():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_arrows_lead_from_a_structure_to_its_energy():
+    energies = {"random search": np.array([0.0, 0.9, 1.1]), "a": np.array([0.2, 0.4])}
+    lowest = {"a": (surface(), 0.2), "b": (surface((2.0, 2.0)), 7.0)}
+    figure = of_experiment.energies_with_structures(energies | {"b": np.array([0.5])}, lowest, "E")
+    arrows = [artist for artist in figure.artists if isinstance(artist, ConnectionPatch)]
+    *_, axes = figure.axes
+    assert [arrow.xy2 for arrow in arrows] == [(0.2, 0.0), (axes.get_xlim()[1], 0.0)]
+    colours = [to_hex(arrow.get_edgecolor()).upper() for arrow in arrows]
+    assert colours == [COLOURS[1], COLOURS[2]]
+    assert [place.get_title() for place in figure.axes[:2]] == ["a: +0.20 eV", "b: +7.00 eV"]
+
+
+def test_medians_stand_over_their_numbers_of_steps_with_their_intervals():
+    table = pd.DataFrame(
+        [("ours", 100, True, 1.0, 0.9, 1.3), ("ours", 10, True, 2.0, 1.5, 2.2)],
+        columns=["series", "steps", "relaxed", "median", "low", "high"],
+    )
+    (axes,) = of_experiment.against_steps(table, "E").axes
+    (bars,) = axes.containers
+    assert bars.lines[0].get_xydata().tolist() == [[10, 2.0], [100, 1.0]]
+    segments = bars.lines[2][0].get_segments()
+    np.testing.assert_allclose(segments, [[[10, 1.5], [10, 2.2]], [[100, 0.9], [100, 1.3]]])
+    assert axes.get_xscale() == "log"
