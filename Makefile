@@ -13,7 +13,7 @@ PYTEST = $(TESTED) -m pytest -n $(JOBS) --dist loadfile --durations=10
 SLOW = processes or server or browser or compile or notebook or slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-all faults lint docs cluster doctor clean
+.PHONY: help setup quickstart test test-all faults mutants lint docs cluster doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,6 +42,13 @@ SEED ?= 0
 faults: $(STAMP)  ## damage FAULTS files, kill each command KILLS times, and count what becomes of them
 	$(TESTED) -m tests.integration.faults.trial $(FAULTS) $(SEED)
 	$(TESTED) -m tests.system.kill.trial $(KILLS) $(SEED)
+
+MUTANTS ?= 200
+mutants: $(STAMP)  ## mutate the core, and count how many of MUTANTS mutants the unit tests kill
+	mkdir -p build/mutants/src
+	cp -r packages/*/src/* build/mutants/src/
+	cp -r tests pyproject.toml build/mutants/
+	cd build/mutants && OMP_NUM_THREADS=1 $(abspath $(BIN))/python tests/mutants.py $(MUTANTS) $(SEED)
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check .

@@ -158,13 +158,14 @@ def test_a_structure_broken_from_the_start_is_flagged_and_not_moved(overlayers):
     assert torch.equal(result.graph.positions[stuck], overlayers.positions[stuck])
 
 
-def test_atoms_stop_at_the_wall_of_the_window():
+@pytest.mark.parametrize(("pulled_to", "wall"), [(1.0, 2.0), (12.0, 9.0)])
+def test_atoms_stop_at_the_walls_of_the_window(pulled_to, wall):
     graph = free((1.0, 2.0, 3.0), (0.0, 0.0, 9.5))
     window = torch.tensor([[2.0, 9.0]], dtype=torch.float64)
-    result = relax(graph, harmonic(1.0, (0, 0, 1.0)), fmax=1e-6, window=window)
+    result = relax(graph, harmonic(1.0, (0, 0, pulled_to)), fmax=1e-6, window=window)
     assert result.converged.all()
     torch.testing.assert_close(
-        result.graph.positions, torch.tensor([[0.0, 0, 2], [0, 0, 2]]).double(), rtol=0, atol=1e-6
+        result.graph.positions, torch.tensor([[0.0, 0, wall]] * 2).double(), rtol=0, atol=1e-6
     )
 
 

@@ -131,6 +131,12 @@ def test_gradients_reach_the_model(make_slab):
     )
 
 
+def test_times_are_those_of_the_generator():
+    first, second = (draw_times(8, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, draw_times(8, torch.Generator().manual_seed(4)))
+
+
 def test_times_are_stratified():
     generator = torch.Generator().manual_seed(0)
     t = draw_times(64, generator, t_min=1e-3)

@@ -109,6 +109,17 @@ def test_information_turns_with_the_cell(kernel, cell):
     torch.testing.assert_close(turned, turn.mT @ plain @ turn, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("kernel", [Wrapped(), MinimumImage()])
+@pytest.mark.parametrize("change", [[[1, 0], [0, -1]], [[0, 1], [1, 0]], [[1, 0], [1, 1]]])
+def test_information_is_that_of_the_lattice_whichever_vectors_span_it(kernel, change, cell):
+    sigma = torch.tensor([1.1, 2.7], dtype=torch.float64)
+    other = torch.tensor(change, dtype=torch.float64) @ cell
+    ours, theirs = (kernel.log_information(c.expand(2, 2, 2))(sigma) for c in (cell, other))
+    # The average over residuals of the nearest image is a sum over another grid.
+    tolerance = 1e-5 if kernel == Wrapped() else 2e-2
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
+
+
 def test_a_wide_kernel_has_no_score_and_the_unit_stops_at_its_floor(cell):
     log_table = Wrapped().log_information(cell[None])(torch.tensor([50.0]).double())[0]
     torch.testing.assert_close(log_table, math.log(1e-6) * torch.eye(2).double())

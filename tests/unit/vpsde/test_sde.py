@@ -166,6 +166,16 @@ def test_a_graph_that_cannot_be_diffused_is_refused(make_slab, change, message):
         brownian().perturb(broken, at(0.1, graph), torch.Generator())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_difference_is_by_the_nearest_image_and_of_mobile_atoms(make_slab, dtype):
+    graph = make_slab([C2X8, P4X4], dtype=dtype)
+    near = 0.3 * torch.sin(torch.arange(3 * len(graph.batch))).reshape(-1, 3).to(dtype)
+    images = torch.tensor([1.0, -2.0, 0.0], dtype=dtype) @ graph.cell
+    d = brownian().difference(graph, graph.positions + near + images[graph.batch], graph.positions)
+    assert d.dtype == dtype
+    torch.testing.assert_close(d, near * graph.mobile[:, None], rtol=0, atol=1e-5)
+
+
 def test_the_prior_ignores_where_the_atoms_were(make_slab):
     graph = make_slab([C2X8])
     stray = replace(graph, positions=graph.positions + 100 * graph.mobile[:, None])
