@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.harness.config.instantiate import identity
 from experiments.harness.config.settings import GenerateData
-from experiments.harness.structure_search.search import NEEDED, Task, is_minimum, read
+from experiments.harness.structure_search.search import Task, is_minimum, lacking, read
 from experiments.harness.training.data import load_set
 from sdedata import shipped
 from sdedata.dataset import SUBSETS, concatenate, counts_table, thin, with_surfaces
@@ -33,7 +33,7 @@ def extended(config: GenerateData) -> Found | None:
     if name is None:
         return None
     minima, plain = load_set(name), config.plain()
-    if missing := sorted(NEEDED - minima.info.keys()):
+    if missing := lacking(minima):
         raise ValueError(f"extend={name} has no {missing[0]}: give a set that generate_data made")
     for key in SAME:
         theirs, ours = identity(minima.meta.get(key)), identity(plain[key])

@@ -98,14 +98,18 @@ def read(path: Path) -> tuple[StructureSet, list[dict[str, Any]]]:
     if (
         not isinstance(rows, list)
         or not all(map(_is_row, rows))
-        or (len(frames) and not frames.info.keys() >= NEEDED)
+        or (len(frames) and lacking(frames))
     ):
         raise ValueError(f"{path} holds no candidates: {REMEDY}")
     return frames, rows
 
 
-NEEDED = {"index", "relax_steps"}
-"""What a search records of every frame."""
+def lacking(frames: StructureSet) -> list[str]:
+    """Return the names of integers that a search records of every frame, and these do not have."""
+    kinds = {name: values.dtype.kind for name, values in frames.info.items()}
+    return [name for name in ("index", "relax_steps") if kinds.get(name) != "i"]
+
+
 REMEDY = "delete the file and repeat the command, which searches for them again"
 
 

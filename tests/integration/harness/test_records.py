@@ -186,10 +186,11 @@ def test_an_energy_of_atoms_nowhere_is_refused(folder):
 def test_candidates_that_lack_what_a_search_records_are_refused(world, tmp_path, lost):
     theirs = sorted((world.output / "generate_data/c2x8/candidates").glob("*.npz"))[0]
     frames, rows = search.read(theirs)
-    fewer = replace(frames, info={k: v for k, v in frames.info.items() if k != lost})
-    search.write(tmp_path / "a.npz", [fewer], rows)
-    with pytest.raises(ValueError, match="a.npz holds no candidates: delete the file and repeat"):
-        search.read(tmp_path / "a.npz")
+    without = {k: v for k, v in frames.info.items() if k != lost}
+    for info in (without, frames.info | {lost: frames.info[lost].astype(str)}):
+        search.write(tmp_path / "a.npz", [replace(frames, info=info)], rows)
+        with pytest.raises(ValueError, match="a.npz holds no candidates: delete the file and rep"):
+            search.read(tmp_path / "a.npz")
 
 
 @pytest.fixture(scope="module")

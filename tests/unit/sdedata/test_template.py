@@ -218,3 +218,11 @@ def test_a_slab_without_a_cell_in_z_needs_no_vacuum():
 def test_unknown_silver_cell():
     with pytest.raises(ValueError, match="'p5x5': choose one of c2x8, p3x3, p4x4"):
         Template.ag111("p5x5")
+
+
+@pytest.mark.parametrize("number", [0, 119, 300])
+def test_atoms_of_no_element_are_refused(number):
+    slab = Template.ag111("p3x3").slab
+    slab.numbers[4] = number
+    with pytest.raises(ValueError, match=r"no element\) at index 4; remove"):
+        Template.from_slab(slab)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from sdedata.arrays import MOST_NUMBER
 from sdedata.frozen import frozen_mask, listed, partly_held
 from sdedata.surface import upright
 
@@ -56,7 +57,7 @@ def require_atoms(atoms: Atoms, where: str) -> None:
 
     if not np.isfinite(atoms.positions).all():
         raise ValueError(f"{where}: positions are not finite")
-    dummies = atoms.numbers < 1
+    dummies = (atoms.numbers < 1) | (atoms.numbers > MOST_NUMBER)
     if dummies.any():
         names = ", ".join(map(str, np.flatnonzero(dummies)[:6]))
         raise ValueError(f"{where}: dummy atoms (X, no element) at index {names}; remove them")
