@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from experiments.harness.execution.logs import log_to_stderr
 from tests.marks import marks
-from tests.tiny import small_pictures
+from tests.tiny import no_pictures, small_pictures
 
 PACKAGES = ("sdedata", "painnx", "vpsde", "guidance")
 
@@ -135,14 +135,20 @@ def logs_as_commands_have_them():
 
 PICTURES = ("test_plots", "test_page", "test_figures", "test_datasheet")
 """Modules whose tests look at pictures."""
+DRAWN = (
+    "test_compare", "test_evaluation_page", "test_label", "test_publish", "test_report",
+    "test_pipeline",
+)  # fmt: skip
+"""Modules that need pictures, of a few pixels; in all others they are blank."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def pictures(request):
-    if request.module.__name__.split(".")[-1] in PICTURES:
+    module = request.module.__name__.split(".")[-1]
+    if module in PICTURES:
         yield
     else:
-        with small_pictures():
+        with small_pictures() if module in DRAWN else no_pictures():
             yield
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from experiments.harness.commands.main import main
 from sdedata import StructureSet
-from sdedata.__main__ import main as sdedata_main
 from tests.docs.documents import blocks, text, words
 from tests.tiny import NETWORK, platinum
 
@@ -45,9 +44,6 @@ def in_shell(block: str) -> None:
         program, *given = words(line.removeprefix("PYTHONPATH=. "))
         if program == "surfdiff":
             main([*given, *SMALLER.get(given[0], [])])
-        elif program == "python":
-            assert given[:2] == ["-m", "sdedata"]
-            sdedata_main(given[2:])
         else:
             assert program in ELSEWHERE, line
 

@@ -117,8 +117,13 @@ def _parser(entry: str) -> "OverridesParser":
     parser = OverridesParser(entry)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("-cd", "--config-dir", dest="directory", type=Path)
+    add_config_dir(parser)
     return parser
+
+
+def add_config_dir(parser: argparse.ArgumentParser) -> None:
+    """Add the folder of a user's own files of groups, such as calculator/mine.yaml."""
+    parser.add_argument("-cd", "--config-dir", dest="directory", type=Path)
 
 
 class Parser(argparse.ArgumentParser):

@@ -22,4 +22,4 @@ def main(arguments: Sequence[str]) -> None:
         from experiments.harness.comparison.compare import compare
 
         page, count = compare(parsed.paths, parsed.output, parsed.names)
-    print(f"{count} runs compared: look at {page}")
+    print(f"{count} run{'s' * (count > 1)} compared: look at {page}")

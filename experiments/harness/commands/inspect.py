@@ -1,4 +1,4 @@
-"""Show what a run or a model file is: its progress, losses, window, elements, cutoff."""
+"""Show what a run or a model file is: its progress, losses, z range, elements, cutoff."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -30,6 +30,8 @@ LIST = (
     Command(COMMANDS, "doctor", f"{HARNESS}.doctor", "check the installation"),
     Command(COMMANDS, "quickstart", f"{HARNESS}.quickstart",
             "run the whole method at a small scale: train, sample, evaluate"),
+    Command(COMMANDS, "check", f"{HARNESS}.check",
+            "check files of structures: what can be learned from them"),
     Command(COMMANDS, "generate_data", f"{HARNESS}.generate_data",
             "make training data by random structure search"),
     Command(COMMANDS, "train", f"{HARNESS}.train", "train a score network or a force field"),

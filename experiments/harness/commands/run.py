@@ -1,6 +1,6 @@
 """Run an experiment: a claim, and the stages that test it. The same command continues it.
 
-usage: surfdiff run EXPERIMENT [STAGE.KEY=VALUE ...] [KEY=VALUE ...] [--cfg] [--traceback] [--help]
+usage: surfdiff run EXPERIMENT [STAGE.KEY=VALUE ...] [KEY=VALUE ...] [options]
 
   EXPERIMENT       a folder with experiment.yaml, a YAML file, or one of the names below
   STAGE.KEY=VALUE  change a stage, e.g. score.train.steps=100 or sample.guide=none
@@ -11,6 +11,8 @@ usage: surfdiff run EXPERIMENT [STAGE.KEY=VALUE ...] [KEY=VALUE ...] [--cfg] [--
   threads=NUMBER   cores; from 2 on, two networks are trained at once; default: 2
   tracking_mode=MODE  online, offline or disabled; default: online if there is a key, else offline
   trust=true       build calculators and samplers that are on no list of this project's
+  --config-dir DIR a folder with more files of groups, e.g. DIR/calculator/mine.yaml for
+                   evaluate.calculator=mine
   --cfg            print the command of each stage and stop
   --traceback      show where an error came from
 
@@ -21,7 +23,12 @@ Experiments of this project:
 import shlex
 from collections.abc import Sequence
 
-from experiments.harness.commands.command_line import TRACEBACK, OverridesParser, refusing
+from experiments.harness.commands.command_line import (
+    TRACEBACK,
+    OverridesParser,
+    add_config_dir,
+    refusing,
+)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -40,17 +47,19 @@ def run_experiment(command: str, arguments: Sequence[str], parent: str = "") -> 
         parent: a folder between the output and the experiment's, if any.
     """
     with refusing(command, TRACEBACK in arguments, "continues where it stopped"):
-        given = OverridesParser(command).parse(arguments)
+        parser = OverridesParser(command)
+        add_config_dir(parser)
+        given = parser.parse(arguments)
         rest = given.overrides
         if not rest or "=" in rest[0]:
             raise ValueError("name an experiment first; --help lists them")
         from experiments.harness.pipeline import runner
 
         if given.cfg:
-            for stage in runner.prepare(rest[0], rest[1:], parent).stages:
+            for stage in runner.prepare(rest[0], rest[1:], parent, given.directory).stages:
                 print(f"surfdiff {stage.entry} {shlex.join(stage.command)}")
             return
-        print(runner.run(rest[0], rest[1:], parent).table)
+        print(runner.run(rest[0], rest[1:], parent, directory=given.directory).table)
 
 
 def _listing() -> str:

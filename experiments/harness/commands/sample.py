@@ -1,7 +1,8 @@
-"""Generate surfaces with a trained score network, guided by a trained force field.
+"""Generate surfaces with a trained score network and, unless guide=none, a trained force field.
 
-Starts from a uniform prior on any slab, goes N reverse steps (Eq. 2), pulled by the forces (Eq. 3),
-and relaxes briefly. Each batch is written as it is done; the same command continues after a kill.
+Starts from a uniform prior on any slab, takes N reverse steps (Eq. 2) and relaxes on the force
+field; with guide=paper its forces also pull in each step (Eq. 3). Each batch is written as it is
+done; the same command continues after a kill.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from experiments.harness.config.renamed import new_name
 
 def _above_the_slab(window: tuple[float, float]) -> tuple[float, float]:
     if not 0 < window[0] < window[1]:
-        raise ValueError("a window is [low, high] with 0 < low < high, Å above the slab")
+        raise ValueError("a z range is [low, high] with 0 < low < high, Å above the slab")
     return window
 
 

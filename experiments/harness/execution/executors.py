@@ -5,6 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
+ANSWERS = "20s"
+"""How long a scheduler is waited for."""
 RETRIES = 5
 """How often a task is begun again whose worker died."""
 
@@ -29,7 +31,7 @@ class Dask(Executor):
 
     def _connect(self, client: Any, to: Any) -> None:
         try:
-            self.client = client(to, timeout="20s", set_as_default=False)
+            self.client = client(to, timeout=ANSWERS, set_as_default=False)
         except OSError as error:
             raise ValueError(f"no Dask scheduler answers at {to}: {error}") from error
         self.inner = self.client.get_executor(pure=False, retries=RETRIES)

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from experiments.harness.figures.page import (
 from experiments.harness.figures.viewer import overlayer_formula
 from experiments.harness.runs.config_keys import flattened
 from experiments.harness.runs.energies import finite
-from experiments.harness.runs.metrics import SHARE, count, metric, target_text
+from experiments.harness.runs.metrics import NO_SURFACE, SHARE, count, metric, target_text
+from sdedata.adsorption import is_adsorbed
 from sdedata.similarity import same
 
 BEST = 4
@@ -65,6 +67,11 @@ class Evaluated:
         """Indices of ``relaxed``, the lowest energy first."""
         return [int(k) for k in np.argsort(self.energies["gen_relaxed"], kind="stable")]
 
+    @cached_property
+    def adsorbed(self) -> list[int]:
+        """Likewise, without those that are no surface (see `sdedata.adsorption`)."""
+        return [k for k in self.order if is_adsorbed(self.relaxed[k])]
+
     def count(self, share: str) -> str:
         """A share in the metrics as "1 of 32"."""
         return "{} of {}".format(*count(self.metrics, share))
@@ -103,6 +110,8 @@ def sentence(run: Evaluated) -> str:
     what += f" and relaxed with {calculator_name(run.settings)}"
     failed = n - len(run.relaxed)
     what += f" ({failed} of them failed)" if failed else ""
+    lost = len(run.relaxed) - len(run.adsorbed)
+    what += f" ({lost} of them {NO_SURFACE})" if lost else ""
     median = eV(metrics["gen_relaxed/energy_median"])
     if not run.compared:
         return f"{what}; half of them lie within {median} of the lowest of this run."
@@ -128,7 +137,7 @@ def numbers(run: Evaluated) -> list[tuple[str, str, str]]:
             (eV(median), "median after relaxation", f"above {run.zero}; no random search known"),
             (eV(metrics.get("gen_relaxed/energy_min_abs")), "lowest total energy", "relaxed"),
             valid,
-            (distinct, "distinct structures", "after relaxation"),
+            (distinct, "distinct structures", "after relaxation, on the surface"),
         ]
     found, others = count(metrics, "rss/hit_rate")
     return [
@@ -184,10 +193,10 @@ def _caption(run: Evaluated) -> str:
 
 
 def _best(run: Evaluated) -> list[Surfaces]:
-    """The lowest structures that differ from each other."""
+    """The lowest structures on the surface that differ from each other."""
     tolerance = {"tolerance": run.settings["tolerance"]} if "tolerance" in run.settings else {}
     found: list[int] = []
-    for k in run.order:
+    for k in run.adsorbed or run.order:
         if len(found) == BEST:
             break
         if not any(same(run.relaxed[k], run.relaxed[other], **tolerance) for other in found):

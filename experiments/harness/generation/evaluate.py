@@ -31,7 +31,7 @@ from experiments.harness.generation.sample import MAY_CHANGE as SAMPLE_MAY_CHANG
 from experiments.harness.generation.summary import relative_energies, summarise
 from experiments.harness.generation.worker_relaxation import BATCH, relax_all
 from experiments.harness.runs.atomic_io import write_text
-from experiments.harness.runs.metrics import count, target_text
+from experiments.harness.runs.metrics import NO_SURFACE, count, target_text
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from sdedata import StructureSet
 from sdedata.reading import Reading
@@ -115,7 +115,7 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
         _present(folder, tracker, source, energies, relaxed, metrics)
         tracker.table("structures", *_rows(folder, found, relaxed, config.seed))
         tracker.summary(metrics)
-    _log_outcome(metrics, folder)
+    _log_outcome(metrics, found, folder)
     return folder.summary
 
 
@@ -256,7 +256,7 @@ def _rows(
     return ["picture", "index", *SHOWN, "seed"], rows
 
 
-def _log_outcome(metrics: dict[str, Any], folder: RunFolder) -> None:
+def _log_outcome(metrics: dict[str, Any], found: "pd.DataFrame", folder: RunFolder) -> None:
     """Log how many structures are valid, medians, and hits beside those of random search."""
 
     def share(name: str) -> str:
@@ -275,7 +275,8 @@ def _log_outcome(metrics: dict[str, Any], folder: RunFolder) -> None:
             f"its lowest minimum: {share('gen/hit_rate')}, of random search's own "
             f"{share('rss/hit_rate')}"
         )
-    log.info(text)
+    lost = int((found["energy"].notna() & ~found["adsorbed"]).sum())
+    log.info(text + (f"; {lost} of the relaxed ones {NO_SURFACE}" if lost else ""))
     if "target/n" in metrics:
         log.info(target_text(metrics))
     log.info(f"look at {folder.path}/report.html")

@@ -265,12 +265,12 @@ class Generator(Process):
             return window
         if window != own:
             raise ValueError(
-                f"the window {list(window)} is not the training's {list(own)} Å: leave z_range "
+                f"the z range {list(window)} is not the training's {list(own)} Å: leave z_range "
                 "out, or set allow_other_z_range=true"
             )
         if field is not None and not field.window[0] <= window[0] < window[1] <= field.window[1]:
             raise ValueError(
-                f"the force field in {field.source} was trained in the window "
+                f"the force field in {field.source} was trained in the z range "
                 f"{list(field.window)} Å, which does not hold {list(window)}: train it anew, or "
                 "set allow_other_z_range=true"
             )

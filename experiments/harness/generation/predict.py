@@ -15,6 +15,9 @@ from sdedata.reading import AS_WRITTEN, Reading
 
 log = logging.getLogger(__name__)
 
+SHIFTED = 5.0
+"""A mean difference of so many times what is left without it is pointed out."""
+
 
 @dataclass(frozen=True)
 class Errors:
@@ -23,6 +26,10 @@ class Errors:
     frames: int
     energy: float | None
     """meV per atom."""
+    shift: float | None
+    """meV per atom: the mean of the differences, of predicted less labelled energies."""
+    scatter: float | None
+    """meV per atom: the mean absolute difference from that mean."""
     force: float | None
     """meV/Å, of the components on atoms whose forces the file knows."""
 
@@ -36,7 +43,13 @@ class Errors:
         ]  # fmt: skip
         if not parts:
             return "no energies or forces to compare with; --energy-key and --forces-key name them"
-        return f"mean absolute error against the file's labels: {', '.join(parts)}"
+        text = f"mean absolute error against the file's labels: {', '.join(parts)}"
+        if self.frames > 1 and self.shift and abs(self.shift) > SHIFTED * (self.scatter or 0.0):
+            text += (
+                f"; predicted energies differ by {self.shift:+.1f} meV/atom in the mean, and from "
+                f"that by {self.scatter:.1f}: labels with another zero would do so"
+            )
+        return text
 
 
 def predict(
@@ -45,9 +58,9 @@ def predict(
     """Write `source` with predicted labels (also on fixed atoms) to `output`.
 
     Returns energies (eV) by frame, and errors against the labels of the file, which may have other
-    names (`reading`). Frames that hold no
-    structure are left out, and the log names them. ValueError for a model or file that cannot be
-    used, an element that the model does not know, or many frames that hold none.
+    names (`reading`). Frames that hold no structure are left out, and the log names them.
+    ValueError for a model or file that cannot be used, an element that the model does not know, or
+    many frames that hold none.
     """
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io.formats import filetype, ioformats
@@ -118,8 +131,15 @@ def _errors(differences: Sequence[tuple[float, np.ndarray]]) -> Errors:
     energies = np.array([energy for energy, _ in differences])
     energies = energies[np.isfinite(energies)]
     forces = np.concatenate([force for _, force in differences])
+    shift = energies.mean() if len(energies) else np.nan
+
+    def mean(values: np.ndarray) -> float | None:
+        return 1000 * float(values.mean()) if len(values) else None
+
     return Errors(
         len(differences),
-        1000 * float(np.abs(energies).mean()) if len(energies) else None,
-        1000 * float(np.abs(forces).mean()) if len(forces) else None,
+        mean(np.abs(energies)),
+        mean(energies),
+        mean(np.abs(energies - shift)),
+        mean(np.abs(forces)),
     )

@@ -104,12 +104,12 @@ def _process(config: Recall) -> Process:
 
 
 def _known(config: Recall, process: Process) -> StructureSet:
-    """Select the lowest surfaces of each composition and cell that lie in the score's window."""
+    """Select the lowest surfaces of each composition and cell that lie in the score's z range."""
     data = load_set(config.structures, Path(config.output) / "cache")
     inside = inside_window(data, process.score.window)
     if not inside.any():
         window = list(process.score.window)
-        raise ValueError(f"{config.structures} has no overlayer in the score's window {window} Å")
+        raise ValueError(f"{config.structures} has no overlayer in the score's z range {window} Å")
     data = distinct(data.select(inside))
     process.score.require_elements(data.elements)
     chosen: list[int] = []

@@ -59,12 +59,18 @@ class Outcome:
     table: str
 
 
-def prepare(source: str | Path, overrides: Sequence[str] = (), parent: str = "") -> Prepared:
+def prepare(
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    parent: str = "",
+    directory: Path | None = None,
+) -> Prepared:
     """Plan and check a run in <output>/<parent>/<name>; ValueError if it could not reach its end.
 
     source     an experiment's folder, a YAML file, or the name of an experiment of this project
     overrides  STAGE.KEY=VALUE or KEY=VALUE for the experiment, and the fields of `Options`
     parent     a folder between the output and the experiment's, if any
+    directory  a folder with more files of groups, such as calculator/
     """
     options, own = split_off(Options, overrides)
     experiment: Experiment = read(source, own, options.small)
@@ -78,6 +84,7 @@ def prepare(source: str | Path, overrides: Sequence[str] = (), parent: str = "")
             f"tracking.mode={options.tracking_mode or 'null'}",
         ],
         cores=options.threads,
+        directory=directory,
     )
     for stage in () if options.trust else stages:
         require_known(stage.config.plain(), f"{find(source)}, stage {stage.name},")
@@ -90,6 +97,7 @@ def run(
     overrides: Sequence[str] = (),
     parent: str = "",
     observe: Callable[..., None] | None = None,
+    directory: Path | None = None,
 ) -> Outcome:
     """Run, or continue, an experiment (see `prepare`).
 
@@ -97,7 +105,7 @@ def run(
     """
     from experiments.harness.pipeline.measures import measure  # here: it imports torch
 
-    prepared = prepare(source, overrides, parent)
+    prepared = prepare(source, overrides, parent, directory)
     folder = RunFolder(prepared.home)
     experiment = prepared.experiment
     described = experiment.model_dump(exclude={"small", "claims", "figures"})

@@ -69,6 +69,7 @@ def plan(
     models: Mapping[str, str] | None = None,
     common: Sequence[str] = (),
     cores: int | None = None,
+    directory: Path | None = None,
 ) -> list[Stage]:
     """Compose and check the stages, in the order in which they run; ValueError if one is not valid.
 
@@ -76,6 +77,7 @@ def plan(
     models    folders of networks that no stage trains, by the name of the stage
     common    overrides of every stage, before its own
     cores     how many of them the stages may use; None: each as its own command does
+    directory a folder with more files of groups, as `compose.load` takes it
     """
     order = list(KINDS)
     names = sorted(stages, key=lambda name: order.index(stage_name(name).kind))
@@ -96,7 +98,7 @@ def plan(
         if any(o.partition("=")[0].lstrip("+") == "output" for o in own):
             raise ValueError(f"stage {name}: output is that of the whole run: output=FOLDER")
         try:
-            config = compose.load(KINDS[kind].command, command)
+            config = compose.load(KINDS[kind].command, command, directory)
         except ValueError as error:
             raise ValueError(f"stage {name}: {error}") from error
         stage = Stage(name, command, config, home, turn)

@@ -180,6 +180,10 @@ def count(summary: Mapping[str, Any], name: str) -> tuple[int, int]:
     return round((summary[name] or 0) * total), total
 
 
+NO_SURFACE = "off the surface or with overlapping atoms"
+"""Relaxed structures that `gen_relaxed/frac_adsorbed` does not count."""
+
+
 def target_text(summary: Mapping[str, Any]) -> str:
     """Return how often the target was found, in a sentence."""
     hits, n = summary["target/hits"], summary["target/n"]

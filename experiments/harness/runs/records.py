@@ -36,7 +36,7 @@ Element = Annotated[int, Ge(1), Le(118)]
 
 def _ordered(window: tuple[float, float]) -> tuple[float, float]:
     if not 0 < window[0] < window[1]:
-        raise ValueError("a window is [low, high] with 0 < low < high")
+        raise ValueError("a z range is [low, high] with 0 < low < high")
     return window
 
 

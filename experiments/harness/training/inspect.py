@@ -1,4 +1,4 @@
-"""Describe a run or a model file: how far it is, its losses, window, elements, cutoff."""
+"""Describe a run or a model file: how far it is, its losses, z range, elements, cutoff."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +52,7 @@ def _of_facts(card: Mapping[str, Any]) -> dict[str, Any]:
     """Where the model may be used."""
     return {
         "trained on": f"{card['structures']} structures of {card['data']} ({card['digest']})",
-        "window": "{:g} to {:g} Å above the slab".format(*card["window"]),
+        "z range": "{:g} to {:g} Å above the slab".format(*card["window"]),
         "elements": ", ".join(chemical_symbols[z] for z in card["elements"]),
         "compositions": ", ".join(card["compositions"]),
         "calculator": card.get("calculator") or "not recorded",

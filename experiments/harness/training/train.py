@@ -1,7 +1,7 @@
 """Train a score network (task=score) or a force field (task=forcefield).
 
 The run folder gets metrics, checkpoints and `model.pt`, one file from which the network, its
-window, elements and cutoff are rebuilt. The same command continues an interrupted run to the same
+z range, elements and cutoff are rebuilt. The same command continues an interrupted run to the same
 numbers.
 """
 
@@ -79,7 +79,8 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
             )
             tracker.artifact(of_model(folder.path, config.task.kind))
             tracker.figure("learning_curves", learning_curves(folder.rows()))
-            tracker.summary(trainer.last)
+            reported = ("train/loss", *losses)
+            tracker.summary({k: v for k, v in trainer.last.items() if k in reported})
     text = ", ".join(f"{k} {v:.4g}" for k, v in losses.items())
     log.info(f"{folder.path}/model.pt after {trainer.step} steps: {text}")
     return folder.summary

@@ -148,6 +148,18 @@ def test_labels_decide_what_a_stage_is_given(tmp_path):
     assert planned["score"].config.data.path == "rss_c2x8"  # a reference is not learnt from
 
 
+def test_stages_use_the_calculators_of_a_folder_of_the_users(tmp_path):
+    mine = {"_target_": "ase.calculators.lj.LennardJones", "sigma": 2.5}
+    file = tmp_path / "own/calculator/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(yaml.safe_dump(mine))
+    folder = written(tmp_path / "e", stages={"generate_data": ["calculator=mine"]})
+    (stage,) = runner.prepare(folder, directory=tmp_path / "own").stages
+    assert stage.config.calculator.plain() == mine
+    with pytest.raises(ValueError, match="mine"):
+        runner.prepare(folder)
+
+
 def test_a_search_without_a_label_is_learnt_from():
     stages = {s.name: s for s in runner.prepare("platinum_heptamer").stages}
     minima = "runs/platinum_heptamer/generate_data/pt/minima.npz"

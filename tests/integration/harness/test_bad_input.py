@@ -83,9 +83,9 @@ VALUES = [
     ("generate_data", "n_per_composition=0", "n_per_composition: Input should be greater than"),
     ("generate_data", "compositions=[]", "compositions: List should have at least 1 item"),
     ("generate_data", "compositions=[Ag3,Ag6Q3]", "compositions.1: .*'Ag6Q3' names no element"),
-    ("generate_data", "min_distances.Ag-O=9", "Ag4O2 does not fit into the window"),
+    ("generate_data", "min_distances.Ag-O=9", "Ag4O2 does not fit into the z range"),
     ("generate_data", "template.slab=ag111_p9x9", "no slab 'ag111_p9x9': give a file, or one of"),
-    ("generate_data", "template.z_range=[0,3]", "template.z_range: a window is .*above the slab"),
+    ("generate_data", "template.z_range=[0,3]", "template.z_range: a z range is .*above the slab"),
     ("generate_data", "template.z_range=[1,30]", "the cell is too thin in z: .*add vacuum"),
     ("generate_data", "+min_distances.Ag-Ux=2", "minimum distance Ag-Ux"),
     ("generate_data", "relaxation.fmax=0", "relaxation.fmax: Input should be greater than 0"),
@@ -165,9 +165,9 @@ FAULTS = {
     "NaN forces": "forces not finite",
     "NaN positions": "positions are not finite",
     "nothing fixed": "no fixed atoms",
-    "too high": "Pt at .* Å above the slab is outside the window of 1 to 5 Å, as in 1 of 3 frames",
+    "too high": "Pt at .* Å above the slab is outside the z range of 1 to 5 Å, as in 1 of 3 frames",
     "in the slab": "inside the slab",
-    "thin cell": "the cell is too thin in z: the window ends at .*; add vacuum",
+    "thin cell": "the cell is too thin in z: the z range ends at .*; add vacuum",
 }
 
 
@@ -273,7 +273,7 @@ def test_checkpoints_that_do_not_fit(refused, world, tmp_path):
         ([*world.networks, "template.z_range=[1.0,4.0]"], "not the training's [1.0, 5.0] Å"),
         (
             [f"score={world.score}", f"forcefield={tmp_path}/low.pt"],
-            "trained in the window [1.0,",
+            "trained in the z range [1.0,",
         ),
         ([f"score={tmp_path}/gone", "guide=none"], f"no checkpoint {tmp_path}/gone"),
         ([f"score={tmp_path}", "guide=none"], "holds no model.pt"),

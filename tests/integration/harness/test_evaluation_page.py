@@ -12,6 +12,7 @@ from experiments.harness.figures.evaluation_page import Evaluated, calculator_na
 from experiments.harness.generation.summary import relative_energies
 from experiments.harness.runs.energies import energy_statistics
 from experiments.harness.runs.metrics import metric_title
+from sdedata.frozen import frozen_mask
 from tests.integration.harness.test_page import NASTY, READY, Reader, surface
 
 ENERGIES = [-80.6, -81.0, -80.9, -80.2, -79.0]
@@ -27,7 +28,7 @@ class Search:
 def evaluated(compared: bool, **more) -> Evaluated:
     """Six generated, five relaxed, two of them the same surface."""
     generated = [surface(k, e + 1.5) for k, e in enumerate(ENERGIES)]
-    relaxed = [surface(k, e) for k, e in zip((0, 1, 1, 3, 4), ENERGIES, strict=True)]
+    relaxed = [surface(k, e) for k, e in zip((1, 2, 2, 7, 8), ENERGIES, strict=True)]
     for index, atoms in enumerate(relaxed):
         atoms.info |= {"index": index, "relax_steps": 7}
     energies = relative_energies(generated, relaxed, Search() if compared else None)
@@ -94,6 +95,7 @@ def test_the_zero_is_what_energies_were_measured_from(pages, compared):
 
 
 def test_the_first_sentence_counts_and_names(pages):
+    assert "off the surface" not in pages[True][2]
     (sentence,) = re.findall(r'<p class="sentence">(.*?)</p>', pages[True][2])
     for fact in ("6 surfaces", "AgO₂ on ag111", "EMT", "1 of them failed", "0.20 eV above", "of 3"):
         assert fact in sentence
@@ -112,6 +114,18 @@ def test_the_lowest_distinct_structures_are_shown_and_all_can_be_turned(pages):
     assert [one["facts"]["index"] for one in data["structures"]] == [1, 2, 0, 3, 4]
     energies = [one["facts"]["energy (eV)"] for one in data["structures"]]
     np.testing.assert_allclose(energies, [0.2, 0.3, 0.6, 1.0, 2.2], atol=1e-9)
+
+
+def test_what_left_the_surface_is_counted_and_not_among_the_lowest(tmp_path):
+    run = evaluated(True)
+    lowest = run.relaxed[run.order[0]]
+    lowest.positions[~frozen_mask(lowest), 2] += 3.0
+    page = Reader(write_evaluation(tmp_path / "r.html", run).read_text(encoding="utf-8"))
+    shown = [i["alt"].split(",")[0] for i in page.named("img") if i["alt"].endswith("from above")]
+    assert shown[:4] == ["+0.30 eV", "+0.60 eV", "+1.00 eV", "+2.20 eV"]
+    assert "1 of them off the surface" in page.text
+    data = json.loads(page.scripts[0])
+    assert len(data["structures"]) == 5, "it can be looked at all the same"
 
 
 def test_everything_but_the_beginning_is_folded(pages):

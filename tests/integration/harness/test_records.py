@@ -46,7 +46,7 @@ CONFIGS = {
     "deep": ("a: " + "[" * 900 + "]" * 900, "nested too deeply"),
     "deeper": ("[" * 20000, "cannot be read|nested"),
     "steps": ("train: {steps: many}\n", "is wrong at train.steps: .* got 'many'"),
-    "a window": ("window: [5, 1]\n", "is wrong at window: a window is .low, high."),
+    "a window": ("window: [5, 1]\n", "is wrong at window: a z range is .low, high."),
     "bytes": (b"\xff\xfe\x00", "no text|cannot be read"),
 }
 

@@ -402,6 +402,16 @@ def test_predict_reports_errors_and_leaves_bad_frames_out(tmp_path, caplog):
     )
     assert found[1].energy == pytest.approx(errors.energy, rel=1e-4)
     assert found[1].force == pytest.approx(errors.force, rel=1e-4)
+    assert found[1].scatter == pytest.approx(errors.scatter, rel=1e-4)
+    for bare in named:
+        bare.info["REF_energy"] = bare.info.get("REF_energy", 0.0) - 10.0 * len(bare)
+    write(tmp_path / "zero.extxyz", [named[k] for k, number in enumerate(good) if number != 4])
+    _, shifted = predict(
+        tmp_path / "train/forcefield", tmp_path / "zero.extxyz", tmp_path / "two.extxyz", reading
+    )
+    assert shifted.shift == pytest.approx(errors.shift + 10_000, rel=1e-4)
+    assert shifted.scatter == pytest.approx(errors.scatter, rel=1e-4)
+    assert "another zero" in str(shifted)
     named[0].pbc = False
     write(tmp_path / "cluster.extxyz", named[:2])
     caplog.set_level("INFO")

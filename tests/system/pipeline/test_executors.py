@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from experiments.harness.execution import executors
 from experiments.harness.runs.run_folder import RunFolder
 from sdedata import StructureSet
 from tests.tiny import PATIENCE, ROOT, run, start, wait_for
@@ -68,7 +69,8 @@ def test_a_killed_dask_worker_loses_nothing_and_repeats_nothing(dask, tmp_path):
         assert ours.digest == undisturbed.digest
 
 
-def test_an_address_where_nobody_answers_is_reported(tmp_path):
+def test_an_address_where_nobody_answers_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "ANSWERS", "1s")
     with pytest.raises(ValueError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
         run(
             "generate_data", *SEARCH, f"output={tmp_path}", "executor=dask",

@@ -59,7 +59,7 @@ def test_own_data_inspect(platinum_run):
     found = inspect.facts(platinum_run / "train/forcefield")
     assert found["elements"] == "Pt"
     assert found["progress"] == "step 5 of 5"
-    assert found["window"] == "1 to 5 Å above the slab"
+    assert found["z range"] == "1 to 5 Å above the slab"
     assert found["forcefield/force_mae"] > 0
 
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from sdedata import own, shipped
 from sdedata.dataset import SUBSETS, WINDOW, counts_table
-from sdedata.options import add_options, from_options
-from sdedata.relaxations import NAMES, Relaxations, relaxations
+from sdedata.options import add_files, add_good, from_options
+from sdedata.reading import Reading
+from sdedata.relaxations import Relaxations, relaxations
 from sdedata.structures import StructureSet
 
 
@@ -40,21 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("set", help="a name from `list`")
     showing.set_defaults(run=_show)
     files = argparse.ArgumentParser(add_help=False)
-    files.add_argument(
-        "files", metavar="FILE", type=Path, nargs="+",
-        help=f"any file that ASE reads; relaxations are named by {' or '.join(NAMES)} in the info "
-        "of frames; else each of several files is one, and in a single file frames that continue "
-        "each other are one",
-    )  # fmt: skip
-    add_options(files)
+    add_files(files)
     checking = commands.add_parser(
         "check", parents=[files], help="summarise files and list invalid frames with reasons",
         description="Exit code 2 if a frame is invalid for training.",
     )  # fmt: skip
-    checking.add_argument(
-        "--good", metavar="FILE", type=Path, help="write the valid frames to this file"
-    )
-    checking.set_defaults(run=_check)
+    add_good(checking)
+    checking.set_defaults(run=lambda parsed: check(parsed.files, from_options(parsed), parsed.good))
     splitting = commands.add_parser(
         "split", parents=[files], help="write train.extxyz and validation.extxyz",
         description="Frames of one relaxation stay together. Exit code 2 if a frame is invalid.",
@@ -88,8 +81,9 @@ def _show(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _check(parsed: argparse.Namespace) -> int:
-    found = own.read_good(parsed.files, from_options(parsed))
+def check(files: Sequence[Path], reading: Reading, good: Path | None) -> int:
+    """Print what the files hold; write the valid frames to `good`; returns 2 if one is invalid."""
+    found = own.read_good(files, reading)
     data, bad = found.data, found.bad
     print(f"{len(data)} valid frames, {found.n_invalid} invalid")
     if len(data):
@@ -99,9 +93,9 @@ def _check(parsed: argparse.Namespace) -> int:
     for lines in (found.notes, bad):
         if lines:
             print("\n" + "\n".join(map(str, lines)))
-    if parsed.good and len(data):
-        data.write(parsed.good)
-        print(f"\nvalid frames written to {parsed.good}")
+    if good and len(data):
+        data.write(good)
+        print(f"\nvalid frames written to {good}")
     return 2 if bad else 0
 
 

@@ -124,7 +124,7 @@ def require_window(data: StructureSet, window: tuple[float, float], source: str)
     symbol = atoms[~frozen_mask(atoms)].symbols[worst]
     message = (
         f"{source}, frame {frame}: {symbol} at {z[worst]:.2f} Å above the slab is outside the "
-        f"window of {low:g} to {high:g} Å, as in {(~inside).sum()} of {len(data)} frames; "
+        f"z range of {low:g} to {high:g} Å, as in {(~inside).sum()} of {len(data)} frames; "
     )
     everything = np.concatenate(data.heights())
     low = min(low, np.floor(10 * everything.min()) / 10)

@@ -8,6 +8,28 @@ if TYPE_CHECKING:
     from sdedata.reading import Reading
 
 
+NAMES = ("surface_index", "index")
+"""Entries of `info` that name the frames of one relaxation; the first present."""
+
+
+def add_files(parser: ArgumentParser) -> None:
+    """Add the files of users, and the options of how they are read."""
+    parser.add_argument(
+        "files", metavar="FILE", type=Path, nargs="+",
+        help=f"any file that ASE reads; relaxations are named by {' or '.join(NAMES)} in the info "
+        "of frames; else each of several files is one, and in a single file frames that continue "
+        "each other are one",
+    )  # fmt: skip
+    add_options(parser)
+
+
+def add_good(parser: ArgumentParser) -> None:
+    """Add where `check` writes what is valid."""
+    parser.add_argument(
+        "--good", metavar="FILE", type=Path, help="write the valid frames to this file"
+    )
+
+
 def add_options(parser: ArgumentParser) -> None:
     """Add the options of a command line that `from_options` reads."""
     parser.add_argument("--energy-key", metavar="NAME", help="the energies' name, as REF_energy")

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from sdedata.options import NAMES
 from sdedata.structures import SAME_CELL, StructureSet
 
-NAMES = ("surface_index", "index")
-"""Entries of `info` that name what belongs together; the first present."""
 BY_NAME = "by info"
 STEP = 0.5
 """Å: no optimizer moves an atom farther between the frames that it writes."""

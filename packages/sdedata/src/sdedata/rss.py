@@ -77,8 +77,8 @@ def random_surface(
             return template.surface(composition, positions)
     low, high = template.window
     raise ValueError(
-        f"{composition} does not fit into the window {low:g} to {high:g} Å of template "
-        f"{template.name}: enlarge the window or lower the minimum distances"
+        f"{composition} does not fit into the z range {low:g} to {high:g} Å of template "
+        f"{template.name}: enlarge the range or lower the minimum distances"
     )
 
 

@@ -41,11 +41,11 @@ class Template:
     def __post_init__(self) -> None:
         low, high = self.window
         if not low < high:
-            raise ValueError(f"template {self.name}: the window {low:g} to {high:g} Å is empty")
+            raise ValueError(f"template {self.name}: the z range {low:g} to {high:g} Å is empty")
         if low <= self.top:
             raise ValueError(
-                f"template {self.name}: the window begins at z = {low:g} Å, inside the slab, whose "
-                f"highest atom is at {self.top:g} Å; begin it about 1 Å above"
+                f"template {self.name}: the z range begins at z = {low:g} Å, inside the slab, "
+                f"whose highest atom is at {self.top:g} Å; begin it about 1 Å above"
             )
         self.require_vacuum(LEAST_VACUUM)
 
@@ -55,7 +55,7 @@ class Template:
         image = float(self.slab.positions[:, 2].min()) + height
         if height > 0 and self.slab.pbc[2] and image - self.window[1] < needed:
             raise ValueError(
-                f"template {self.name}: the cell is too thin in z: the window ends at "
+                f"template {self.name}: the cell is too thin in z: the z range ends at "
                 f"{self.window[1]:g} Å and the slab's image begins at {image:g} Å, with less than "
                 f"{needed:g} Å between; add vacuum"
             )
