@@ -118,7 +118,7 @@ def test_draws_stay_the_same_over_versions():
 def test_overlayers_that_do_not_fit_are_refused():
     template = platinum((1, 1, 2))
     rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match="Pt7 does not fit into the window .* of template pt111"):
+    with pytest.raises(ValueError, match="Pt7 does not fit into the z range .* of template pt111"):
         random_surface(template, "Pt7", rng, attempts=2)
     with pytest.raises(ValueError, match="Pt closer than 3 Å to its own image"):
         random_surface(template, "Pt", rng, {"Pt-Pt": 3.0})
