@@ -4,7 +4,17 @@ import pytest
 import torch
 from scipy import stats
 
-from vpsde import MinimumImage, Truncated, Wrapped, brownian, generators, vp
+from vpsde import (
+    SDE,
+    LinearBeta,
+    MinimumImage,
+    Reflected,
+    Truncated,
+    Wrapped,
+    brownian,
+    generators,
+    vp,
+)
 
 C2X8 = [[5.869, 0.0], [-2.934, 10.165]]
 P4X4 = [[11.738, 0.0], [5.869, 10.165]]
@@ -164,6 +174,14 @@ def test_a_graph_that_cannot_be_diffused_is_refused(make_slab, change, message):
     broken = replace(graph, **change(graph))
     with pytest.raises(ValueError, match=message):
         brownian().perturb(broken, at(0.1, graph), torch.Generator())
+
+
+def test_the_named_processes_have_the_parts_that_they_are_given():
+    parts = MinimumImage(), Truncated()
+    assert brownian(1.0, 2.0, *parts) == SDE(LinearBeta(1.0, 2.0), False, *parts)
+    assert brownian() == SDE(LinearBeta(0.01, 40.0), False, Wrapped(), Reflected())
+    assert vp(1.0, 2.0, Wrapped()) == SDE(LinearBeta(1.0, 2.0), True, Wrapped(), Truncated())
+    assert vp() == SDE(LinearBeta(0.01, 3.0), True, *parts)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
