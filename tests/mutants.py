@@ -14,6 +14,9 @@ from mutmut.stats import status_by_exit_code
 KILLED = ("killed", "timeout", "segfault", "suspicious")
 """A program that ends otherwise than the tests expect is noticed as well."""
 
+NOT_RUN = 255
+"""The exit code where pytest itself fails, which mutmut calls a timeout."""
+
 
 def results() -> dict[str, str]:
     """Return what became of every mutant."""
@@ -21,7 +24,8 @@ def results() -> dict[str, str]:
     for path in mutmut.walk_mutatable_files():
         data = mutmut.SourceFileMutationData(path=path)
         data.load()
-        found |= {name: status_by_exit_code[code] for name, code in data.exit_code_by_key.items()}
+        for name, code in data.exit_code_by_key.items():
+            found[name] = "not run" if code == NOT_RUN else status_by_exit_code[code]
     return found
 
 
