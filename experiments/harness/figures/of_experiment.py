@@ -22,15 +22,15 @@ SHOWN = 4
 
 @styled
 def energies_with_structures(
-    energies: Mapping[str, np.ndarray], lowest: Mapping[str, tuple[Atoms, float]], zero: str
+    energies: Mapping[str, np.ndarray], examples: Mapping[str, tuple[Atoms, float]], zero: str
 ) -> Figure:
     """Draw Fig. 3: a histogram, and above it structures with arrows to their energies.
 
     energies  of each series, eV above the zero
-    lowest    of some series a structure with its energy, eV above the zero
+    examples  of some series a structure with its energy, eV above the zero
     zero      what the zero is, in words for the axis
     """
-    shown = dict(list(lowest.items())[:SHOWN])
+    shown = dict(list(examples.items())[:SHOWN])
     figure, above, axes = _sheet(len(shown))
     draw_energies(axes, energies, zero=zero)
     frames = [atoms for atoms, _ in shown.values()]
@@ -40,8 +40,8 @@ def energies_with_structures(
     for place, (name, (_, energy)) in zip(above, shown.items(), strict=True):
         colour = COLOURS[names.index(name) % len(COLOURS)]
         place.title.set_color(colour)
-        low, high = axes.get_xlim()
-        start, end = (0.5, -0.02), (float(np.clip(energy, low, high)), 0.0)
+        (low, high), ceiling = axes.get_xlim(), axes.get_ylim()[1]
+        start, end = (0.5, -0.02), (float(np.clip(energy, low, high)), ceiling)
         arrow: Any = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.0, "shrinkB": 0}
         figure.add_artist(
             ConnectionPatch(start, end, place.transAxes, axes.transData, clip_on=False, **arrow)

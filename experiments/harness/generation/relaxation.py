@@ -23,8 +23,8 @@ from sdedata import Graph, collate, rss
 from sdedata.adsorption import overlapping
 from sdedata.frozen import frozen_mask, only_frozen
 
-HOLE = 100.0
-"""eV: a relaxation that releases more, and ends with overlapping atoms, has met no surface."""
+HOLE, STUCK = 100.0, 100
+"""eV released, and steps without convergence: after so much, atoms that overlap stay together."""
 
 
 def relax(
@@ -98,6 +98,12 @@ class Ends:
         """The energy by which the relaxation has fallen, eV."""
         return float(self.first.get_potential_energy() - self.last.get_potential_energy())
 
+    @property
+    def lost(self) -> bool:
+        """Whether atoms overlap in the end, deep in a hole or after many steps: no surface."""
+        long = not self.converged and self.steps >= STUCK
+        return (long or self.released > HOLE) and overlapping(self.last)
+
     @classmethod
     def of(cls, path: rss.Trajectory, atoms: Atoms) -> "Ends":
         """Take the ends of the trajectory of `atoms`."""
@@ -120,7 +126,7 @@ def _relaxed(
     """
     return [
         "it fell into a hole of the calculator, with overlapping atoms"
-        if isinstance(ends, Ends) and ends.released > HOLE and overlapping(ends.last)
+        if isinstance(ends, Ends) and ends.lost
         else ends
         for ends in _ends(images, calculator, options)
     ]

@@ -19,7 +19,7 @@ class Drawing(Section):
     """A figure, and the file of its numbers beside it.
 
     counts    minima of each stoichiometry and subset, and the lowest of some
-    energies  relaxed energies on common bins beside random search, and the lowest structure of each
+    energies  relaxed energies on common bins beside random search, and a structure at each median
     steps     medians of the energies before and after relaxation against the number of steps
     """
 

@@ -1,18 +1,17 @@
 """Draw the figures of an experiment when its stages are done, each with a table of its numbers."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
-from ase.io import iread
 from matplotlib.figure import Figure
 
 from experiments.harness.figures import of_experiment
 from experiments.harness.figures.plots import save
-from experiments.harness.generation.evaluate import LOWEST, SEARCH
+from experiments.harness.generation.evaluate import RELAXED, SEARCH
 from experiments.harness.pipeline.drawings import FIGURES, Drawing, Kind
 from experiments.harness.pipeline.measures import absolute_energies, repeated, zero_of
 from experiments.harness.pipeline.stages import Stage
@@ -47,16 +46,15 @@ def _energies(shown: Shown, seed: int) -> Drawn:
     if (first.folder / SEARCH).is_file():
         searched = pd.read_csv(first.folder / SEARCH)["energy"].dropna()
         energies["random search"] = searched.to_numpy()
-    lowest: dict[str, tuple[Atoms, float]] = {}
+    middle: dict[str, tuple[Atoms, float]] = {}
     for _, same in shown:
         name = same[0].label or "generated"
         energies[name] = _values(same, "energy") - zero
-        found = [atoms for stage in same for atoms in _first(stage)]
-        if found:
-            best = min(found, key=lambda atoms: float(atoms.get_potential_energy()))
-            lowest[name] = (best, float(best.get_potential_energy()) - zero)
+        if len(energies[name]):
+            median = float(np.median(energies[name]))
+            middle[name] = _nearest(same[0], zero + median), median
     rows = [(name, energy) for name, values in energies.items() for energy in values]
-    figure = of_experiment.energies_with_structures(energies, lowest, words)
+    figure = of_experiment.energies_with_structures(energies, middle, words)
     return figure, pd.DataFrame(rows, columns=["series", "energy"])
 
 
@@ -105,8 +103,7 @@ def _values(stages: Sequence[Stage], column: str) -> np.ndarray:
     return np.concatenate([values.to_numpy(float) for values in found])
 
 
-def _first(stage: Stage) -> Iterator[Atoms]:
-    """Yield the lowest structure of an evaluation, if it has any."""
-    file = stage.folder / f"structures/{LOWEST}.extxyz"
-    if file.is_file():
-        yield from iread(file, ":1")
+def _nearest(stage: Stage, energy: float) -> Atoms:
+    """Return the relaxed structure of an evaluation whose energy is nearest to this one, eV."""
+    frames = RunFolder(stage.folder).iterate(RELAXED)
+    return min(frames, key=lambda atoms: abs(float(atoms.get_potential_energy()) - energy))

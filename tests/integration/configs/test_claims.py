@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from ase.build import fcc111
+from ase.calculators.singlepoint import SinglePointCalculator
 from scipy import stats
 
 from experiments.harness.pipeline import runner
@@ -247,11 +249,25 @@ def test_the_experiments_of_the_paper_claim_at_least_ten_things():
     assert len(set(claims)) == len(claims)
 
 
+def labelled(energies):
+    """A slab with each of these energies."""
+    slab = fcc111("Ag", (1, 1, 1), vacuum=8.0, periodic=True)
+    frames = [slab.copy() for _ in energies]
+    for index, (atoms, energy) in enumerate(zip(frames, energies, strict=True)):
+        atoms.info["index"] = index
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
+    return frames
+
+
 def test_a_figure_counts_all_its_energies_from_one_zero(tmp_path, tables):
     prepared = finished(tmp_path, tables)
     drawing = Drawing(
         name="energies", kind="energies", caption="c", stages=["evaluate_a", "evaluate_b"]
     )
+    for stage in prepared.stages:
+        if stage.name in ("evaluate_a", "evaluate_b"):
+            table, zero = tables[stage.name]
+            RunFolder(stage.folder).append_structures("relaxed", labelled(table["energy"] + zero))
     illustrate([drawing], prepared.stages, tmp_path, 0)
     found = pd.read_csv(tmp_path / "figures/energies.csv").groupby("series")["energy"]
     zero = tables["evaluate_a"][1]

@@ -338,11 +338,16 @@ def test_pyplot_is_never_loaded():
 
 def test_arrows_lead_from_a_structure_to_its_energy():
     energies = {"random search": np.array([0.0, 0.9, 1.1]), "a": np.array([0.2, 0.4])}
-    lowest = {"a": (surface(), 0.2), "b": (surface((2.0, 2.0)), 7.0)}
-    figure = of_experiment.energies_with_structures(energies | {"b": np.array([0.5])}, lowest, "E")
+    examples = {"a": (surface(), 0.2), "b": (surface((2.0, 2.0)), 7.0)}
+    figure = of_experiment.energies_with_structures(
+        energies | {"b": np.array([0.5])}, examples, "E"
+    )
     arrows = [artist for artist in figure.artists if isinstance(artist, ConnectionPatch)]
     *_, axes = figure.axes
-    assert [arrow.xy2 for arrow in arrows] == [(0.2, 0.0), (axes.get_xlim()[1], 0.0)]
+    assert [arrow.xy2 for arrow in arrows] == [
+        (0.2, axes.get_ylim()[1]),
+        (axes.get_xlim()[1], axes.get_ylim()[1]),
+    ]
     colours = [to_hex(arrow.get_edgecolor()).upper() for arrow in arrows]
     assert colours == [COLOURS[1], COLOURS[2]]
     assert [place.get_title() for place in figure.axes[:2]] == ["a: +0.20 eV", "b: +7.00 eV"]

@@ -136,6 +136,28 @@ def test_what_falls_into_a_hole_of_the_calculator_is_no_surface(slab, apart, fai
     assert found.attrs["summary"]["gen/frac_unique"] == (0 if failed else 1)
 
 
+class Kink(Calculator):
+    """2 |r - 0.5 Å| eV between the last two atoms, whose force never ends."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        bond = self.atoms.positions[-1] - self.atoms.positions[-2]
+        r, forces = np.linalg.norm(bond), np.zeros((len(self.atoms), 3))
+        forces[-1] = -2 * np.sign(r - 0.5) * bond / r
+        forces[-2] = -forces[-1]
+        self.results = {"energy": 2 * abs(r - 0.5), "forces": forces}
+
+
+@pytest.mark.parametrize(("max_steps", "failed"), [(5, False), (120, True)])
+def test_atoms_that_overlap_after_many_steps_are_no_surface(slab, max_steps, failed):
+    atoms, top = slab.copy(), slab.positions[:, 2].max()
+    atoms += Atoms("O2", [[3.0, 3.0, top + 1.5], [3.6, 3.0, top + 1.5]])
+    (relaxed,) = relax([atoms], Kink(), max_steps=max_steps)
+    assert ("failed" in relaxed.info) == failed
+
+
 def test_the_folder_of_a_pipeline_holds_both_networks(world):
     found = Generator.load(world.output)
     assert found.digests == Generator.load(world.score, world.forcefield).digests
