@@ -84,7 +84,7 @@ def _of_the_paper(claims: list[Record]) -> list[tuple[str, ...]]:
         if claim["paper"]:
             first.setdefault(claim["experiment"], claim)
     return [
-        (text, there, f"{here} ({interval})")
+        (text, there, here if interval == DASH else f"{here} ({interval})")
         for text, there, here, interval, *_ in map(row, first.values())
     ]
 
