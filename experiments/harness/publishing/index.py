@@ -66,16 +66,18 @@ def readme(name: str, experiment: Experiment, found: Mapping[str, Any]) -> str:
         reading=_filled(experiment.reading, "**How to read it.** "),
         cost=experiment.cost,
         command="\n".join(commands),
-        results=_results_text(found) + _figures_text(name, experiment),
+        results=_results_text(experiment, found) + _figures_text(name, experiment),
     )
 
 
-def _results_text(found: Mapping[str, Any]) -> str:
+def _results_text(experiment: Experiment, found: Mapping[str, Any]) -> str:
     if not found:
         return "Not run in full yet."
     if "record" in found:
         return f"[results.json]({RESULTS}), of `{found['command']}`."
     columns = {name: run["summary"] for name, run in found.items()}
+    if list(columns) == [experiment.name]:  # one run: each of its samplings
+        columns = table.columns(experiment, columns[experiment.name])
     commands = [f"`{name}`: `{run['command']}`" for name, run in found.items()]
     measured = [claim for run in found.values() for claim in run.get("claims", [])]
     claims = f"{markdown(HEADER_OF_CLAIMS, map(row, measured))}\n\n" if measured else ""
