@@ -137,7 +137,7 @@ PICTURES = ("test_plots", "test_page", "test_figures", "test_datasheet")
 """Modules whose tests look at pictures."""
 DRAWN = (
     "test_compare", "test_evaluation_page", "test_label", "test_publish", "test_report",
-    "test_pipeline",
+    "test_pipeline", "test_tracking",
 )  # fmt: skip
 """Modules that need pictures, of a few pixels; in all others they are blank."""
 

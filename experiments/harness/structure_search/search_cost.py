@@ -157,7 +157,7 @@ def one_by_one(task: Task) -> list[dict[str, Any]]:
             atoms = random_surface(task.template, composition, rng, task.min_distances)
             path = relax(atoms, calculator, **task.relaxation)
             row |= {"relax_steps": path.steps, "converged": path.converged}
-            atoms.info["index"] = index
+            atoms.info |= {"index": index, "relax_steps": path.steps}
             ends.append(path.frame(-1, atoms))
             row["adsorbed"] = is_adsorbed(ends[-1])
         except Exception as error:  # calculators raise anything
