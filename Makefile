@@ -45,6 +45,7 @@ faults: $(STAMP)  ## damage FAULTS files, kill each command KILLS times, and cou
 
 MUTANTS ?= 200
 mutants: $(STAMP)  ## mutate the core, and count how many of MUTANTS mutants the unit tests kill
+	$(UV) -e '.[mutants]'
 	mkdir -p build/mutants/src
 	cp -r packages/*/src/* build/mutants/src/
 	cp -r tests pyproject.toml build/mutants/
