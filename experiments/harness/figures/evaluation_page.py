@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from experiments.harness.figures.viewer import overlayer_formula
 from experiments.harness.runs.config_keys import flattened
 from experiments.harness.runs.energies import finite
 from experiments.harness.runs.metrics import NO_SURFACE, SHARE, count, metric, target_text
-from sdedata.adsorption import is_adsorbed
 from sdedata.similarity import same
 
 BEST = 4
@@ -43,6 +41,7 @@ class Evaluated:
     energies  eV above a common zero: gen (as generated), gen_relaxed, and rss (random search),
               which is empty where there is none
     relaxed   structures, in the order of energies["gen_relaxed"]
+    adsorbed  which of them are surfaces (see `sdedata.adsorption`)
     path      one structure at several times of the reverse process, may be empty
     settings  the run's config
     """
@@ -50,6 +49,7 @@ class Evaluated:
     metrics: Mapping[str, Any]
     energies: Mapping[str, Any]
     relaxed: Sequence[Atoms]
+    adsorbed: Sequence[bool]
     path: Sequence[Atoms]
     settings: Mapping[str, Any]
 
@@ -67,10 +67,10 @@ class Evaluated:
         """Indices of ``relaxed``, the lowest energy first."""
         return [int(k) for k in np.argsort(self.energies["gen_relaxed"], kind="stable")]
 
-    @cached_property
-    def adsorbed(self) -> list[int]:
-        """Likewise, without those that are no surface (see `sdedata.adsorption`)."""
-        return [k for k in self.order if is_adsorbed(self.relaxed[k])]
+    @property
+    def surfaces(self) -> list[int]:
+        """Likewise, of the adsorbed ones alone."""
+        return [k for k in self.order if self.adsorbed[k]]
 
     def count(self, share: str) -> str:
         """A share in the metrics as "1 of 32"."""
@@ -110,7 +110,7 @@ def sentence(run: Evaluated) -> str:
     what += f" and relaxed with {calculator_name(run.settings)}"
     failed = n - len(run.relaxed)
     what += f" ({failed} of them failed)" if failed else ""
-    lost = len(run.relaxed) - len(run.adsorbed)
+    lost = len(run.relaxed) - sum(run.adsorbed)
     what += f" ({lost} of them {NO_SURFACE})" if lost else ""
     median = eV(metrics["gen_relaxed/energy_median"])
     if not run.compared:
@@ -196,7 +196,7 @@ def _best(run: Evaluated) -> list[Surfaces]:
     """The lowest structures on the surface that differ from each other."""
     tolerance = {"tolerance": run.settings["tolerance"]} if "tolerance" in run.settings else {}
     found: list[int] = []
-    for k in run.adsorbed or run.order:
+    for k in run.surfaces or run.order:
         if len(found) == BEST:
             break
         if not any(same(run.relaxed[k], run.relaxed[other], **tolerance) for other in found):

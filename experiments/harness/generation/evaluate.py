@@ -112,7 +112,7 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
                 metrics[key] = source.summary[key]
         _write_tables(folder, found, reference, target, energies["zero"])
         folder.save_structures(LOWEST, _lowest_distinct(found, relaxed))
-        _present(folder, tracker, source, energies, relaxed, metrics)
+        _present(folder, tracker, source, energies, relaxed, found, metrics)
         tracker.table("structures", *_rows(folder, found, relaxed, config.seed))
         tracker.summary(metrics)
     _log_outcome(metrics, found, folder)
@@ -185,13 +185,15 @@ def _present(
     source: RunFolder,
     energies: dict[str, Any],
     relaxed: list[Atoms],
+    found: "pd.DataFrame",
     metrics: dict[str, Any],
 ) -> None:
     """Draw the histogram and the best structures, order the relaxed ones, write the page."""
     from experiments.harness.figures.evaluation_page import Evaluated, histogram, write_evaluation
 
     path = source.structures(PATH)[:3]
-    run = Evaluated(metrics, energies, relaxed, path, folder.config)
+    adsorbed = found["adsorbed"][[atoms.info["index"] for atoms in relaxed]].tolist()
+    run = Evaluated(metrics, energies, relaxed, adsorbed, path, folder.config)
     tracker.figure("energies", histogram(run))
     ordered = [relaxed[k] for k in run.order]
     captions = [

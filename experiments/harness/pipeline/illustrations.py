@@ -28,7 +28,7 @@ def illustrate(
 ) -> None:
     """Write the figures of finished stages as PNG and SVG, and their tables as CSV."""
     for drawing in drawings:
-        shown = [(name, repeated(name, stages)) for name in drawing.stages]
+        shown = [repeated(name, stages) for name in drawing.stages]
         figure, table = KINDS[drawing.kind](shown, seed)
         place = folder / FIGURES / drawing.name
         place.parent.mkdir(exist_ok=True)
@@ -36,18 +36,19 @@ def illustrate(
         write_text(place.with_suffix(".csv"), table.to_csv(index=False, float_format="%.4g"))
 
 
-Shown = Sequence[tuple[str, Sequence[Stage]]]
+Shown = Sequence[Sequence[Stage]]
+"""The stages of each series: a stage and its repeated trainings."""
 
 
 def _energies(shown: Shown, seed: int) -> Drawn:
-    first = shown[0][1][0]
+    first = shown[0][0]
     zero, words = zero_of(first)
     energies: dict[str, np.ndarray] = {}
     if (first.folder / SEARCH).is_file():
         searched = pd.read_csv(first.folder / SEARCH)["energy"].dropna()
         energies["random search"] = searched.to_numpy()
     middle: dict[str, tuple[Atoms, float]] = {}
-    for _, same in shown:
+    for same in shown:
         name = same[0].label or "generated"
         energies[name] = _values(same, "energy") - zero
         if len(energies[name]):
@@ -59,9 +60,9 @@ def _energies(shown: Shown, seed: int) -> Drawn:
 
 
 def _steps(shown: Shown, seed: int) -> Drawn:
-    zero, words = zero_of(shown[0][1][0])
+    zero, words = zero_of(shown[0][0])
     rows = []
-    for _, same in shown:
+    for same in shown:
         sampler = RunFolder(same[0].folder).config["sampled"]["sampler"]
         series = "the paper's steps" if sampler["noise"] == "euler" else "ancestral steps"
         for column, relaxed in (("energy_before", False), ("energy", True)):
@@ -74,7 +75,7 @@ def _steps(shown: Shown, seed: int) -> Drawn:
 
 
 def _counts(shown: Shown, seed: int) -> Drawn:
-    folder = shown[0][1][0].folder
+    folder = shown[0][0].folder
     counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
     minima = StructureSet.read(folder / "minima.npz")
     names = sorted(set(minima.compositions.tolist()))

@@ -162,10 +162,10 @@ def _results(run: Any, root: Path, before: dict[str, Any]) -> dict[str, Any]:
     }
     if next(iter(results)) == run.name:
         _copy_figures(run.path / FIGURES, root / "experiments" / run.config["experiment"] / FIGURES)
-    if run.config["experiment"] == RESULTS and next(iter(results)) == run.name:
-        from matplotlib.image import imsave
+        if run.config["experiment"] == RESULTS:
+            from matplotlib.image import imsave
 
-        imsave(root / "docs/overview.png", overview(run.path), pil_kwargs={"optimize": True})
+            imsave(root / "docs/overview.png", overview(run.path), pil_kwargs={"optimize": True})
     return results
 
 

@@ -102,10 +102,9 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
         network = _network(content["kind"], parse_json(content["config"]), content["state"])
         if set(card["elements"]) != set(network.elements) or card["cutoff"] != network.cutoff:
             raise ValueError("its card names other elements, or another cutoff, than its network")
-        if columns(model_properties := card.get("properties") or (), network.elements) != (
-            network.config().get("properties", 0)
-        ):
-            raise ValueError(f"its network does not know the properties {list(model_properties)}")
+        properties = card.get("properties") or []
+        if columns(properties, network.elements) != network.config().get("properties", 0):
+            raise ValueError(f"its network does not know the properties {properties}")
         model = Model(content["kind"], network, card, digest(file), source)
         model.sde()
     except Exception as error:  # a file can hold anything

@@ -12,6 +12,7 @@ from experiments.harness.figures.evaluation_page import Evaluated, calculator_na
 from experiments.harness.generation.summary import relative_energies
 from experiments.harness.runs.energies import energy_statistics
 from experiments.harness.runs.metrics import metric_title
+from sdedata.adsorption import is_adsorbed
 from sdedata.frozen import frozen_mask
 from tests.integration.harness.test_page import NASTY, READY, Reader, surface
 
@@ -53,7 +54,8 @@ def evaluated(compared: bool, **more) -> Evaluated:
         "sampled": {"template": {"slab": "ag111"}},
         **more,
     }
-    return Evaluated(metrics, energies, relaxed, path, settings)
+    adsorbed = [is_adsorbed(atoms) for atoms in relaxed]
+    return Evaluated(metrics, energies, relaxed, adsorbed, path, settings)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,7 @@ def test_what_left_the_surface_is_counted_and_not_among_the_lowest(tmp_path):
     run = evaluated(True)
     lowest = run.relaxed[run.order[0]]
     lowest.positions[~frozen_mask(lowest), 2] += 3.0
+    run = replace(run, adsorbed=[is_adsorbed(atoms) for atoms in run.relaxed])
     page = Reader(write_evaluation(tmp_path / "r.html", run).read_text(encoding="utf-8"))
     shown = [i["alt"].split(",")[0] for i in page.named("img") if i["alt"].endswith("from above")]
     assert shown[:4] == ["+0.30 eV", "+0.60 eV", "+1.00 eV", "+2.20 eV"]
@@ -152,7 +155,7 @@ def test_nothing_relaxed_still_gives_a_page(tmp_path):
     energies = {"gen": [], "gen_relaxed": [], "rss": [], "zero": 0.0}
     metrics = {"gen/n": 3, "gen/frac_valid": 0.0, "gen/frac_unique": 0.0}
     metrics |= energy_statistics("gen_relaxed", [])
-    run = Evaluated(metrics, energies, [], [], {})
+    run = Evaluated(metrics, energies, [], [], [], {})
     page = Reader(write_evaluation(tmp_path / "r.html", run).read_text(encoding="utf-8"))
     assert "none could be relaxed" in page.text
     assert "nan" not in page.text

@@ -41,3 +41,8 @@ def test_an_energy_that_is_not_known_is_not_a_number(minimum):
     assert math.isnan(found[0])
     with pytest.raises(ValueError, match="have no energies"):
         energy_per_mobile_atom(minimum.at(minimum.positions))
+
+
+@pytest.mark.parametrize("names", [["composition", "energy"], ["energy", "energy"]])
+def test_a_property_counts_once_in_any_order(minimum, names):
+    assert properties(minimum, names, ELEMENTS).shape == (1, columns(names, ELEMENTS))

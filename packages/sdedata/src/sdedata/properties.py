@@ -18,7 +18,8 @@ COVERAGE = 0.1  # overlayer atoms per Å², about one per atom of a close-packed
 
 def columns(names: Sequence[Property], elements: Sequence[int]) -> int:
     """Count the numbers that describe a structure: one for the energy, one for each element."""
-    return sum({"energy": 1, "composition": len(elements)}[name] for name in names)
+    width = {"energy": 1, "composition": len(elements)}
+    return sum(width[name] for name in NAMES if name in names)
 
 
 def properties(
