@@ -32,9 +32,7 @@ def extended(config: GenerateData) -> Found | None:
     name = config.extend
     if name is None:
         return None
-    minima, plain = load_set(name), config.plain()
-    if missing := lacking(minima):
-        raise ValueError(f"extend={name} has no {missing[0]}: give a set that generate_data made")
+    minima, plain = _searched(name), config.plain()
     for key in SAME:
         theirs, ours = identity(minima.meta.get(key)), identity(plain[key])
         if theirs != ours:
@@ -46,7 +44,15 @@ def extended(config: GenerateData) -> Found | None:
         frames: str | None = str(Path(name).with_name("frames.npz"))
     else:
         frames = shipped.frames_of(name)  # none of a reference, from which nothing learns
-    return Found(minima, minima if frames is None else load_set(frames), [])
+    return Found(minima, minima if frames is None else _searched(frames), [])
+
+
+def _searched(name: str) -> StructureSet:
+    """Load a set; ValueError if it lacks what a search records of every structure."""
+    data = load_set(name)
+    if missing := lacking(data):
+        raise ValueError(f"{name} has no {missing[0]}: extend a set that generate_data made")
+    return data
 
 
 def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> Found:

@@ -6,7 +6,7 @@ Exit code 1 if not every run could be mirrored.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,12 @@ def sync(path: Path, mode: str | None = None) -> str:
     ValueError if a process works on it or its files cannot be read; NotSynced if W&B failed.
     """
     folder = RunFolder.existing(path)
-    rows = folder.rows()
+    rows, config = folder.rows(), folder.config
     if not rows and not folder.summary:
         return "nothing to show yet"
     about = identity(folder)
     ended = about.pop("exit_code", 0 if folder.summary else KILLED)
-    about = about or _from_config(folder)
+    about = about or _from_config(config)
     tracker = Tracker(folder, **about | {"mode": mode})
     if tracker.mode == "offline" and is_mirrored(folder, tracker.about["id"]):
         return "already complete"
@@ -76,9 +76,9 @@ def sync(path: Path, mode: str | None = None) -> str:
     return f"{text}, {tracker.mode} as {tracker.about['id']}"
 
 
-def _from_config(folder: RunFolder) -> dict[str, Any]:
+def _from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Who a run is that no Tracker has worked on."""
-    tracking = folder.config.get("tracking") or {}
+    tracking = config.get("tracking") or {}
     known = ("id", "project", "entity", "group", "tags")
     return {key: tracking[key] for key in known if tracking.get(key) is not None}
 

@@ -19,8 +19,9 @@ from experiments.harness.runs.atomic_io import Busy
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.structure_search import search
 from experiments.harness.training.checkpoint import load, load_model, save
+from sdedata import StructureSet
 from sweeps.definition.reader import read
-from tests.tiny import ROOT, SAMPLE, TRAIN, run
+from tests.tiny import ROOT, SAMPLE, SEARCH, TRAIN, run
 
 
 @pytest.fixture
@@ -191,6 +192,24 @@ def test_candidates_that_lack_what_a_search_records_are_refused(world, tmp_path,
         search.write(tmp_path / "a.npz", [replace(frames, info=info)], rows)
         with pytest.raises(ValueError, match="a.npz holds no candidates: delete the file and rep"):
             search.read(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("file", ["minima", "frames"])
+@pytest.mark.parametrize("lost", ["index", "relax_steps"])
+def test_a_set_to_extend_that_lacks_what_a_search_records_is_refused(world, tmp_path, file, lost):
+    theirs = tmp_path / "theirs"
+    shutil.copytree(world.minima.parent, theirs)
+    whole = StructureSet.read(theirs / f"{file}.npz")
+    search = [*SEARCH, "name=more", "compositions=[Ag3,Ag2O]", "n_per_composition=4"]
+    search += [f"extend={theirs}/minima.npz", f"output={tmp_path}/runs"]
+    without = {k: v for k, v in whole.info.items() if k != lost}
+    for info in (without, whole.info | {lost: whole.info[lost].astype(str)}):
+        replace(whole, info=info).write(theirs / f"{file}.npz")
+        with pytest.raises(ValueError, match=rf"{file}.npz has no {lost}: extend a set that"):
+            run("generate_data", *search)
+    assert not (tmp_path / "runs").exists()
+    whole.write(theirs / f"{file}.npz")
+    assert run("generate_data", *search)["data/candidates"] == 8
 
 
 @pytest.fixture(scope="module")

@@ -169,14 +169,21 @@ def test_every_run_below_a_folder_is_found_once(folder, tmp_path):
         with Tracker(run) as tracker:
             tracker.log({"a": 1})
     RunFolder(tmp_path / "runs" / "empty").save_config({"seed": 0})
+    damaged = RunFolder(tmp_path / "runs" / "damaged")
+    damaged.log({"a": 1})
+    (damaged / "config.yaml").write_text("1: 2\n")
     runs = tmp_path / "runs"
     (stage.path / "wandb" / "config.yaml").touch()  # W&B keeps such files, too
-    assert run_folders([runs, stage.path]) == [runs / "empty", folder.path, stage.path]
+    assert run_folders([runs, stage.path]) == [
+        damaged.path, runs / "empty", folder.path, stage.path,
+    ]  # fmt: skip
     shutil.rmtree(stage.path / "wandb")
     (folder.path / "metrics.jsonl").write_text("broken\n" + json.dumps({"a": 1}) + "\n")
     code, reported, errors = command(runs)
-    assert code == 1, "one of them could not be read"
+    assert code == 1, "two of them could not be read"
     assert reported == [
+        f"{damaged.path}: {damaged.path}/config.yaml cannot be read: the key 1 is no text; restore "
+        "it, or remove the folder and start anew",
         f"{runs}/empty: nothing to show yet",
         f"{folder.path}: {folder.path}/metrics.jsonl, line 1, is not JSON; remove that line",
         f"{stage.path}: 1 rows, 0 files, offline as {identity(stage)['id']}",
