@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from itertools import product
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
@@ -20,6 +21,7 @@ from experiments.harness.config.suggestions import key_hint
 from experiments.harness.config.texts import quoted
 
 TARGET = "_target_"
+GROUPS = Path(__file__).parent / "conf"
 OPTIONAL_GROUPS = ("experiment", "template")
 """Listed in the defaults as null, so that Hydra refuses `+experiment=NAME`, which people write."""
 
@@ -48,9 +50,16 @@ def as_listed(override: Override, entry: str, typed: str) -> str:
             f"as {override.key_or_group}=[...]; a text with a comma needs quotes, "
             f"{shown(typed)}"
         )
+    if (GROUPS / override.key_or_group).is_dir() and not _are_names(override.value()):
+        raise ValueError(f"{typed}: {override.key_or_group} is chosen by a name")
     if override.key_or_group.endswith(f".{TARGET}"):
         return f"++{line.lstrip('+')}"  # also where no object of this kind is the default
     return line.lstrip("+") if override.key_or_group in OPTIONAL_GROUPS else line
+
+
+def _are_names(value: object) -> bool:
+    """Return whether Hydra can look up a value of a group: a list of other values it cannot."""
+    return not isinstance(value, list) or all(isinstance(one, str) for one in value)
 
 
 def shown(override: str) -> str:

@@ -163,7 +163,7 @@ def compared_with(run: RunFolder, example: Atoms) -> StructureSet | None:
     if frames := run.structures(REFERENCE):
         return StructureSet.from_atoms(frames, str(run.path))
     wanted = (config.get("reference"), config["calculator"], config["relaxation"])
-    reading = Reading(**config.get("reference_keys", {}))
+    reading = Reading(**config.get("reference_keys") or {})
     found = reference_set(wanted[0], example, *wanted[1:], reading)
     return None if found is None or must_relax(found, *wanted[1:]) else found
 

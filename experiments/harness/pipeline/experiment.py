@@ -22,6 +22,7 @@ from experiments.harness.pipeline import drawings
 from experiments.harness.pipeline.claims import REPEAT, Claim, require_stages
 from experiments.harness.pipeline.drawings import Drawing
 from experiments.harness.pipeline.kinds import NETWORKS, stage_name
+from experiments.harness.runs.strict_parsing import reason
 
 FOLDER = Path(__file__).parents[2]
 """Where the experiments of this project are, in the checkout and in the installed package."""
@@ -182,9 +183,8 @@ def split_off(form: type[S], arguments: Sequence[str]) -> tuple[S, list[str]]:
 def _content(path: Path) -> dict[str, Any]:
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} cannot be read as YAML: {reason}") from error
+    except (YAMLError, ValueError, RecursionError, OmegaConfBaseException, OSError) as error:
+        raise ValueError(f"{path} cannot be read as YAML: {reason(error)}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no experiment: it holds no KEY: VALUE")
     require_no_resolver(content, str(path))

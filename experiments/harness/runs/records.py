@@ -62,6 +62,14 @@ class Steps(Record):
     steps: Natural | None = None
 
 
+class Labels(Record):
+    """By which names a file's labels are known."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    energy: str | None = None
+    forces: str | None = None
+
+
 class Recorded(Record):
     """config.yaml."""
 
@@ -74,6 +82,7 @@ class Recorded(Record):
     calculator: Target | None = None
     relaxation: dict[str, JsonValue] | None = None
     reference: str | None = None
+    reference_keys: Labels | None = None
     sampled: dict[str, JsonValue] | None = None
     stages: dict[str, JsonValue] | None = None
 

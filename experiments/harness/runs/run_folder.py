@@ -35,7 +35,7 @@ from experiments.harness.runs.atomic_io import (
 from experiments.harness.runs.config_keys import differences
 from experiments.harness.runs.frames import iterate_frames, lowest_frames, sort_frames
 from experiments.harness.runs.provenance import git_commit, versions
-from experiments.harness.runs.records import Row, checked_as, read_record, refuse
+from experiments.harness.runs.records import FORMS, Row, checked_as, read_record, refuse
 from experiments.harness.runs.strict_parsing import parse_json
 
 WRITTEN_ALONE = ("structures", "checkpoints", "figures")
@@ -104,8 +104,14 @@ class RunFolder:
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Inside, this object's `alone` is the only one that succeeds: for what comes before it."""
+        """Inside, this object's `alone` is the only one that succeeds: for what comes before it.
+
+        Raises ValueError, before any work, for a record of this run that is damaged.
+        """
         with self.alone():
+            for name in FORMS:
+                read_record(self.path / name)
+            self.rows()
             self._is_reserved = True
             try:
                 yield
@@ -122,8 +128,8 @@ class RunFolder:
     ) -> Iterator["RunFolder"]:
         """Inside, a command makes or continues this run, alone; first its lock, then its files.
 
-        Arguments and errors as in `save_config` and `save_environment`; Busy, before anything is
-        written, if another process works on the run.
+        Arguments and errors as in `save_config` and `save_environment`; before anything is written,
+        Busy if another process works on the run, and ValueError for a record that is damaged.
         """
         with self.reserved():
             self.save_config(config, may_change, overrides)

@@ -14,6 +14,7 @@ import yaml
 from experiments.harness.runs.energies import bin_counts
 from experiments.harness.runs.metrics import metric_title
 from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.runs.strict_parsing import parse_yaml, reason
 from experiments.harness.tracking.wandb_media import HISTOGRAM, chart_table, shown_name
 
 try:
@@ -70,9 +71,9 @@ def read(path: Path) -> Study:
     if not file.is_file():
         raise ValueError(f"there is no {file}: give a sweep's file, such as sweeps/eta.yaml")
     try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read as YAML: {error}") from error
+        content = parse_yaml(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{file} cannot be read as YAML: {reason(error)}") from error
     if isinstance(content, dict):
         content = content.get("sweep", content)
     if not isinstance(content, dict) or not all(

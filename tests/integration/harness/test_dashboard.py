@@ -337,6 +337,9 @@ def test_a_refused_key_is_one_sentence(sweep, server):
     [
         (None, [], "there is no {path}: give a sweep's file, such as sweeps/eta.yaml"),
         ("[", [], "{path} cannot be read as YAML: "),
+        ("[" * 20000, [], "{path} cannot be read as YAML: exceeded maximum nesting depth"),
+        ("a: &a {b: *a}", [], "{path} cannot be read as YAML: "),
+        ("a: 2020-13-45", [], "{path} cannot be read as YAML: month must be in 1..12"),
         ("space: {a: {}}", [], "{path} is no sweep: it needs the keys space and objectives"),
         ("- a", [], "{path} is no sweep: it needs the keys space and objectives"),
         (

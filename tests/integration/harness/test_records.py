@@ -16,6 +16,7 @@ from experiments.harness.config.trust import require_known
 from experiments.harness.generation.sample import DIFFUSED, GENERATED, PATH
 from experiments.harness.pipeline import runner
 from experiments.harness.runs.atomic_io import Busy
+from experiments.harness.runs.records import FORMS, read_record
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.structure_search import search
 from experiments.harness.training.checkpoint import load, load_model, save
@@ -29,6 +30,11 @@ def folder(tmp_path):
     made = RunFolder(tmp_path / "runs/train/first")
     made.save_config({"seed": 1, "train": {"steps": 3}})
     return made
+
+
+def contents(path: Path) -> dict[Path, bytes]:
+    """Of all files of a run but its lock."""
+    return {p: p.read_bytes() for p in path.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
 CONFIGS = {
@@ -48,6 +54,7 @@ CONFIGS = {
     "deeper": ("[" * 20000, "cannot be read|nested"),
     "steps": ("train: {steps: many}\n", "is wrong at train.steps: .* got 'many'"),
     "a window": ("window: [5, 1]\n", "is wrong at window: a z range is .low, high."),
+    "names of labels": ("reference_keys: {../x: a}\n", r"is wrong at reference_keys.../x: Extra"),
     "bytes": (b"\xff\xfe\x00", "no text|cannot be read"),
 }
 
@@ -77,11 +84,21 @@ FILES = {
 
 @pytest.mark.parametrize(("name", "content"), FILES)
 def test_a_file_that_is_not_of_its_form_is_refused_with_what_helps(folder, name, content):
-    from experiments.harness.runs.records import read_record
-
     (folder.path / name).write_text(content)
     with pytest.raises(ValueError, match=f"{name} {FILES[name, content]}"):
         read_record(folder.path / name)
+
+
+@pytest.mark.parametrize("name", [*FORMS, "metrics.jsonl"])
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_a_damaged_record_is_refused_before_any_work(command, name, request):
+    folder, again = request.getfixturevalue({"train": "trained", "sample": "sampled"}[command])
+    path = folder.path if command == "sample" else folder
+    (path / name).write_text('{"a": \n{}\n')
+    before = contents(path)
+    with pytest.raises(ValueError, match=rf"{name}.*; (delete|remove|restore)"):
+        run(command, *again)
+    assert contents(path) == before
 
 
 ROWS = {
@@ -136,10 +153,10 @@ def sampled(sampling, tmp_path):
 
 def test_a_second_command_changes_nothing_before_it_is_refused(sampled):
     folder, sample = sampled
-    before = {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()}
+    before = contents(folder.path)
     with folder.alone(), pytest.raises(Busy, match="another process works in"):
         run("sample", *sample, "n=8", "batch_size=1")
-    assert {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == before
+    assert contents(folder.path) == before
 
 
 def _cut(path: Path, share: float) -> None:
