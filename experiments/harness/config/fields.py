@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from experiments.harness.config.renamed import new_name
@@ -26,8 +26,13 @@ def _one_folder(name: str) -> str:
 
 Name = Annotated[str, AfterValidator(_one_folder)]
 """Of a run: its folder lies in the one of its command, and nowhere else."""
-Count = Annotated[int, Ge(1)]
-Natural = Annotated[int, Ge(0)]
+MOST, LAST_SEED = 10_000_000, 2**32 - 1
+LARGEST = {"features": 4096, "blocks": 100, "n_radial": 1024, "cutoff": 50.0, "properties": 200}
+"""Of a network, in a file or a config: larger ones are refused."""
+Count = Annotated[int, Ge(1), Le(MOST)]
+"""Of structures, steps or workers: more fill the memory before anything is done."""
+Natural = Annotated[int, Ge(0), Le(LAST_SEED)]
+"""A seed, as NumPy's and Optuna's may be, or a number of steps."""
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from experiments.harness.config.benchmark_settings import Benchmark
 from experiments.harness.config.fields import (
+    LARGEST,
     Count,
     Formula,
     Name,
@@ -30,9 +31,9 @@ from experiments.harness.config.renamed import former_keys, new_name
 class Network(Target):
     """painnx's networks, whose layers would complain in torch's words."""
 
-    features: Annotated[int, Ge(2)] = 64
-    blocks: Count = 1
-    n_radial: Annotated[int, Ge(2)] = 20
+    features: Annotated[int, Ge(2), Le(LARGEST["features"])] = 64
+    blocks: Annotated[int, Ge(1), Le(LARGEST["blocks"])] = 1
+    n_radial: Annotated[int, Ge(2), Le(LARGEST["n_radial"])] = 20
     backend: Literal["auto", "eager", "numba", "inductor"] = "auto"
 
 
@@ -177,7 +178,7 @@ class Train(Run):
     task: ScoreTask | ForceFieldTask = Field(discriminator="kind")
     sde: Diffusion
     train: Optimisation
-    cutoff: Positive
+    cutoff: Annotated[float, Gt(0), Le(LARGEST["cutoff"])]
     neighbours: Literal["auto", "torch", "cluster"]
     device: str
     threads: Count | None

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import painnx
 import vpsde
+from experiments.harness.config.fields import LARGEST
 from experiments.harness.runs import shipped_models
 from experiments.harness.runs.atomic_io import file_digest, replacing
 from experiments.harness.runs.records import Card, checked_as
@@ -20,8 +21,6 @@ from experiments.harness.runs.strict_parsing import parse_json
 from sdedata.properties import Property, columns
 
 NETWORKS = {"score": painnx.ScoreNetwork, "forcefield": painnx.ForceField}
-LARGEST = {"features": 4096, "blocks": 100, "n_radial": 1024, "cutoff": 50.0, "properties": 200}
-"""Of a network in a file: larger ones are refused."""
 
 
 @dataclass(frozen=True)

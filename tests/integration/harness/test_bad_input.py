@@ -71,6 +71,12 @@ VALUES = [
     ("train", "hydra/launcher=basic", "Hydra's own settings have no effect here"),
     ("train", "seed=1,2", "seed=1,2 gives several values: add -m"),
     ("train", "name=a(b", "put quotes around a value"),
+    ("train", "task.network.features=1000000000", "task.network.features: .*less than or equal"),
+    ("train", "cutoff=1e9", "cutoff: Input should be less than or equal to 50"),
+    ("train", "seed=99999999999999999999", "seed: Input should be less than or equal to 429496729"),
+    ("sample", "n=1000000000000", "n: Input should be less than or equal to 10000000"),
+    ("sample", "composition=Ag99999999", "'Ag99999999' holds more than 100000 atoms"),
+    ("generate_data", "n_per_composition=1000000000000", "n_per_composition: .*less than or equal"),
     ("sample", "sampler.steps=-5", "sampler.steps: Input should be greater than or equal to 1"),
     ("sample", "guide.eta_dt=-0.001", "guide.eta_dt: Input should be greater than or equal to 0"),
     ("sample", "guide.eta_dt=inf", "guide.eta_dt: Input should be a finite number, got inf"),
@@ -152,6 +158,9 @@ def changed(how: str) -> Atoms:
         case "thin cell":
             atoms.cell[2, 2] = 9.0
             labelled(atoms)
+        case "vast cell":
+            atoms.cell[0] *= 1e300
+            labelled(atoms)
         case "in the slab":
             atoms.positions[-1, 2] -= 3.0
             labelled(atoms)
@@ -167,6 +176,7 @@ FAULTS = {
     "NaN positions": "positions are not finite",
     "nothing fixed": "no fixed atoms",
     "too high": "Pt at .* Å above the slab is outside the z range of 1 to 5 Å, as in 1 of 3 frames",
+    "vast cell": "the cell is of more than 1,000,000 Å",
     "in the slab": "inside the slab",
     "thin cell": "the cell is too thin in z: the z range ends at .*; add vacuum",
 }

@@ -7,6 +7,9 @@ from ase.data import atomic_numbers, chemical_symbols
 from ase.formula import Formula
 from jaxtyping import Integer
 
+MOST_ATOMS = 100_000
+"""Of an overlayer: what would fill the memory is no composition."""
+
 
 def parse_formula(formula: str) -> dict[str, int]:
     """Parse a composition, "Ag6O3" -> {"Ag": 6, "O": 3}; ValueError for an invalid one."""
@@ -19,6 +22,8 @@ def parse_formula(formula: str) -> dict[str, int]:
         raise ValueError(f"the formula {formula!r} names no element: {', '.join(unknown)}")
     if not count or min(count.values()) < 1:
         raise ValueError(f"the formula {formula!r} holds no atoms: give one such as Ag6O3")
+    if sum(count.values()) > MOST_ATOMS:
+        raise ValueError(f"the formula {formula!r:.40} holds more than {MOST_ATOMS} atoms")
     return count
 
 

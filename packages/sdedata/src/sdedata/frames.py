@@ -8,7 +8,7 @@ from ase import Atoms
 
 from sdedata.arrays import MOST_NUMBER
 from sdedata.frozen import frozen_mask, listed, partly_held
-from sdedata.surface import upright
+from sdedata.surface import require_lengths, upright
 
 TOUCHING = 0.3
 """Å: no two nuclei of a real structure are closer."""
@@ -51,18 +51,16 @@ def _is_number(value: Any) -> bool:
 def require_atoms(atoms: Atoms, where: str) -> None:
     """Raise ValueError, beginning with `where`, unless there are real atoms at places of their own.
 
-    Refused are positions that are not finite, dummy atoms, and atoms closer than `TOUCHING`.
+    Refused are lengths that are none (`require_lengths`), dummy atoms, and atoms closer than
+    `TOUCHING`.
     """
     from ase.neighborlist import neighbor_list  # brings scipy
 
-    if not np.isfinite(atoms.positions).all():
-        raise ValueError(f"{where}: positions are not finite")
+    require_lengths(atoms, where)
     dummies = (atoms.numbers < 1) | (atoms.numbers > MOST_NUMBER)
     if dummies.any():
         names = ", ".join(map(str, np.flatnonzero(dummies)[:6]))
         raise ValueError(f"{where}: dummy atoms (X, no element) at index {names}; remove them")
-    if not np.isfinite(atoms.cell.array).all():
-        raise ValueError(f"{where}: the cell is not finite")
     one, two, apart = neighbor_list("ijd", atoms, TOUCHING)
     if len(one):
         k = int(apart.argmin())

@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float
 
+from sdedata.arrays import FARTHEST
 from sdedata.frozen import frozen_mask
 
 FLAT = 1e-3
@@ -21,14 +22,16 @@ def upright(atoms: Atoms, where: str) -> Atoms:
     """Copy a slab, unwrapped along z, with a and b exactly in the x-y plane; without labels.
 
     Atoms on the other side of the largest gap along z are moved by the third cell vector, the fewer
-    ones; the slab is then in one piece. Raises ValueError, beginning with `where`, for a cell that
-    spans no plane, is not periodic there, stands otherwise than z, or has its vacuum elsewhere, and
-    for a slab that its boundary cuts although z is not periodic.
+    ones; the slab is then in one piece. Raises ValueError, beginning with `where`, for lengths that
+    are none (`require_lengths`), for a cell that spans no plane, is not periodic there, stands
+    otherwise than z, or has its vacuum elsewhere, and for a slab that its boundary cuts although z
+    is not periodic.
     """
+    require_lengths(atoms, where)
     _require_cell(atoms, where)
     slab = atoms.copy()
     slab.cell[:2, 2] = 0.0
-    if not np.isfinite(slab.positions).all() or not _has_third_vector(slab):
+    if not _has_third_vector(slab):
         return slab
     if slab.pbc[2]:
         _refuse_vacuum_in_plane(slab, where)
@@ -54,10 +57,17 @@ def with_third_vector(atoms: Atoms, vacuum: float = 30.0) -> Atoms:
     return completed
 
 
+def require_lengths(atoms: Atoms, where: str) -> None:
+    """Raise ValueError, beginning with `where`, for lengths not finite or beyond `FARTHEST`."""
+    for what, lengths in (("positions are", atoms.positions), ("the cell is", atoms.cell.array)):
+        if not np.isfinite(lengths).all():
+            raise ValueError(f"{where}: {what} not finite")
+        if np.abs(lengths).max(initial=0.0) > FARTHEST:
+            raise ValueError(f"{where}: {what} of more than {FARTHEST:,.0f} Å")
+
+
 def _require_cell(atoms: Atoms, where: str) -> None:
     cell = np.asarray(atoms.cell)
-    if not np.isfinite(cell).all():
-        raise ValueError(f"{where}: the cell is not finite")
     flat = np.abs(cell[:2, 2]).max() <= FLAT
     if flat and not abs(np.linalg.det(cell[:2, :2])) > 1e-3:
         raise ValueError(f"{where}: no cell in the plane; set the first two cell vectors")
@@ -98,7 +108,7 @@ def gaps(atoms: Atoms) -> Float[np.ndarray, " 3"]:
 
 
 def _refuse_vacuum_in_plane(atoms: Atoms, where: str) -> None:
-    if not np.isfinite(atoms.positions).all() or abs(np.linalg.det(atoms.cell.complete())) < 1e-3:
+    if abs(np.linalg.det(atoms.cell.complete())) < 1e-3:
         return
     empty = gaps(atoms)
     axis = int(np.argmax(empty))
