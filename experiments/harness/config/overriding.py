@@ -51,15 +51,18 @@ def as_listed(override: Override, entry: str, typed: str) -> str:
             f"{shown(typed)}"
         )
     if (GROUPS / override.key_or_group).is_dir() and not _are_names(override.value()):
-        raise ValueError(f"{typed}: {override.key_or_group} is chosen by a name")
+        group = override.key_or_group
+        raise ValueError(f"{typed}: {group} is chosen by a name, its keys by {group}.KEY=VALUE")
     if override.key_or_group.endswith(f".{TARGET}"):
         return f"++{line.lstrip('+')}"  # also where no object of this kind is the default
     return line.lstrip("+") if override.key_or_group in OPTIONAL_GROUPS else line
 
 
 def _are_names(value: object) -> bool:
-    """Return whether Hydra can look up a value of a group: a list of other values it cannot."""
-    return not isinstance(value, list) or all(isinstance(one, str) for one in value)
+    """Return whether Hydra can look up a value of a group; of a list, each."""
+    if isinstance(value, list):
+        return all(isinstance(one, str) for one in value)
+    return not isinstance(value, dict)
 
 
 def shown(override: str) -> str:

@@ -56,6 +56,7 @@ VALUES = [
     ("train", "+task.network.width=3", "painnx.ScoreNetwork: .*width"),
     ("train", "sde.beta_min=9999", "vpsde.brownian: .*beta_min < beta_max, got beta_min=9999.0"),
     ("train", "sde=[1,2]", r"sde=\[1,2\]: sde is chosen by a name"),
+    ("train", "sde={a:1}", "sde={a:1}: sde is chosen by a name, its keys by sde.KEY=VALUE"),
     ("train", "sde._target_=vpsde.nothing", "vpsde.nothing: "),
     ("train", "data.z_range=[5,1]", r"data.z_range: .*0 < low < high.* got \[5, 1\]"),
     ("train", "data.z_range=[-1,5]", "data.z_range: .*above the slab"),

@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 import torch
+import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from experiments.harness.config.instantiate import build
 from experiments.harness.config.trust import require_known
 from experiments.harness.generation.sample import DIFFUSED, GENERATED, PATH
 from experiments.harness.pipeline import runner
@@ -22,7 +25,7 @@ from experiments.harness.structure_search import search
 from experiments.harness.training.checkpoint import load, load_model, save
 from sdedata import StructureSet
 from sweeps.definition.reader import read
-from tests.tiny import ROOT, SAMPLE, SEARCH, TRAIN, run
+from tests.tiny import ROOT, SAMPLE, SEARCH, TRAIN, NoOxygen, run
 
 
 @pytest.fixture
@@ -345,22 +348,56 @@ FOREIGN = [
 ]
 
 
+def sweep_that_names(node: dict, file: Path) -> Path:
+    """A sweep with this object as its sampler."""
+    content = yaml.safe_load((ROOT / "sweeps/smoke.yaml").read_text())
+    file.write_text(yaml.safe_dump(content | {"sampler": node}))
+    return file
+
+
+def experiment_that_names(node: dict, file: Path) -> Path:
+    """An experiment with this object as its calculator."""
+    content = yaml.safe_load((ROOT / "experiments/quickstart_ag6o3/experiment.yaml").read_text())
+    content["stages"]["evaluate"] += [
+        f"{'' if key == '_target_' else '+'}calculator.{key}={as_hydra(value)}"
+        for key, value in node.items()
+    ]
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def as_hydra(value: str | list | dict) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {as_hydra(one)}' for key, one in value.items())}}}"
+    return str(value) if isinstance(value, list) else f"'{value}'"
+
+
+REFUSED = r"add trust=true|filled in from this machine|_target_.*\['os.mkdir'\]"
+
+
 @pytest.mark.parametrize("node", FOREIGN, ids=lambda node: str(node["_target_"]))
 def test_a_sweep_or_an_experiment_runs_no_foreign_code(node, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sweep = (ROOT / "sweeps/smoke.yaml").read_text()
-    start = sweep.index("sampler:")
-    end = sweep.index("\n", sweep.index("_target_", start))
-    file = tmp_path / "mine.yaml"
-    file.write_text(f"{sweep[:start]}sampler: {json.dumps(node)}{sweep[end:]}")
-    with pytest.raises(ValueError):
+    file = sweep_that_names(node, tmp_path / "mine.yaml")
+    with pytest.raises(ValueError, match=REFUSED):
         read(file)
-    inner = ", ".join(f"{k}: {json.dumps(v)}" for k, v in node.items())
-    with pytest.raises(ValueError):
-        runner.prepare(
-            "quickstart_ag6o3", [f"output={tmp_path}", f"evaluate.calculator={{{inner}}}"]
-        )
+    file = experiment_that_names(node, file)
+    with pytest.raises(ValueError, match=REFUSED):
+        runner.prepare(file, [f"output={tmp_path}"])
     assert [p.name for p in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_what_the_user_trusts_is_built(tmp_path):
+    file = tmp_path / "mine.yaml"
+    sweep_that_names({"_target_": "optuna.samplers._random.RandomSampler"}, file)
+    with pytest.raises(ValueError, match=r"_random.RandomSampler'.* add trust=true"):
+        read(file)
+    assert type(read(file, trust=True).make_sampler(0)) is optuna.samplers.RandomSampler
+    experiment_that_names({"_target_": "tests.tiny.NoOxygen"}, file)
+    with pytest.raises(ValueError, match=r"tests.tiny.NoOxygen'.* add trust=true"):
+        runner.prepare(file, [f"output={tmp_path}"])
+    *_, last = runner.prepare(file, [f"output={tmp_path}", "trust=true"]).stages
+    assert type(build(last.config.calculator)) is NoOxygen
 
 
 @pytest.mark.parametrize("node", FOREIGN, ids=lambda node: str(node["_target_"]))
