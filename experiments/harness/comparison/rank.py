@@ -9,10 +9,9 @@ from ase import Atoms
 
 from experiments.harness.comparison.ranking import force_errors, rank, tabulate
 from experiments.harness.config.settings import Rank
-from experiments.harness.generation.label import LABELLED
 from experiments.harness.runs.atomic_io import write_text
 from experiments.harness.runs.markdown import table as markdown
-from experiments.harness.runs.run_folder import Observe, RunFolder
+from experiments.harness.runs.run_folder import LABELLED, Observe, RunFolder
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,10 @@ from experiments.harness.config.fields import Target
 
 FORCE_FIELD = "experiments.harness.training.calculator.forcefield"
 """The `_target_` of a trained force field of this project."""
+CORRECTED = "experiments.harness.training.calculator.corrected"
+"""The `_target_` of a calculator with a correction that a force field learned."""
+OWN = (FORCE_FIELD, CORRECTED)
+"""Calculators that are known by the digest of a file of this project, which holds no code."""
 
 
 def build(node: Target | Mapping[str, Any], **arguments: Any) -> Any:

@@ -133,6 +133,7 @@ class Keys(Section):
 class Data(Section):
     path: str
     frames: str | None
+    minus: str | None = None
     keys: Keys = Keys()
     constraints: str | None = None
     max_energy: Positive

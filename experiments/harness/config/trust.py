@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from experiments import calculators
-from experiments.harness.config.instantiate import FORCE_FIELD
+from experiments.harness.config.instantiate import OWN
 
 NAMED = sorted({*calculators.__all__} - {"require_elements"})
 KNOWN = re.compile(
     r"painnx\.(ScoreNetwork|ForceField)"
     r"|vpsde\.[A-Za-z]\w*"
     rf"|experiments\.calculators\.({'|'.join(NAMED)})"
-    rf"|{re.escape(FORCE_FIELD)}"
+    rf"|{'|'.join(map(re.escape, OWN))}"
     r"|ase\.calculators\.(emt\.EMT|lj\.LennardJones|morse\.MorsePotential)"
     r"|optuna\.(samplers|pruners)\.[A-Z]\w*"
     r"|concurrent\.futures\.(Thread|Process)PoolExecutor"
@@ -43,7 +43,7 @@ def require_known(content: Any, where: str, remedy: str = REMEDY) -> None:
         if not known and (target, node.get("path")) != (METHOD, OURS):
             raise ValueError(f"{where} names {target!r:.80}, which is not built unasked; {remedy}")
         for key, value in node.items():
-            code = r"\$\{" if target == FORCE_FIELD else r"[/\\]|\$\{"
+            code = r"\$\{" if target in OWN else r"[/\\]|\$\{"
             if key != "_target_" and re.search(code, str(value)):
                 raise ValueError(f"{where} gives {target} {key}={value!r:.80}; {remedy}")
 

@@ -16,15 +16,13 @@ from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import outcomes, workers
 from experiments.harness.generation.given import read_given
 from experiments.harness.generation.relaxation import assess
-from experiments.harness.runs.run_folder import Observe, RunFolder
+from experiments.harness.runs.run_folder import LABELLED, Observe, RunFolder
 from experiments.harness.structure_search.reference import calculator_of, cpu_seconds
 from experiments.harness.training.calculator import identified
 from sdedata.composition import formula
 
 log = logging.getLogger(__name__)
 
-LABELLED = "labelled"
-"""File of the structures with their energies and forces."""
 MAY_CHANGE = ("tracking", "output", "executor", "structures", "calculator.path")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from experiments.harness.config.fields import Target
-from experiments.harness.config.instantiate import FORCE_FIELD, identity, named_calculators
+from experiments.harness.config.instantiate import FORCE_FIELD, OWN, identity, named_calculators
 from experiments.harness.config.settings import Evaluate
 from experiments.harness.config.trust import require_known
 from experiments.harness.generation.given import require_structure
@@ -52,12 +52,10 @@ def with_calculator(config: Evaluate, source: RunFolder) -> Evaluate:
     if config.calculator is not None and config.calculator.target == FORCE_FIELD:
         return config.changed({"calculator": _force_field(config.calculator, source).plain()})
     if config.calculator is not None:
-        if trained_on is not None and trained_on != config.calculator.plain():
-            log.info(
-                f"the networks learned from {trained_on}; energies here are of "
-                f"{config.calculator.plain()}"
-            )
-        return config
+        plain = identified(config.calculator).plain()
+        if trained_on is not None and trained_on != plain:
+            log.info(f"the networks learned from {trained_on}; energies here are of {plain}")
+        return config.changed({"calculator": plain})
     if trained_on is None:
         raise ValueError(
             f"{config.sample} does not record which calculator its networks learned from: give "
@@ -95,8 +93,8 @@ def unlike(data: StructureSet, calculator: Any, relaxation: Any) -> list[str]:
 
 
 def must_relax(data: StructureSet, calculator: Any, relaxation: Any) -> bool:
-    """Whether a set's energies are of another calculator than this force field."""
-    is_field = calculator.get("_target_") == FORCE_FIELD
+    """Whether a set's energies are of another calculator than this one of `OWN`."""
+    is_field = calculator.get("_target_") in OWN
     unknown = "calculator" not in data.meta
     return is_field and (unknown or bool(unlike(data, calculator, relaxation)))
 
@@ -114,9 +112,9 @@ def reference_set(
 
     Energies compare if calculator, relaxation, cell, substrate and overlayer are the same:
     ValueError for another `path`; of the shipped sets the first that fits, or None, with a word.
-    For a force field calculator and relaxation may differ: see `must_relax`.
+    For a calculator in `OWN` these two may differ: see `must_relax`.
     """
-    any_labels = calculator.get("_target_") == FORCE_FIELD
+    any_labels = calculator.get("_target_") in OWN
     candidates = [path] if path else shipped.searches()
     for name in candidates:
         data = load_set(name, reading=reading)

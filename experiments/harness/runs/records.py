@@ -153,6 +153,8 @@ class Facts(Record):
     compositions: list[str]
     window: Window
     calculator: Target | str | None = None
+    minus: Target | None = None
+    """What the labels had subtracted: those of this calculator."""
 
 
 class Card(Facts):

@@ -40,6 +40,8 @@ from experiments.harness.runs.strict_parsing import parse_json
 
 WRITTEN_ALONE = ("structures", "checkpoints", "figures")
 """Folders in which none but the process that has the lock writes."""
+LABELLED = "labelled"
+"""File of a labelling run: structures with their energies and forces."""
 Observe = Callable[[Mapping[str, Any]], None]
 """Called with every row of a run as it is written; what it raises ends the run."""
 

@@ -1,18 +1,22 @@
 """A trained force field of this project as the calculator of relaxations and labels.
 
-`calculator=forcefield` builds it. Its energies are those of one file: the config of a run that used
+`calculator=forcefield` builds it, and `calculator=corrected` one that learned a difference, with
+what it is added to. Its energies are those of one file: the config of a run that used
 it records the file's digest and what the network learned from, wherever the file lies.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
 
 from experiments.harness.config.fields import Target
-from experiments.harness.config.instantiate import FORCE_FIELD
+from experiments.harness.config.instantiate import CORRECTED, FORCE_FIELD, build
+from experiments.harness.config.trust import require_known
 from experiments.harness.runs.shipped_models import DEFAULT
-from experiments.harness.training.checkpoint import Model, load_model
+from experiments.harness.training.checkpoint import CORRECTION, Model, load_model
 from guidance import ForceFieldCalculator
 from painnx import ForceField
 from sdedata import Graph, collate
@@ -54,13 +58,78 @@ def forcefield(
     Raises:
         ValueError: for what is no force field, or a file of another digest.
     """
-    model = load_model(path or DEFAULT, "forcefield")
+    return TrainedForceField(_of_digest(path, "forcefield", digest).network)
+
+
+class Corrected(Calculator):
+    """The sum of a calculator and a force field that learned what it lacks."""
+
+    implemented_properties = ["energy", "free_energy", "forces"]
+
+    def __init__(self, base: Any, field: TrainedForceField) -> None:
+        super().__init__()
+        self.base, self.field = base, field
+        known = getattr(base, "elements", None)
+        self.elements = field.elements if known is None else field.elements & known
+        self.at_once = getattr(base, "at_once", 1)
+
+    def batch(self, images: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
+        """Compute energy (eV) and forces on all atoms (eV/Å, shape (n, 3)) of each structure."""
+        pairs = zip(self._of_base(images), self.field.batch(images), strict=True)
+        return [(e + more, f + extra) for (e, f), (more, extra) in pairs]
+
+    def _of_base(self, images: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
+        if hasattr(self.base, "batch"):
+            return list(self.base.batch(images))
+        found = []
+        for image in images:
+            atoms = image.copy()
+            atoms.calc = self.base
+            found.append((atoms.get_potential_energy(), atoms.get_forces(apply_constraint=False)))
+        return found
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        super().calculate(atoms, list(properties), list(system_changes))
+        image: Any = self.atoms  # the line above sets it
+        ((energy, forces),) = self.batch([image])
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
+
+
+def corrected(
+    path: str | None = None, digest: str | None = None, learned_from: str | None = None
+) -> Corrected:
+    """Build a calculator and its correction (a training with `data.minus`), whose card names both.
+
+    Args:
+        path: training run or model file.
+        digest: of the file, as of `Model.digest`; None: any.
+        learned_from: stands in configs for their readers (see `identified`).
+
+    Raises:
+        ValueError: for what is no correction, a file of another digest, or a card with a
+            calculator that is not built unasked.
+    """
+    model = _of_digest(path, CORRECTION, digest)
+    base = model.card["minus"]
+    require_known(base, f"{path}, which corrects a calculator,", "train it anew")
+    return Corrected(build(base), TrainedForceField(model.network))
+
+
+def _of_digest(path: str | None, kind: str, digest: str | None) -> Model:
+    if path is None and kind == CORRECTION:
+        raise ValueError("give calculator.path=FOLDER, a training with data.minus")
+    model = load_model(path or DEFAULT, kind)
     if digest not in (None, model.digest):
         raise ValueError(
-            f"the force field in {model.source} is {model.digest}, not {digest}: it was trained "
+            f"the {kind} network in {model.source} is {model.digest}, not {digest}: it was trained "
             "anew since; give this run another name"
         )
-    return TrainedForceField(model.network)
+    return model
 
 
 def identified(calculator: Target, usual: str = DEFAULT) -> Target:
@@ -69,20 +138,26 @@ def identified(calculator: Target, usual: str = DEFAULT) -> Target:
     Of a force field that is the digest of its file, `usual` where none is named, and what it
     learned from; of any other calculator the config already is. ValueError for no force field.
     """
-    if calculator.target != FORCE_FIELD:
+    kind = {FORCE_FIELD: "forcefield", CORRECTED: CORRECTION}.get(calculator.target)
+    if kind is None:
         return calculator
     plain = calculator.plain()
-    path = plain.get("path") or usual
-    model = load_model(path, "forcefield")
+    path = plain.get("path") or (usual if kind == "forcefield" else None)
+    model = _of_digest(path, kind, None)
+    path = model.source
     known = {"path": path, "digest": model.digest, "learned_from": _taught(model)}
     return Target.of({**plain, **known})
 
 
 def _taught(model: Model) -> str:
     """What a network learned from, in a few words."""
-    calculator = model.card.get("calculator") or "an unknown calculator"
-    name = calculator
-    if isinstance(calculator, dict):
-        arguments = [str(v) for k, v in calculator.items() if k != "_target_"]
-        name = " ".join([str(calculator["_target_"]).rpartition(".")[2], *arguments])
-    return f"{model.card['data']} {model.card['digest']}, labelled by {name}"
+    name = _name(model.card.get("calculator") or "an unknown calculator")
+    less = f" less {_name(model.card['minus'])}" if model.kind == CORRECTION else ""
+    return f"{model.card['data']} {model.card['digest']}, labelled by {name}{less}"
+
+
+def _name(calculator: Any) -> str:
+    if not isinstance(calculator, dict):
+        return str(calculator)
+    arguments = [str(v) for k, v in calculator.items() if k != "_target_"]
+    return " ".join([str(calculator["_target_"]).rpartition(".")[2], *arguments])

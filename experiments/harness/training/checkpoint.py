@@ -20,7 +20,11 @@ from experiments.harness.runs.records import Card, checked_as
 from experiments.harness.runs.strict_parsing import parse_json
 from sdedata.properties import Property, columns
 
-NETWORKS = {"score": painnx.ScoreNetwork, "forcefield": painnx.ForceField}
+CORRECTION = "correction"
+"""A force field of the difference of two calculators (`data.minus`): no energies by itself."""
+NETWORKS = {
+    "score": painnx.ScoreNetwork, "forcefield": painnx.ForceField, CORRECTION: painnx.ForceField
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ from typing import Any
 
 from experiments.harness.config.renamed import renamed
 from experiments.harness.config.settings import Data, Train
+from experiments.harness.runs.run_folder import LABELLED, RunFolder
 from sdedata import Graph, StructureSet, Template, shipped
 from sdedata.dataset import (
+    difference,
     distinct,
     inside_window,
     low_energy,
@@ -38,12 +40,23 @@ class TrainingData:
 
 
 def load_set(path: str, cache: Path | None = None, reading: Reading = AS_WRITTEN) -> StructureSet:
-    """A shipped set by name, or any file that ASE reads."""
+    """A shipped set by name, a labelling run, or any file that ASE reads."""
     if path in shipped.names():
         data = shipped.load(path)
+    elif (Path(path) / "config.yaml").is_file():
+        data = _labelled(RunFolder.existing(path), cache, reading)
     else:
         data = StructureSet.read(path, cache, reading)
     return replace(data, meta=renamed(data.meta))
+
+
+def _labelled(run: RunFolder, cache: Path | None, reading: Reading) -> StructureSet:
+    """The structures of a labelling run, with its calculator; ValueError if it has none."""
+    file = run.path / f"structures/{LABELLED}.extxyz"
+    if not file.is_file():
+        raise ValueError(f"{run.path} holds no labels: it is no run of surfdiff label")
+    data = StructureSet.read(str(file), cache, reading)
+    return replace(data, meta=data.meta | {"calculator": run.config.get("calculator")})
 
 
 def training_data(config: Train, kind: str) -> TrainingData:
@@ -62,6 +75,8 @@ def training_data(config: Train, kind: str) -> TrainingData:
     data = load_set(source, cache, reading)
     if source == section.frames:
         _require_one_calculator(data, load_set(section.path, cache, reading), source)
+    if section.minus is not None:
+        data = _difference(data, section.minus, kind, cache, reading)
     total = len(data)
     own = source not in shipped.names()
     window = section.z_range
@@ -106,9 +121,32 @@ def training_data(config: Train, kind: str) -> TrainingData:
             "compositions": sorted(set(data.compositions.tolist())),
             "calculator": data.meta.get("calculator"),
             "window": list(window),
+            **({"minus": data.meta["minus"]} if section.minus is not None else {}),
         },
         notes=notes,
     )
+
+
+def _difference(
+    data: StructureSet, minus: str, kind: str, cache: Path, reading: Reading
+) -> StructureSet:
+    """What the labels are above those of the run `minus`, whose calculator `meta` keeps.
+
+    Raises ValueError for a score, and for a run of other structures or without a calculator.
+    """
+    if kind == "score":
+        raise ValueError(f"data.minus={minus} is for a force field: a score learns no energies")
+    other = load_set(minus, cache, reading)
+    calculator = other.meta.get("calculator")
+    if not isinstance(calculator, dict):
+        raise ValueError(
+            f"data.minus={minus} does not record its calculator: give a run of surfdiff label"
+        )
+    try:
+        found = difference(data, other)
+    except ValueError as error:
+        raise ValueError(f"data.minus={minus}: {error}") from error
+    return replace(found, meta=found.meta | {"minus": calculator})
 
 
 def _require_one_calculator(frames: StructureSet, minima: StructureSet, source: str) -> None:

@@ -31,7 +31,7 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
     from experiments.harness.runs.run_folder import RunFolder
     from experiments.harness.tracking.artifacts import of_dataset, of_model
     from experiments.harness.tracking.tracker import Tracker
-    from experiments.harness.training.checkpoint import save_model
+    from experiments.harness.training.checkpoint import CORRECTION, save_model
     from experiments.harness.training.data import source_of, training_data
     from experiments.harness.training.objectives import make_task
     from experiments.harness.training.trainer import Trainer, seeded
@@ -74,10 +74,9 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
             card = facts | {"cutoff": config.cutoff, "steps": trainer.step, "sde": plain["sde"]}
             if (properties := plain["task"].get("properties")) is not None:
                 card["properties"] = properties
-            save_model(
-                folder / "model.pt", config.task.kind, trainer.best, card | {"losses": losses}
-            )
-            tracker.artifact(of_model(folder.path, config.task.kind))
+            kind = config.task.kind if config.data.minus is None else CORRECTION
+            save_model(folder / "model.pt", kind, trainer.best, card | {"losses": losses})
+            tracker.artifact(of_model(folder.path, kind))
             tracker.figure("learning_curves", learning_curves(folder.rows()))
             reported = ("train/loss", *losses)
             tracker.summary({k: v for k, v in trainer.last.items() if k in reported})

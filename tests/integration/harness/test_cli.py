@@ -188,7 +188,7 @@ def test_a_folder_of_one_s_own_configs(tmp_path, capsys):
         config = yaml.safe_load(capsys.readouterr().out)
         assert (config["name"], config["train"]["steps"]) == ("short", 5)
     surfdiff(["generate_data", "--config-dir", str(tmp_path), "--help"])
-    names = "chgnet|emt|forcefield|gpaw|mace|mattersim|orb|sevennet|uma|mine"
+    names = "chgnet|corrected|emt|forcefield|gpaw|mace|mattersim|orb|sevennet|uma|mine"
     assert f"calculator={names}" in capsys.readouterr().out
 
 

@@ -12,7 +12,7 @@ from sdedata.composition import parse_formula
 from sdedata.frozen import frozen_mask
 from sdedata.relaxations import relaxations
 from sdedata.similarity import unique
-from sdedata.structures import StructureSet
+from sdedata.structures import SAME_CELL, StructureSet
 
 D_MAX_ENERGY = 2.0
 """eV above the lowest structure of its stoichiometry: the paper's set D."""
@@ -20,6 +20,8 @@ LOW_MAX_ENERGY = 0.5
 """eV: the paper's set D_lowE."""
 WINDOW = (1.0, 5.0)
 """Å above the highest fixed atom: the confinement in z that trainings have by default."""
+SAME_PLACE = 1e-4
+"""Å, between two files with the positions of one atom."""
 SUBSETS = ("D", "D_lowE", "D_lowE-red", "D_lowE-ox")
 """The paper's sets; the last two add up to the second."""
 
@@ -37,6 +39,33 @@ def concatenate(sets: Sequence[StructureSet]) -> StructureSet:
         info={key: np.concatenate([s.info[key] for s in sets]) for key in keys},
         meta=dict(sets[0].meta),
     )
+
+
+def difference(data: StructureSet, other: StructureSet) -> StructureSet:
+    """Return `data` with the energies and forces that it has above those of the same in `other`.
+
+    Structures with an `index` in both are matched by it, so that `other` may hold more; else the
+    k-th is the k-th. ValueError for other atoms, or an atom that is farther away than `SAME_PLACE`.
+    """
+    if "index" in data.info and "index" in other.info:
+        place = {int(index): k for k, index in enumerate(other.info["index"])}
+        wanted = [place.get(int(index), len(other)) for index in data.info["index"]]
+    else:
+        wanted = list(range(len(data)))
+    missing = [k for k, at in enumerate(wanted) if at >= len(other)]
+    if missing:
+        raise ValueError(f"structure {missing[0]} is not in both sets")
+    found = other.select(np.array(wanted, dtype=int))
+    for k in range(len(data)):
+        one, two = data.span(k), found.span(k)
+        same = (
+            np.array_equal(data.numbers[one], found.numbers[two])
+            and np.abs(data.cell[k] - found.cell[k]).max() <= SAME_CELL
+            and np.abs(data.positions[one] - found.positions[two]).max() <= SAME_PLACE
+        )
+        if not same:
+            raise ValueError(f"structure {k} is another one in the two sets")
+    return replace(data, energy=data.energy - found.energy, forces=data.forces - found.forces)
 
 
 def with_surfaces(minima: StructureSet) -> StructureSet:
