@@ -158,7 +158,7 @@ def _wiring(kind: str, label: str, found: Mapping[str, str], own: Sequence[str])
         given = {"sample": of("sample"), "reference": search and f"{search}/minima.npz"}
         if "calculator=forcefield" in own:
             given["calculator.path"] = of("forcefield")
-    elif kind == "rank":
+    elif kind == "rank" and not any(override.startswith("labels=") for override in own):
         labels = {stage_name(n).label or n: p for n, p in found.items() if n.startswith("label")}
         return [f"labels={{{', '.join(f'{n}: {quoted(p)}' for n, p in labels.items())}}}"]
     return [f"{key}={quoted(value)}" for key, value in given.items() if value is not None]
