@@ -55,6 +55,18 @@ def test_stages_come_in_order_and_find_what_those_before_left():
     assert evaluate.executor.max_workers == 3
 
 
+def test_a_ranking_is_of_all_labels_or_of_those_it_names():
+    stages = {
+        "label_one": ["structures=a.xyz"], "label_two": ["structures=a.xyz"], "rank": [],
+        "rank_some": ["labels={mine: {home}/label/two}", "reference=mine"],
+    }  # fmt: skip
+    planned = plan(stages)
+    assert planned["rank"].config.labels == {
+        "one": "runs/x/label/one", "two": "runs/x/label/two"
+    }  # fmt: skip
+    assert planned["rank_some"].config.labels == {"mine": "runs/x/label/two"}
+
+
 @pytest.mark.parametrize(
     ("wanted", "cores", "threads", "at_once"),
     [
