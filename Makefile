@@ -13,7 +13,7 @@ PYTEST = $(TESTED) -m pytest -n $(JOBS) --dist loadfile --durations=10
 SLOW = processes or server or browser or compile or notebook or slow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-all faults mutants lint docs cluster doctor clean
+.PHONY: help setup quickstart test test-all faults mutants coverage audit lint docs cluster doctor clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -50,6 +50,17 @@ mutants: $(STAMP)  ## mutate the core, and count how many of MUTANTS mutants the
 	cp -r packages/*/src/* build/mutants/src/
 	cp -r tests pyproject.toml build/mutants/
 	cd build/mutants && OMP_NUM_THREADS=1 $(abspath $(BIN))/python tests/mutants.py $(MUTANTS) $(SEED)
+
+PACKAGES = sdedata painnx vpsde guidance
+coverage: $(STAMP)  ## count the lines of the four packages that the unit tests run
+	$(UV) -e '.[coverage]'
+	$(TESTED) -m pytest tests/unit -m "not ($(SLOW))" $(PACKAGES:%=--cov=%)
+
+audit: $(STAMP)  ## look for known vulnerabilities of the installed versions (needs PyPI)
+	$(UV) -e '.[audit]'
+	mkdir -p build
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip freeze --exclude-editable | sed 's/+.*//' > build/installed.txt
+	$(BIN)/pip-audit --strict --disable-pip --no-deps -r build/installed.txt
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check .

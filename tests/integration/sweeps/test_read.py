@@ -181,6 +181,7 @@ def test_bad_input_is_reported_in_one_sentence(change, said, tmp_path):
     [
         ("space: [1, {", "cannot be read as YAML"),
         ("[" * 20000, "cannot be read as YAML: it is nested too deeply"),
+        ("a: &a {b: *a}\n", "cannot be read as YAML: it is nested too deeply"),
         ("- a\n- b\n", "is no experiment"),
         ("", "config key claim is missing"),
         ("name: ${nowhere}\n", "name: .*match pattern"),
