@@ -8,6 +8,7 @@ from functools import cache
 from itertools import starmap
 from typing import Any
 
+import numpy as np
 import torch
 from numba import njit
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
@@ -42,9 +43,9 @@ def kernel(function: Callable[..., Any]) -> Any:
         return _jit()(function)
 
 
-def arrays(*tensors: Tensor) -> list[Any]:
-    """View the tensors as numpy arrays that share their memory."""
-    return [x.detach().numpy() for x in tensors]
+def arrays(*tensors: Tensor | np.ndarray) -> list[Any]:
+    """View the tensors as numpy arrays that share their memory; leave arrays as they are."""
+    return [x.detach().numpy() if isinstance(x, Tensor) else x for x in tensors]
 
 
 def even_parts(n: int) -> list[tuple[int, int]]:
@@ -56,13 +57,13 @@ def even_parts(n: int) -> list[tuple[int, int]]:
 def run(
     function: Callable[..., None],
     parts: Sequence[tuple[int, int]],
-    *tensors: Tensor | tuple[Tensor, ...],
+    *tensors: Tensor | tuple[Any, ...],
     each: Sequence[Tensor] = (),
 ) -> None:
     """Call function(begin, end, *arrays) for all parts in parallel; they must write separately.
 
     Args:
-        tensors: Tensors, or named tuples of them.
+        tensors: Tensors, or named tuples of them or of arrays.
         each: Tensors with one entry for each part, passed last.
     """
     given = [type(x)(*arrays(*x)) if isinstance(x, tuple) else arrays(x)[0] for x in tensors]

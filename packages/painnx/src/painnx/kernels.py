@@ -14,9 +14,11 @@ gates;
 the derivative of g by d. x, g and vectors have three parts: one row of 3 f numbers, which begin at
 0, f and 2 f. docs/kernels.md derives the sums and their derivatives.
 
-Most of the work is in sums over the radial basis, like g, which depend on the length alone. Edges
-therefore come in pairs: `there` leads from `other` to atom a, `back` from a to `other`, with the
-same length and the opposite direction (see `Pairs`).
+The radial basis is that of B-splines on a fine grid, of which only R = 6 are not zero at a length
+(`painnx.radial.spline_coefficients` turns filters of Gaussians into filters of these).
+
+g and its like depend on the length alone. Edges therefore come in pairs: `there` leads from `other`
+to atom a, `back` from a to `other`, with the same length and the opposite direction (see `Pairs`).
 """
 
 import math
@@ -25,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from painnx.jit import inner, kernel
+from painnx.radial import DEGREE
 
 SPECIALIZED_FEATURES = 64
 """Number of features for which the kernels are compiled a second time, a fifth faster."""
@@ -51,12 +54,12 @@ class Pairs(NamedTuple):
     """(p, 3) direction of `there`, from this atom to the other"""
     length: np.ndarray
     """(p,) Å"""
+    first: np.ndarray
+    """(p,) the first of the radial functions that are not zero"""
     basis: np.ndarray
-    """(p, r) radial basis"""
+    """(p, 6) their values"""
     slope: np.ndarray
-    """(p, r) its derivative by the length"""
-    window: np.ndarray
-    """(p, 2) the first Gaussian that is not negligible, and the one after the last"""
+    """(p, 6) their derivatives by the length"""
 
 
 class Inputs(NamedTuple):
@@ -146,83 +149,58 @@ def find_pairs(  # type: ignore
 
 
 @kernel
-def radial(vectors, edges, cutoff, n_radial, unit, length, basis, slope, window):  # type: ignore
-    """Write the radial basis of `painnx.radial` for these edges, and its derivatives by length.
+def radial(vectors, edges, cutoff, nodes, unit, length, first, basis, slope):  # type: ignore
+    """Write direction and length of these edges, and the B-splines there with their derivatives.
 
-    Gaussians outside the window are below an eighth of the rounding error and not written, except
-    for the constant at the end. One inside may be zero, so that with the constant their number is
-    even.
+    The grid has `nodes` intervals up to the cutoff (Å); beyond it all are zero.
     """
-    h = cutoff / (n_radial - 1)
-    tiny = np.finfo(basis.dtype).eps / 8
-    shrink = math.exp(-1.0)
+    h = cutoff / nodes
+    b = np.empty(DEGREE + 1)
     for e in range(len(edges)):
         x, y, z = vectors[edges[e]]
         d = math.sqrt(x * x + y * y + z * z)
         length[e] = d
         unit[e, 0], unit[e, 1], unit[e, 2] = x / d, y / d, z / d
-        c, dc, t, middle = 0.0 * d, 0.0 * d, d / h, 0  # NaN for NaN
-        if d < cutoff:
-            c = 0.5 * (math.cos(math.pi * d / cutoff) + 1)
-            dc = -0.5 * math.pi / cutoff * math.sin(math.pi * d / cutoff)
-            middle = min(int(t + 0.5), n_radial - 1)
-        # One Gaussian is exp(k - t + 1/2) times the next, a factor that grows by e each time.
-        largest = math.exp(-0.5 * (t - middle) ** 2) if d < cutoff else 0.0
-        first, gaussian, ratio = middle, largest, math.exp(min(middle - t, 0.5) - 0.5)
-        while True:
-            basis[e, first] = c * gaussian
-            slope[e, first] = gaussian * (dc + c * (first - t) / h)
-            gaussian *= ratio
-            ratio *= shrink
-            if first == 0 or gaussian < tiny:
-                break
-            first -= 1
-        last, gaussian, ratio = middle + 1, largest, math.exp(min(t - middle, 0.5) - 0.5)
-        while last < n_radial:
-            gaussian *= ratio
-            ratio *= shrink
-            if gaussian < tiny:
-                break
-            basis[e, last] = c * gaussian
-            slope[e, last] = gaussian * (dc + c * (last - t) / h)
-            last += 1
-        if (last - first) % 2 == 0 and last - first < n_radial:
-            if last < n_radial:
-                basis[e, last], slope[e, last] = 0, 0
-                last += 1
-            else:
-                first -= 1
-                basis[e, first], slope[e, first] = 0, 0
-        basis[e, n_radial], slope[e, n_radial] = c, dc
-        window[e, 0], window[e, 1] = first, last
+        first[e] = _place(d, cutoff, nodes)
+        _raise(b, 0, DEGREE - 1, d / h - first[e])
+        for j in range(DEGREE + 1):
+            slope[e, j] = ((b[j - 1] if j > 0 else 0.0) - b[j]) / h
+        _raise(b, DEGREE - 1, DEGREE, d / h - first[e])
+        for j in range(DEGREE + 1):
+            basis[e, j] = b[j]
+        if d >= cutoff:
+            basis[e], slope[e] = 0, 0
 
 
 @kernel
-def curvature(length, cutoff, n_radial, window, out):  # type: ignore
+def curvature(length, cutoff, nodes, first, out):  # type: ignore
     """Write the second derivatives of the radial basis by the length."""
-    h, k = cutoff / (n_radial - 1), math.pi / cutoff
+    h = cutoff / nodes
+    b = np.empty(DEGREE + 1)
     for e in range(len(length)):
-        d = length[e]
-        c, dc, ddc = 0.0, 0.0, 0.0
-        if d < cutoff:
-            c, dc = 0.5 * (math.cos(k * d) + 1), -0.5 * k * math.sin(k * d)
-            ddc = -0.5 * k * k * math.cos(k * d)
-        for r in range(window[e, 0], window[e, 1]):
-            y = r - d / h
-            out[e, r] = math.exp(-0.5 * y * y) * (ddc + 2 * dc * y / h + c * (y * y - 1) / (h * h))
-        out[e, n_radial] = ddc
+        _raise(b, 0, DEGREE - 2, length[e] / h - first[e])
+        for j in range(DEGREE + 1):
+            left = (b[j - 2] if j > 1 else 0.0) - (b[j - 1] if j > 0 else 0.0)
+            out[e, j] = (left - (b[j - 1] if j > 0 else 0.0) + b[j]) / (h * h)
+        if length[e] >= cutoff:
+            out[e] = 0
 
 
 @inner
-def _set(f, out, a, x):  # type: ignore
-    for c in range(f):
-        out[c] = a * x[c]
+def _place(d, cutoff, nodes):  # type: ignore
+    """Return the interval of the grid that d is in; 0 beyond the cutoff and for NaN."""
+    return min(int(d / cutoff * nodes), nodes - 1) if d < cutoff else 0
 
 
 @inner
-def _add(f, out, a, x):  # type: ignore
-    for c in range(f):
-        out[c] += a * x[c]
+def _raise(b, before, degree, x):  # type: ignore
+    """Raise the degree of the B-splines b at x intervals from the begin of one (de Boor)."""
+    if before == 0:
+        b[0], b[1:] = 1, 0
+    for p in range(before + 1, degree + 1):
+        for k in range(p + 1):
+            j = p - k
+            b[j] = ((x + k) * (b[j - 1] if j > 0 else 0.0) + (j + 1 - x) * b[j]) / p
 
 
 @inner
@@ -232,94 +210,52 @@ def _set_sum(f, out, a, x, y):  # type: ignore
 
 
 @inner
-def _set4(f, out, a0, a1, a2, a3, x0, x1, x2, x3):  # type: ignore
+def _sum(f, out, b0, b1, b2, b3, b4, b5, x0, x1, x2, x3, x4, x5):  # type: ignore
     for c in range(f):
-        out[c] = a0 * x0[c] + a1 * x1[c] + a2 * x2[c] + a3 * x3[c]
+        low, high = b0 * x0[c] + b1 * x1[c] + b2 * x2[c], b3 * x3[c] + b4 * x4[c] + b5 * x5[c]
+        out[c] = low + high
 
 
 @inner
-def _add4(f, out, a0, a1, a2, a3, x0, x1, x2, x3):  # type: ignore
+def _gates(f, out, b, r, w):  # type: ignore
+    """out = b w"""
+    _sum(
+        f, out, b[0], b[1], b[2], b[3], b[4], b[5],
+        w[r], w[r + 1], w[r + 2], w[r + 3], w[r + 4], w[r + 5],
+    )  # fmt: skip
+
+
+@inner
+def _sums(  # type: ignore
+    f, out, other, b0, b1, b2, b3, b4, b5, s0, s1, s2, s3, s4, s5, x0, x1, x2, x3, x4, x5
+):
     for c in range(f):
-        out[c] += a0 * x0[c] + a1 * x1[c] + a2 * x2[c] + a3 * x3[c]
+        y0, y1, y2, y3, y4, y5 = x0[c], x1[c], x2[c], x3[c], x4[c], x5[c]
+        out[c] = (b0 * y0 + b1 * y1 + b2 * y2) + (b3 * y3 + b4 * y4 + b5 * y5)
+        other[c] = (s0 * y0 + s1 * y1 + s2 * y2) + (s3 * y3 + s4 * y4 + s5 * y5)
 
 
 @inner
-def _add2(f, out, a0, a1, x0, x1):  # type: ignore
-    for c in range(f):
-        out[c] += a0 * x0[c] + a1 * x1[c]
+def _gates_and_slopes(f, g, m, b, slope, r, w):  # type: ignore
+    """g = b w and m = slope w, reading w once."""
+    _sums(
+        f, g, m, b[0], b[1], b[2], b[3], b[4], b[5],
+        slope[0], slope[1], slope[2], slope[3], slope[4], slope[5],
+        w[r], w[r + 1], w[r + 2], w[r + 3], w[r + 4], w[r + 5],
+    )  # fmt: skip
 
 
 @inner
-def _gates(f, out, b, window, w):  # type: ignore
-    """out = sum over r of b_r w_r"""
-    last, r = len(b) - 1, window[0]
-    if r + 3 <= window[1]:
-        a0, a1, a2, a3 = b[last], b[r], b[r + 1], b[r + 2]
-        _set4(3 * f, out, a0, a1, a2, a3, w[last], w[r], w[r + 1], w[r + 2])
-        r += 3
-    else:
-        _set(3 * f, out, b[last], w[last])
-    while r + 4 <= window[1]:
-        _add4(3 * f, out, b[r], b[r + 1], b[r + 2], b[r + 3], w[r], w[r + 1], w[r + 2], w[r + 3])
-        r += 4
-    if r + 2 <= window[1]:
-        _add2(3 * f, out, b[r], b[r + 1], w[r], w[r + 1])
-        r += 2
-    if r < window[1]:
-        _add(3 * f, out, b[r], w[r])
-
-
-@inner
-def _set_both(f, out, a, other, b, x):  # type: ignore
-    for c in range(f):
-        out[c] = a * x[c]
-        other[c] = b * x[c]
-
-
-@inner
-def _add_to_both(f, out, a, other, b, x):  # type: ignore
+def _add(f, out, a, x):  # type: ignore
     for c in range(f):
         out[c] += a * x[c]
-        other[c] += b * x[c]
 
 
 @inner
-def _set2_both(f, out, a0, a1, other, b0, b1, x0, x1):  # type: ignore
-    for c in range(f):
-        out[c] = a0 * x0[c] + a1 * x1[c]
-        other[c] = b0 * x0[c] + b1 * x1[c]
-
-
-@inner
-def _add2_to_both(f, out, a0, a1, other, b0, b1, x0, x1):  # type: ignore
-    for c in range(f):
-        out[c] += a0 * x0[c] + a1 * x1[c]
-        other[c] += b0 * x0[c] + b1 * x1[c]
-
-
-@inner
-def _gates_and_slopes(f, g, m, b, slope, window, w):  # type: ignore
-    """g = b w and m = slope w, reading w once."""
-    last, r = len(b) - 1, window[0]
-    if r < window[1]:
-        _set2_both(3 * f, g, b[last], b[r], m, slope[last], slope[r], w[last], w[r])
-        r += 1
-    else:
-        _set_both(3 * f, g, b[last], m, slope[last], w[last])
-    while r + 2 <= window[1]:
-        _add2_to_both(3 * f, g, b[r], b[r + 1], m, slope[r], slope[r + 1], w[r], w[r + 1])
-        r += 2
-    if r < window[1]:
-        _add_to_both(3 * f, g, b[r], m, slope[r], w[r])
-
-
-@inner
-def _outer(f, out, b, window, a):  # type: ignore
+def _outer(f, out, b, r, a):  # type: ignore
     """out_r += b_r a"""
-    for r in range(window[0], window[1]):
-        _add(3 * f, out[r], b[r], a)
-    last = len(b) - 1
-    _add(3 * f, out[last], b[last], a)
+    for k in range(DEGREE + 1):
+        _add(f, out[r + k], b[k], a)
 
 
 @inner
@@ -329,12 +265,10 @@ def _add_both(f, out, a, x, b, y):  # type: ignore
 
 
 @inner
-def _outer_both(f, out, b, x, slope, y, window):  # type: ignore
+def _outer_both(f, out, b, x, slope, y, r):  # type: ignore
     """out_r += b_r x + slope_r y"""
-    for r in range(window[0], window[1]):
-        _add_both(3 * f, out[r], b[r], x, slope[r], y)
-    last = len(b) - 1
-    _add_both(3 * f, out[last], b[last], x, slope[last], y)
+    for k in range(DEGREE + 1):
+        _add_both(f, out[r + k], b[k], x, slope[k], y)
 
 
 @inner
@@ -368,7 +302,7 @@ def _sides(a, k, other, back, source, target, unit):  # type: ignore
 
 @inner
 def _forward(f, begin, end, pairs, inputs, s, t):  # type: ignore
-    start, other, there, back, moving, source, target, unit, length, basis, slope, window = pairs
+    start, other, there, back, moving, source, target, unit, length, first, basis, slope = pairs
     w, x, v = inputs
     g, none = np.empty(3 * f, s.dtype), len(v) == 0
     for a in range(begin, end):
@@ -376,7 +310,10 @@ def _forward(f, begin, end, pairs, inputs, s, t):  # type: ignore
             sides = _sides(a, k, other, back, source, target, unit)
             if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
-            _gates(f, g, basis[k], window[k], w)
+            if none:
+                _gates(2 * f, g, basis[k], first[k], w)
+            else:
+                _gates(3 * f, g, basis[k], first[k], w)
             for i, j, u0, u1, u2 in sides:
                 if i < 0:
                     continue
@@ -427,7 +364,7 @@ def _to_direction(f, dt, x, g):  # type: ignore
 
 @inner
 def _backward(f, begin, end, pairs, inputs, ds, dt, out, dw):  # type: ignore
-    start, other, there, back, moving, source, target, unit, length, basis, slope, window = pairs
+    start, other, there, back, moving, source, target, unit, length, first, basis, slope = pairs
     w, x, v = inputs
     dr, dx, dv = out
     g, m = np.empty(3 * f, ds.dtype), np.zeros(3 * f, ds.dtype)
@@ -438,12 +375,12 @@ def _backward(f, begin, end, pairs, inputs, ds, dt, out, dw):  # type: ignore
             d, sides = length[k], _sides(a, k, other, back, source, target, unit)
             if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
-            basis_k, window_k = basis[k], window[k]
+            basis_k, slope_k, r = basis[k], slope[k], first[k]
             geometry = len(dr) > 0 and moving[k]
             if geometry:
-                _gates_and_slopes(f, g, m, basis_k, slope[k], window_k, w)
+                _gates_and_slopes(3 * f, g, m, basis_k, slope_k, r, w)
             else:
-                _gates(f, g, basis_k, window_k, w)
+                _gates(3 * f, g, basis_k, r, w)
             q[:] = 0
             for e, (i, j, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
                 if i < 0:
@@ -459,7 +396,7 @@ def _backward(f, begin, end, pairs, inputs, ds, dt, out, dw):  # type: ignore
                     dr[e, 1] = u1 * along + a1 / d
                     dr[e, 2] = u2 * along + a2 / d
             if len(dw) > 0:
-                _outer(f, dw, basis_k, window_k, q)
+                _outer(3 * f, dw, basis_k, r, q)
 
 
 # Changes along a direction: y that of x, z that of v, p that of g and o that of u. Each sum above
@@ -523,7 +460,7 @@ def _along(f, ds, dt, x, y, v, z, m, mm, mw, u0, u1, u2, o0, o1, o2, rate):  # t
 def _backward_of_backward(  # type: ignore
     f, begin, end, pairs, inputs, ds, dt, curvature, at, out, to_w
 ):
-    start, other, there, back, moving, source, target, unit, length, basis, slope, window = pairs
+    start, other, there, back, moving, source, target, unit, length, first, basis, slope = pairs
     w, x, v = inputs
     at_r, at_w, at_x, at_v = at
     to_s, to_t, to_r, to_x, to_v = out
@@ -538,15 +475,15 @@ def _backward_of_backward(  # type: ignore
             d, sides = length[k], _sides(a, k, other, back, source, target, unit)
             if sides[0][0] < 0 and sides[1][0] < 0:
                 continue
-            basis_k, window_k = basis[k], window[k]
-            _gates_and_slopes(f, g, m, basis_k, slope[k], window_k, w)
+            basis_k, slope_k, r = basis[k], slope[k], first[k]
+            _gates_and_slopes(3 * f, g, m, basis_k, slope_k, r, w)
             geometry = len(to_r) > 0 and moving[k]
             if geometry:
-                _gates(f, mm, curvature[k], window_k, w)
+                _gates(3 * f, mm, curvature[k], r, w)
                 if len(at_w) > 0:
-                    _gates_and_slopes(f, gw, mw, basis_k, slope[k], window_k, at_w)
+                    _gates_and_slopes(3 * f, gw, mw, basis_k, slope_k, r, at_w)
             elif len(at_w) > 0:
-                _gates(f, gw, basis_k, window_k, at_w)
+                _gates(3 * f, gw, basis_k, r, at_w)
             q[:] = 0
             qq[:] = 0
             for e, (i, j, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
@@ -582,7 +519,7 @@ def _backward_of_backward(  # type: ignore
                         side = (of_u[h] - u_u * uh) / d - rate * (of_o[h] - o_u * uh) / (d * d)
                         to_r[e, h] = uh * of_d + side + (of_rate - o_u / d) * oh
             if len(to_w) > 0:
-                _outer_both(f, to_w, basis_k, qq, slope[k], q, window_k)
+                _outer_both(3 * f, to_w, basis_k, qq, slope_k, q, r)
 
 
 # The kernels proper. Numba compiles each for `SPECIALIZED_FEATURES` and for any other number.

@@ -6,7 +6,7 @@ docs/kernels.md derives what the kernels compute.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, cached_property, partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -19,8 +19,11 @@ from painnx.autograd import needed_gradients
 from painnx.blocks import UpdateKernels
 from painnx.jit import Last, arrays, run
 from painnx.protocols import Graph
+from painnx.radial import DEGREE, spline_coefficients
 
 PRECISIONS = (torch.float32, torch.float64)
+NODES = {torch.float32: 8, torch.float64: 64}
+"""Of the splines in each width of a Gaussian: their error is less than that of rounding."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,19 @@ class Geometry:
     """False between frozen atoms, whose edge vectors are constants."""
     unit: Float[Tensor, "p 3"]
     length: Float[Tensor, " p"]
-    basis: Float[Tensor, "p r"]
-    slope: Float[Tensor, "p r"]
-    window: Int[Tensor, "p 2"]
-    """The first Gaussian that is not negligible, and the one after the last."""
+    first: Int[Tensor, " p"]
+    """The first of the B-splines that are not zero at this length."""
+    basis: Float[Tensor, "p 6"]
+    slope: Float[Tensor, "p 6"]
     cutoff: float
+    spline: Float[Tensor, "s r"]
+    """The radial basis as sums of B-splines."""
 
-    def curvature(self) -> Float[Tensor, "p r"]:
-        """Compute the second derivatives of the radial basis by the length."""
+    def curvature(self) -> Float[Tensor, "p 6"]:
+        """Compute the second derivatives of the B-splines by the length."""
         out = torch.empty_like(self.slope)
-        n = out.shape[1] - 1
-        kernels.curvature(*arrays(self.length), self.cutoff, n, *arrays(self.window, out))
+        nodes = len(self.spline) - DEGREE
+        kernels.curvature(*arrays(self.length), self.cutoff, nodes, *arrays(self.first, out))
         return out
 
 
@@ -97,13 +102,15 @@ class NumbaMessages:
             start, other, there, back, moving[:found],
             unit=vectors.new_empty(found, 3),
             length=vectors.new_empty(found),
-            basis=vectors.new_empty(found, n_radial + 1),
-            slope=vectors.new_empty(found, n_radial + 1),
-            window=index.new_empty(found, 2),
+            first=index.new_empty(found),
+            basis=vectors.new_empty(found, DEGREE + 1),
+            slope=vectors.new_empty(found, DEGREE + 1),
             cutoff=graph.cutoff,
+            spline=_spline(n_radial, graph.cutoff, vectors.dtype),
         )  # fmt: skip
-        written = g.unit, g.length, g.basis, g.slope, g.window
-        kernels.radial(*arrays(vectors, there), g.cutoff, n_radial, *arrays(*written))
+        written = g.unit, g.length, g.first, g.basis, g.slope
+        nodes = len(g.spline) - DEGREE
+        kernels.radial(*arrays(vectors, there), g.cutoff, nodes, *arrays(*written))
         atoms = torch.arange(n, device=batch.device)
         return cls(g, vectors, atoms, n, atoms, n, batch)
 
@@ -129,7 +136,7 @@ class NumbaMessages:
         filters: Float[Tensor, "r 3 f"],
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
         """Sum the messages of all neighbours; arguments as for `EagerMessages`."""
-        radial, n = self.geometry.basis.shape[1], len(contexts)
+        radial, n = self.geometry.spline.shape[1], len(contexts)
         if n < self.n_sources or len(filters) != radial:  # the kernels check no bounds
             raise IndexError(
                 f"{n} contexts for {self.n_sources} senders, {len(filters)} filters for {radial} "
@@ -143,6 +150,7 @@ class NumbaMessages:
         if vectors is None:
             vectors = contexts.new_empty(0, 3, contexts.shape[2])
         w, x, v = (a.flatten(1).contiguous() for a in (filters, contexts, vectors))
+        w = self.geometry.spline @ w
         to_scalars, to_vectors = _Sum.apply(self.vectors, w, x, v, self)
         return to_scalars, to_vectors.unflatten(1, (3, -1))
 
@@ -161,12 +169,12 @@ class NumbaMessages:
             cuts = [a if k - a <= b - k else b for k, a, b in near]
         return [(a, b) for a, b in pairwise([0, *cuts, n]) if b > a]
 
-    @property
-    def pairs(self) -> tuple[Tensor, ...]:
-        """The kernels' `Pairs`, of tensors."""
+    @cached_property
+    def pairs(self) -> tuple[Any, ...]:
         g = self.geometry
         atoms = g.start, g.other, g.there, g.back, g.moving, self.source, self.target
-        return named(kernels.Pairs, *atoms, g.unit, g.length, g.basis, g.slope, g.window)
+        pairs = *atoms, g.unit, g.length, g.first, g.basis, g.slope
+        return kernels.Pairs(*arrays(*pairs))
 
 
 class _Sum(torch.autograd.Function):
@@ -246,6 +254,14 @@ def _second(
     )
     found = to_r, to_w.sum(0), to_x, to_v, to_s, to_t
     return tuple(a if need else None for a, need in zip(found, needs, strict=True))
+
+
+@cache
+def _spline(n_radial: int, cutoff: float, dtype: torch.dtype) -> Tensor:
+    # with few Gaussians the cutoff function is what has to be resolved
+    nodes = NODES[dtype] * (n_radial + 4)
+    with torch.inference_mode(False):
+        return spline_coefficients(n_radial, cutoff, nodes).to(dtype)
 
 
 def named(kind: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
