@@ -50,6 +50,12 @@ def smooth_score(graph, t):
     return torch.sin(graph.positions * 1.3 + 1 / (0.1 + t[graph.batch, None]))
 
 
+def test_times_fall_from_one_to_zero():
+    assert times(1) == [1.0, 0.0]
+    assert times(4, power=1.0) == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert times(4) == [1.0, 0.75**1.5, 0.5**1.5, 0.125, 0.0]
+
+
 @pytest.mark.parametrize("noise", ["ancestral", "euler"])
 @pytest.mark.parametrize("steps", [50, 200])
 @pytest.mark.parametrize("sde", BROWNIAN.values(), ids=BROWNIAN.keys())
