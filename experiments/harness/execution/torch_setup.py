@@ -66,6 +66,13 @@ def _keep_memory() -> None:
             mallopt(option, value)
 
 
+def release_memory() -> None:
+    """Return to the system what was freed; the C library (glibc) keeps much of it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 @functools.cache
 def _use_onednn_if_exact() -> None:
     """Let oneDNN multiply matrices of float32 on the CPU, if it does not round them.

@@ -1,5 +1,6 @@
 """From a config's `data` section to graphs for training and validation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ SPLIT_STREAM, SHARE_STREAM = 2**31, 2**31 + 2  # random streams that no training
 
 @dataclass(frozen=True)
 class TrainingData:
-    train: list[Graph]
-    val: list[Graph]
+    train: Sequence[Graph]
+    val: Sequence[Graph]
     structures: StructureSet
     """Both, as labelled structures."""
     facts: dict[str, Any]
@@ -109,8 +110,8 @@ def training_data(config: Train, kind: str) -> TrainingData:
     labelled = replace(data, energy=data.relative_energy) if kind == "score" else data
     graphs = labelled.graphs(config.cutoff, window, config.neighbours)
     return TrainingData(
-        train=[graphs[i] for i in train],
-        val=[graphs[i] for i in val],
+        train=graphs.subset(train),
+        val=graphs.subset(val),
         structures=data,
         facts={
             "data": source if not own else Path(source).name,

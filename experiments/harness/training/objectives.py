@@ -160,7 +160,7 @@ def make_task(config: Train, elements: Sequence[int], train: Sequence[Graph]) ->
         network = build(config.task.network, **arguments)
         return ScoreTask(network, build(config.sde), config.task.time_power, names)
     network = build(config.task.network, **arguments)
-    graph = collate(train)
+    graph = collate([collate(train[k : k + 1000]) for k in range(0, len(train), 1000)])
     energy, forces = _labels(graph)
     forces = forces.nan_to_num()
     calm = forces.norm(dim=-1, keepdim=True) < CALM

@@ -14,6 +14,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from experiments.harness.config.settings import Optimisation
+from experiments.harness.execution.torch_setup import release_memory
 from experiments.harness.training.checkpoint import load, save
 from experiments.harness.training.objectives import Task
 from sdedata import Graph, collate, repeat
@@ -56,6 +57,7 @@ class Trainer:
         self.losses: list[float] = []  # since the last row with their mean
         self.last: dict[str, float] = {}  # the latest of each metric, as the rows have them
         self._whole = True  # False from the change of weights to the row that records it
+        release_memory()  # a fifth of what training needs was for preparing the data
 
     @property
     def best(self) -> Any:

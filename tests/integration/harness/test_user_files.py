@@ -142,7 +142,7 @@ def test_totals_of_all_electron_codes_keep_their_digits(tmp_path):
     data = training_data(config, "forcefield")
     torch.manual_seed(0)
     task = make_task(config, data.facts["elements"], data.train)
-    batch = collate(data.train + data.val)
+    batch = collate([*data.train, *data.val])
     with torch.no_grad():
         predicted, _ = task.network.eval()(batch)
         zero, _ = task.network.eval()(collate([data.train[0]]))
@@ -157,8 +157,8 @@ def test_totals_of_all_electron_codes_keep_their_digits(tmp_path):
     torch.manual_seed(0)
     expected_task = make_task(config, data.facts["elements"], other.train)
     with torch.no_grad():
-        expected, _ = expected_task.network.eval()(collate(other.train + other.val))
-    left = (collate(other.train + other.val).energy - expected).numpy()
+        expected, _ = expected_task.network.eval()(collate([*other.train, *other.val]))
+    left = (collate([*other.train, *other.val]).energy - expected).numpy()
     np.testing.assert_allclose(learned, left, atol=1e-4)
     assert zero.dtype == torch.float64
 

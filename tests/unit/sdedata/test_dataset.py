@@ -168,6 +168,12 @@ def test_graphs_are_those_of_the_atoms(data):
         assert torch.allclose(found.window, expected.window)
         assert torch.equal(found.senders, expected.senders)
     assert collate(graphs).n_structures == 4
+    some = graphs.subset([3, 0, 2]).subset([2, 0])
+    for one, i in zip(some, (2, 3), strict=True):
+        assert torch.equal(one.positions, graphs[i].positions)
+    assert [len(some), len(some[1:]), len(graphs[:-1])] == [2, 1, 3]
+    with pytest.raises(IndexError):
+        some[2]
     assert data.graphs(5.0, (1.0, 4.5))[0].positions.dtype == torch.float32
 
 

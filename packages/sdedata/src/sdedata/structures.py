@@ -32,6 +32,7 @@ from sdedata.frames import (
 )
 from sdedata.frozen import freeze, frozen_mask
 from sdedata.graph import Graph
+from sdedata.graphs import Graphs
 from sdedata.info import OF_ASE, kept_info
 from sdedata.layers import free_layers
 from sdedata.packed import read_packed, write_packed
@@ -196,29 +197,28 @@ class StructureSet:
         window: tuple[float, float],
         backend: str = "auto",
         dtype: torch.dtype = torch.float32,
-    ) -> list[Graph]:
+    ) -> Graphs:
         """Convert to one graph per structure; `window` in Å above its highest fixed atom.
 
         Energies stay in float64: totals of all-electron codes have more digits than float32. Forces
         that are not known (`known_forces`) are NaN.
         """
         forces = np.where(self.known_forces[:, None], self.forces, np.nan)
-        return [
-            Graph(
-                positions=torch.tensor(self.positions[s], dtype=dtype),
-                numbers=torch.tensor(self.numbers[s]),
-                batch=torch.zeros(s.stop - s.start, dtype=torch.int64),
-                mobile=torch.tensor(~self.fixed[s]),
-                cell=torch.tensor(self.cell[i : i + 1], dtype=dtype),
-                pbc=torch.tensor(self.pbc[i : i + 1]),
-                window=torch.tensor([[self.top(i) + z for z in window]], dtype=dtype),
-                cutoff=float(cutoff),
-                energy=torch.tensor(self.energy[i : i + 1], dtype=torch.float64),
-                forces=torch.tensor(forces[s], dtype=dtype),
-                backend=backend,
-            )
-            for i, s in enumerate(self._slices)
-        ]
+        tops = np.array([self.top(i) for i in range(len(self))])
+        whole = Graph(
+            positions=torch.tensor(self.positions, dtype=dtype),
+            numbers=torch.tensor(self.numbers),
+            batch=torch.from_numpy(np.repeat(np.arange(len(self)), self.counts)),
+            mobile=torch.tensor(~self.fixed),
+            cell=torch.tensor(self.cell, dtype=dtype),
+            pbc=torch.tensor(self.pbc),
+            window=torch.tensor(tops[:, None] + window, dtype=dtype),
+            cutoff=float(cutoff),
+            energy=torch.tensor(self.energy, dtype=torch.float64),
+            forces=torch.tensor(forces, dtype=dtype),
+            backend=backend,
+        )
+        return Graphs.of(whole)
 
     def span(self, i: int) -> slice:
         """Return the range of the atoms of structure i."""
