@@ -259,6 +259,7 @@ class FewSteps(Relaxation):
 class Label(Run):
     name: Name | None  # type: ignore[assignment]  # null: as the file
     structures: str | None
+    lowest: Count | None = None
     relaxation: FewSteps
     calculator: Target
     executor: Workers

@@ -20,6 +20,7 @@ from experiments.harness.runs.run_folder import LABELLED, Observe, RunFolder
 from experiments.harness.structure_search.reference import calculator_of, cpu_seconds
 from experiments.harness.training.calculator import identified
 from sdedata.composition import formula
+from sdedata.frames import energy_of, labels
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
         raise ValueError("nothing to label: give structures=FILE")
     source = Path(config.structures)
     given = read_given(source)
+    if config.lowest is not None:
+        given = lowest(given, config.lowest, config.structures)
     for index, atoms in given.items():
         atoms.info["index"] = index
     frames = list(given.values())
@@ -66,6 +69,23 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
     written = f"{folder.path}/structures/{LABELLED}.extxyz"
     log.info(f"{len(labelled)} of {len(frames)} structures: {written}")
     return folder.summary
+
+
+def lowest(given: dict[int, Atoms], count: int, source: str) -> dict[int, Atoms]:
+    """Select the structures with the lowest energies, in the order of the file.
+
+    Raises ValueError if one has no energy, or if they are not all of the same atoms, whose energies
+    alone compare.
+    """
+    energies = {}
+    for number, atoms in given.items():
+        energies[number] = energy_of(labels(atoms), f"{source}, frame {number}")
+    kinds = sorted({formula(atoms.numbers) for atoms in given.values()})
+    if len(kinds) > 1:
+        differ = f"energies of {', '.join(kinds)} do not compare"
+        raise ValueError(f"lowest={count} of {source}: {differ}")
+    chosen = sorted(energies, key=energies.__getitem__)[:count]
+    return {number: given[number] for number in sorted(chosen)}
 
 
 def digest(frames: list[Atoms]) -> str:

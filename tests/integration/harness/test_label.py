@@ -75,6 +75,21 @@ def test_what_is_missing_is_labelled_by_the_next_call(source, tmp_path):
     assert [a.get_potential_energy() for a in again] == [a.get_potential_energy() for a in frames]
 
 
+def test_the_lowest_are_labelled_alone(source, tmp_path, capsys):
+    every = label(source, tmp_path)
+    stored = every / "structures/labelled.extxyz"
+    surfdiff(
+        ["label", f"structures={stored}", f"output={tmp_path}", *COMMON, "name=few", "lowest=2"]
+    )
+    energies = [atoms.get_potential_energy() for atoms in labelled(every)]
+    found = labelled(tmp_path / "label/few")
+    assert [a.info["index"] for a in found] == sorted(np.argsort(energies)[:2])
+    with pytest.raises(SystemExit) as ended:
+        label(source, tmp_path / "without", "lowest=2")
+    assert ended.value.code == 2
+    assert "frame 0: no energy" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change", ["calculator.asap_cutoff=true", "relaxation.max_steps=2"])
 def test_other_labels_are_not_mixed_in(source, tmp_path, change, capsys):
     before = labelled(label(source, tmp_path))
