@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from ase import Atoms
 
@@ -73,13 +74,18 @@ def written(found: pd.DataFrame, forces: dict[str, float]) -> str:
         [
             [
                 str(row.calculator), str(row.atoms), str(row.n),
-                f"{row.spearman:.2f} ({row.low:.2f} to {row.high:.2f})", f"{row.mae:.3f}",
+                _interval(row), f"{row.mae:.3f}",
                 f"{forces[str(row.calculator)]:.3f}", str(row.lowest), f"{row.lowest_true:.3f}",
                 f"{row.truth:.3f}",
             ]
             for row in found.itertuples()
         ],
     )  # fmt: skip
+
+
+def _interval(row: Any) -> str:
+    known = np.isfinite(row.spearman)
+    return f"{row.spearman:.2f} ({row.low:.2f} to {row.high:.2f})" if known else "–"
 
 
 def _labels(config: Rank) -> dict[str, list[Atoms]]:

@@ -29,12 +29,10 @@ def tabulate(labels: Mapping[str, Sequence[Atoms]]) -> pd.DataFrame:
         Columns index, name, atoms (their formula) and, by calculator, energies in eV.
 
     Raises:
-        ValueError: if fewer than three structures are labelled by all.
+        ValueError: if no two structures of the same atoms are labelled by all.
     """
     found = {key: {int(a.info["index"]): a for a in frames} for key, frames in labels.items()}
     common = sorted(set.intersection(*(set(frames) for frames in found.values())))
-    if len(common) < 3:
-        raise ValueError(f"{len(common)} structures are labelled by all; ranks need at least three")
     first = next(iter(found.values()))
     rows = [
         {
@@ -45,6 +43,11 @@ def tabulate(labels: Mapping[str, Sequence[Atoms]]) -> pd.DataFrame:
         }
         for index in common
     ]
+    if len(rows) == len({row["atoms"] for row in rows}):
+        raise ValueError(
+            f"{len(common)} structures are labelled by all, no two of them of the same atoms; "
+            "energies of others do not compare"
+        )
     return pd.DataFrame(rows)
 
 
@@ -60,8 +63,9 @@ def rank(
         seed: of the bootstrap.
 
     Returns:
-        One row for each calculator and kind of atoms with three structures or more: n; spearman,
-        the rank correlation, with low and high of its 95 % interval (bootstrap over structures);
+        One row for each calculator and kind of atoms with two structures or more: n; spearman,
+        the rank correlation, with low and high of its 95 % interval (bootstrap over structures),
+        NaN for two;
         mae, the mean error (eV) of the energy differences of all pairs; lowest, the name of the
         structure that it puts lowest, and lowest_true, by how much (eV) that lies above the lowest
         by the reference; truth, where (eV) it puts the structure that the reference puts lowest,
@@ -70,7 +74,7 @@ def rank(
     return pd.DataFrame([
         {"calculator": calculator, "atoms": atoms, **_compared(group, reference, calculator, seed)}
         for atoms, group in energies.groupby("atoms")
-        if len(group) >= 3
+        if len(group) >= 2
         for calculator in calculators
     ])  # fmt: skip
 
@@ -91,14 +95,16 @@ def _compared(group: pd.DataFrame, reference: str, calculator: str, seed: int) -
 
 
 def correlation(true: np.ndarray, energy: np.ndarray) -> float:
-    """Spearman's rank correlation; NaN where one of them is constant."""
-    if np.ptp(true) == 0 or np.ptp(energy) == 0:
+    """Spearman's rank correlation; NaN for two structures, and where one of them is constant."""
+    if len(true) < 3 or np.ptp(true) == 0 or np.ptp(energy) == 0:
         return float("nan")
     return float(spearmanr(true, energy).statistic)
 
 
 def interval(true: np.ndarray, energy: np.ndarray, seed: int) -> tuple[float, float]:
     """The 95 % interval of the rank correlation: percentiles of resampled structures."""
+    if len(true) < 3:
+        return float("nan"), float("nan")
     found = bootstrap(
         (true, energy), lambda a, b: correlation(a, b), paired=True, vectorized=False,
         n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed),

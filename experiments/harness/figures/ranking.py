@@ -18,7 +18,7 @@ def scatter(energies: pd.DataFrame, reference: str, calculators: Sequence[str]) 
         reference: the column on the horizontal axis.
         calculators: the columns that are drawn, a colour each.
     """
-    groups = [(atoms, group) for atoms, group in energies.groupby("atoms") if len(group) >= 3]
+    groups = [(atoms, group) for atoms, group in energies.groupby("atoms") if len(group) >= 2]
     figure = Figure(figsize=(3.6 * len(groups) + 0.4, 3.6), layout="constrained")
     for axes, (atoms, group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups,
                                     strict=True):  # fmt: skip

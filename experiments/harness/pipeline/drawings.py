@@ -10,8 +10,10 @@ from experiments.harness.pipeline.kinds import stage_name
 
 FIGURES = "figures"
 """Folder of the figures in that of the run, and in that of the experiment."""
-Kind = Literal["counts", "energies", "steps"]
-DRAWN: dict[Kind, str] = {"counts": "generate_data", "energies": "evaluate", "steps": "evaluate"}
+Kind = Literal["counts", "energies", "ranking", "steps"]
+DRAWN: dict[Kind, str] = {
+    "counts": "generate_data", "energies": "evaluate", "ranking": "rank", "steps": "evaluate",
+}  # fmt: skip
 """The kind of stages that each kind of figure shows."""
 
 
@@ -20,6 +22,7 @@ class Drawing(Section):
 
     counts    minima of each stoichiometry and subset, and the lowest of some
     energies  relaxed energies on common bins beside random search, and a structure at each median
+    ranking   energies of several calculators against those of one that is right
     steps     medians of the energies before and after relaxation against the number of steps
     """
 

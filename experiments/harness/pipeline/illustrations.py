@@ -9,8 +9,10 @@ import pandas as pd
 from ase import Atoms
 from matplotlib.figure import Figure
 
+from experiments.harness.comparison.rank import ENERGIES
 from experiments.harness.figures import of_experiment
 from experiments.harness.figures.plots import save
+from experiments.harness.figures.ranking import scatter
 from experiments.harness.generation.evaluate import RELAXED, SEARCH
 from experiments.harness.pipeline.drawings import FIGURES, Drawing, Kind
 from experiments.harness.pipeline.measures import absolute_energies, repeated, zero_of
@@ -74,6 +76,17 @@ def _steps(shown: Shown, seed: int) -> Drawn:
     return of_experiment.against_steps(table, words), table
 
 
+def _ranking(shown: Shown, seed: int) -> Drawn:
+    folder = RunFolder(shown[0][0].folder)
+    energies = pd.read_csv(folder / ENERGIES)
+    reference = folder.config["reference"]
+    names = list(folder.config["labels"])
+    for _, group in energies.groupby("atoms"):
+        energies.loc[group.index, names] -= energies.loc[group[reference].idxmin(), names]
+    others = [name for name in names if name != reference]
+    return scatter(energies, reference, others), energies
+
+
 def _counts(shown: Shown, seed: int) -> Drawn:
     folder = shown[0][0].folder
     counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
@@ -89,6 +102,7 @@ def _counts(shown: Shown, seed: int) -> Drawn:
 KINDS: dict[Kind, Callable[[Shown, int], Drawn]] = {
     "counts": _counts,
     "energies": _energies,
+    "ranking": _ranking,
     "steps": _steps,
 }
 

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from ase.build import add_adsorbate, fcc111
 from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import read, write
 from scipy.stats import spearmanr
 
 from experiments.harness.commands.main import main as surfdiff
-from experiments.harness.comparison.ranking import mean_error, rank
+from experiments.harness.comparison.ranking import mean_error, rank, tabulate
 
 COMMON = ["calculator=emt", "executor=threads", "tracking.mode=disabled"]
 
@@ -119,6 +120,30 @@ def test_labels_of_other_structures_are_not_mixed_in(source, tmp_path, capsys):
         label(source, tmp_path)
     assert ended.value.code == 2
     assert "digest" in capsys.readouterr().err
+
+
+def test_two_structures_have_a_difference_and_no_rank(tmp_path):
+    frames = [fcc111("Pt", (2, 2, 2), vacuum=6.0) for _ in range(3)]
+    add_adsorbate(frames[0], "Pt", 1.8, "fcc")
+    add_adsorbate(frames[1], "Pt", 2.0, "fcc")
+    energies = {"right": (0.0, 1.0), "other": (0.5, 1.8)}
+    labels = {
+        name: [_with_energy(frames[k], k, energy) for k, energy in enumerate(found)]
+        for name, found in energies.items()
+    }
+    table = tabulate(labels)
+    (row,) = rank(table, "right", ["other"]).to_dict("records")
+    assert row["mae"] == pytest.approx(0.3)
+    assert np.isnan([row["spearman"], row["low"], row["high"]]).all()
+    with pytest.raises(ValueError, match="no two of them of the same atoms"):
+        tabulate({name: [few[0], _with_energy(frames[2], 1, 0.0)] for name, few in labels.items()})
+
+
+def _with_energy(atoms, index, energy):
+    found = atoms.copy()
+    found.info["index"] = index
+    found.calc = SinglePointCalculator(found, energy=energy)
+    return found
 
 
 def test_a_ranking_of_the_same_energies_is_perfect(source, tmp_path, capsys):
