@@ -31,7 +31,9 @@ def _lacking(stage: Stage, made: Sequence[Path]) -> str | None:
     """What this stage needs and neither an earlier one leaves nor a file holds; None if nothing."""
     config = stage.config
     if stage.kind in NETWORKS:
-        return _lacking_data(config.data.path, made)
+        return _lacking_data(config.data.path, made) or _lacking_data(
+            config.data.minus, made, "data.minus"
+        )
     if stage.kind == "search_cost" and config.surrogate.model is None:
         return "it needs a stage forcefield before it, or surrogate.model=FOLDER"
     if stage.kind == "evaluate":
@@ -55,7 +57,7 @@ def _lacking(stage: Stage, made: Sequence[Path]) -> str | None:
 def _lacking_data(path: str | None, made: Sequence[Path], key: str = "data.path") -> str | None:
     from sdedata import shipped  # here: it brings torch
 
-    if path is None or _is_made(path, made) or path in shipped.names() or Path(path).is_file():
+    if path is None or _is_made(path, made) or path in shipped.names() or Path(path).exists():
         return None
     names = ", ".join(shipped.names())
     return f"{key}={path} is no file, and of the shipped sets there are {names}"

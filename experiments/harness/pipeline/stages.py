@@ -79,8 +79,7 @@ def plan(
     cores     how many of them the stages may use; None: each as its own command does
     directory a folder with more files of groups, as `compose.load` takes it
     """
-    order = list(KINDS)
-    names = sorted(stages, key=lambda name: order.index(stage_name(name).kind))
+    names = _ordered(stages)
     made: dict[str, Path] = {}
     planned: list[Stage] = []
     for turn, name in zip(_turns(names, cores), names, strict=True):
@@ -88,7 +87,7 @@ def plan(
         found = {**(models or {}), **{n: str(folder) for n, folder in made.items()}}
         own = [override.replace(HOME, str(home)) for override in stages[name]]
         command = [
-            *_named(kind, label),
+            *_named(name),
             *_wiring(kind, label, found, own),
             *_share(KINDS[kind], cores, _turns(names, cores).count(turn)),
             f"output={quoted(str(home))}",
@@ -110,6 +109,32 @@ def plan(
     return planned
 
 
+def _ordered(stages: Mapping[str, Sequence[str]]) -> list[str]:
+    """Order stages by their kinds, each after those whose folders its overrides name."""
+    kinds = list(KINDS)
+    names = sorted(stages, key=lambda name: kinds.index(stage_name(name).kind))
+    places = {name: f"{HOME}/{KINDS[stage_name(name).kind].command}/{_own(name)}" for name in names}
+    ordered: list[str] = []
+
+    def place(name: str, above: tuple[str, ...]) -> None:
+        for other, folder in places.items():
+            named = re.compile(rf"{re.escape(folder)}(?![\w-])")
+            if other not in (*ordered, name, *above) and any(map(named.search, stages[name])):
+                place(other, (*above, name))
+        if name not in ordered:
+            ordered.append(name)
+
+    for name in names:
+        place(name, ())
+    return ordered
+
+
+def _own(name: str) -> str:
+    """The name of the run of a stage."""
+    kind, label = stage_name(name)
+    return f"{kind}_{label}" if label and kind in NETWORKS else label or kind
+
+
 def _turns(names: Sequence[str], cores: int | None) -> list[int]:
     """The turn of each stage: two trainings share one if there are cores for both."""
     turns, waiting, turn = [], False, -1
@@ -122,14 +147,13 @@ def _turns(names: Sequence[str], cores: int | None) -> list[int]:
     return turns
 
 
-def _named(kind: str, label: str) -> list[str]:
+def _named(name: str) -> list[str]:
     """What distinguishes the run of a labelled stage from others of its kind."""
+    kind, label = stage_name(name)
     task = [f"task={kind}"] if kind in NETWORKS else []
-    if kind == "label":
-        return [f"name={quoted(label or kind)}"]
-    if not label or kind == "evaluate":  # called as its sample
+    if kind != "label" and (not label or kind == "evaluate"):  # called as its sample
         return task
-    return [*task, f"name={quoted(f'{kind}_{label}' if kind in NETWORKS else label)}"]
+    return [*task, f"name={quoted(_own(name))}"]
 
 
 def _wiring(kind: str, label: str, found: Mapping[str, str], own: Sequence[str]) -> list[str]:

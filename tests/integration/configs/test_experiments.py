@@ -56,6 +56,8 @@ def tiny(experiment, world) -> dict[str, list[str]]:
         if REPEAT not in n
     }
     for name, own in stages.items():
+        if any(o.startswith("data.minus") for o in own):  # of the labels of its own stages
+            own[:] = [o for o in own if o not in data]
         if stage_name(name).kind in ("label", "evaluate"):  # by EMT, whatever its calculator
             own[:] = [o for o in own if not o.startswith("calculator") or o in SEARCH]
         if stage_name(name).kind == "sample" and "guide=none" not in own:

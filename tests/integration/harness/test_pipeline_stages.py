@@ -55,6 +55,18 @@ def test_stages_come_in_order_and_find_what_those_before_left():
     assert evaluate.executor.max_workers == 3
 
 
+def test_a_stage_comes_after_those_that_it_names():
+    stages = {
+        "forcefield_more": ["data.path={home}/label/far", "data.minus={home}/label/one"],
+        "label_after": ["calculator=corrected", "calculator.path={home}/train/forcefield_more"],
+        "label_far": ["structures=a.xyz"], "label_farther": ["structures=a.xyz"],
+        "label_one": ["structures=a.xyz"], "score": [],
+    }  # fmt: skip
+    assert list(plan(stages)) == [
+        "label_far", "label_one", "forcefield_more", "score", "label_after", "label_farther",
+    ]  # fmt: skip
+
+
 def test_a_ranking_is_of_all_labels_or_of_those_it_names():
     stages = {
         "label_one": ["structures=a.xyz"], "label_two": ["structures=a.xyz"], "rank": [],
