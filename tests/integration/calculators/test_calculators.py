@@ -27,7 +27,7 @@ def named(name: str, *more: str):
 
 
 def test_every_package_is_known():
-    assert set(named_calculators().values()) == {"emt", "forcefield", *PACKAGES}
+    assert set(named_calculators().values()) == {"corrected", "emt", "forcefield", *PACKAGES}
     assert set(INSTALL) == set(PACKAGES.values())
 
 

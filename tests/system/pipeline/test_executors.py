@@ -97,6 +97,7 @@ def test_slurm_leaves_the_answer_to_ctrl_c_as_it_was():
     """dask_jobqueue sets a handler of its own when it is imported."""
     program = (
         "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
         "from experiments.harness.execution.executors import Slurm\n"
         "try:\n"
         "    Slurm(dry_run=True)\n"
