@@ -49,13 +49,33 @@ class Neighbours:
         return Neighbours(**{key: value.to(device) for key, value in vars(self).items()})
 
 
-class BatchedPotential(Calculator):
-    """An ASE calculator whose `batch` computes several structures in one pass.
+class BatchedCalculator(Calculator):
+    """An ASE calculator that computes one structure as a batch of one."""
+
+    implemented_properties = ["energy", "free_energy", "forces"]
+
+    @abstractmethod
+    def batch(self, images: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
+        """Compute energy (eV) and forces on all atoms (eV/Å, shape (n, 3)) of each structure."""
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        image: Any = self.atoms  # the line above sets it
+        ((energy, forces),) = self.batch([image])
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
+
+
+class BatchedPotential(BatchedCalculator):
+    """A network that computes several structures in one pass.
 
     Subclasses set `network`, `elements` (atomic numbers) and `cutoff` (Å), and compute energies.
     """
 
-    implemented_properties = ["energy", "free_energy", "forces"]
     network: Any
     elements: frozenset[int]
     cutoff: float
@@ -67,7 +87,6 @@ class BatchedPotential(Calculator):
         """Compute the energy of each structure (eV) from the vectors of its edges (Å)."""
 
     def batch(self, images: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
-        """Compute energy (eV) and forces on all atoms (eV/Å, shape (n, 3)) of each structure."""
         found: list[tuple[float, np.ndarray]] = []
         for start in range(0, len(images), self.at_once):
             found += self._pass(images[start : start + self.at_once])
@@ -84,14 +103,3 @@ class BatchedPotential(Calculator):
         forces.index_add_(0, graph.senders, -slope.double())
         parts = forces.cpu().split(graph.counts.tolist())
         return [(e, f.numpy()) for e, f in zip(energies.tolist(), parts, strict=True)]
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = all_changes,
-    ) -> None:
-        super().calculate(atoms, properties, system_changes)
-        image: Any = self.atoms  # the line above sets it
-        ((energy, forces),) = self.batch([image])
-        self.results = {"energy": energy, "free_energy": energy, "forces": forces}

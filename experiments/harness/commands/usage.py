@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-CONF = Path(__file__).parents[1] / "config/conf"
+from experiments.harness.config import CONF
+
 TEXT = """{doc}
 
 usage: surfdiff {entry} [KEY=VALUE ...] [GROUP=NAME ...] [options]

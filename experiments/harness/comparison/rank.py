@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from experiments.harness.comparison.ranking import force_errors, rank, tabulate
+from experiments.harness.comparison.ranking import above_lowest, force_errors, rank, tabulate
 from experiments.harness.config.settings import Rank
 from experiments.harness.runs.atomic_io import write_text
 from experiments.harness.runs.markdown import table as markdown
@@ -51,7 +51,8 @@ def run(config: Rank, observe: Observe | None = None) -> dict[str, Any]:
         for name in labels:
             above = energies[name] - energies.groupby("atoms")[name].transform("min")
             tracker.energies(name, above.tolist())
-        tracker.figure("ranking", scatter(energies, reference, others))
+        relative = above_lowest(energies, reference, list(labels))
+        tracker.figure("ranking", scatter(relative, reference, others))
         tracker.summary({
             f"rank/{row['calculator']}/{row['atoms']}/{key}": row[key]
             for row in rows

@@ -51,6 +51,17 @@ def tabulate(labels: Mapping[str, Sequence[Atoms]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def above_lowest(energies: pd.DataFrame, reference: str, names: Sequence[str]) -> pd.DataFrame:
+    """Return the table of `tabulate` with energies above those of what the reference puts lowest.
+
+    Each calculator's (`names`) by itself, for structures of the same atoms.
+    """
+    found = energies.copy()
+    for _, group in energies.groupby("atoms"):
+        found.loc[group.index, names] -= energies.loc[group[reference].idxmin(), names]
+    return found
+
+
 def rank(
     energies: pd.DataFrame, reference: str, calculators: Sequence[str], seed: int = 0
 ) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-CONF = Path(__file__).parent / "conf"
+from experiments.harness.config import CONF
 
 
 def load(entry: str, overrides: Sequence[str] = (), directory: Path | None = None) -> Any:

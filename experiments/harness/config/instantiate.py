@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from experiments.harness.config.compose import CONF
+from experiments.harness.config import CONF
 from experiments.harness.config.fields import Target
 
 FORCE_FIELD = "experiments.harness.training.calculator.forcefield"

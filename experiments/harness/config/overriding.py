@@ -4,7 +4,6 @@ import re
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from itertools import product
-from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
@@ -16,12 +15,12 @@ from omegaconf.errors import (
     InterpolationResolutionError,
 )
 
+from experiments.harness.config import CONF
 from experiments.harness.config.renamed import new_name
 from experiments.harness.config.suggestions import key_hint
 from experiments.harness.config.texts import quoted
 
 TARGET = "_target_"
-GROUPS = Path(__file__).parent / "conf"
 OPTIONAL_GROUPS = ("experiment", "template")
 """Listed in the defaults as null, so that Hydra refuses `+experiment=NAME`, which people write."""
 
@@ -50,7 +49,7 @@ def as_listed(override: Override, entry: str, typed: str) -> str:
             f"as {override.key_or_group}=[...]; a text with a comma needs quotes, "
             f"{shown(typed)}"
         )
-    if (GROUPS / override.key_or_group).is_dir() and not _are_names(override.value()):
+    if (CONF / override.key_or_group).is_dir() and not _are_names(override.value()):
         group = override.key_or_group
         raise ValueError(f"{typed}: {group} is chosen by a name, its keys by {group}.KEY=VALUE")
     if override.key_or_group.endswith(f".{TARGET}"):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -11,10 +10,10 @@ from experiments.harness.figures.style import COLOURS, styled
 
 @styled
 def scatter(energies: pd.DataFrame, reference: str, calculators: Sequence[str]) -> Figure:
-    """One panel for each kind of atoms; energies (eV) above the structure that is lowest there.
+    """One panel for each kind of atoms.
 
     Args:
-        energies: as of `comparison.ranking.tabulate`.
+        energies: in eV, as of `comparison.ranking.above_lowest`.
         reference: the column on the horizontal axis.
         calculators: the columns that are drawn, a colour each.
     """
@@ -22,11 +21,11 @@ def scatter(energies: pd.DataFrame, reference: str, calculators: Sequence[str]) 
     figure = Figure(figsize=(3.6 * len(groups) + 0.4, 3.6), layout="constrained")
     for axes, (atoms, group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups,
                                     strict=True):  # fmt: skip
-        right = group[reference] - group[reference].min()
-        lowest = int(np.argmin(right.to_numpy()))
+        right = group[reference]
         for k, name in enumerate(calculators):
-            shown = group[name] - group[name].iloc[lowest]
-            axes.plot(right, shown, "o", color=COLOURS[k], markersize=4, alpha=0.8, label=name)
+            axes.plot(
+                right, group[name], "o", color=COLOURS[k], markersize=4, alpha=0.8, label=name
+            )
         limit = float(right.max()) * 1.05
         axes.plot([0, limit], [0, limit], color="0.6", linewidth=0.8, zorder=0)
         axes.set_xlabel(f"{reference} (eV)")

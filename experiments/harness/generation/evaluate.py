@@ -127,7 +127,7 @@ def _reference(
     plain = config.calculator.plain(), config.relaxation.plain()
     if known is None or not must_relax(known, *plain):
         return known
-    log.info(f"{len(known)} minima of random search are relaxed on the force field, too")
+    log.info(f"{len(known)} minima of random search are relaxed with this calculator, too")
     images = _numbered(known.to_atoms())
     ends = relax_all(images, config, folder, tracker, REFERENCE, at_once=at_once)
     return on_the_surface(StructureSet.from_atoms(_numbered(ends), REFERENCE))

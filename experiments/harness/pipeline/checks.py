@@ -57,7 +57,9 @@ def _lacking(stage: Stage, made: Sequence[Path]) -> str | None:
 def _lacking_data(path: str | None, made: Sequence[Path], key: str = "data.path") -> str | None:
     from sdedata import shipped  # here: it brings torch
 
-    if path is None or _is_made(path, made) or path in shipped.names() or Path(path).exists():
+    if path is None or _is_made(path, made) or path in shipped.names():
+        return None
+    if Path(path).is_file() or (Path(path) / "config.yaml").is_file():
         return None
     names = ", ".join(shipped.names())
     return f"{key}={path} is no file, and of the shipped sets there are {names}"

@@ -10,6 +10,7 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from experiments.harness.comparison.rank import ENERGIES
+from experiments.harness.comparison.ranking import above_lowest
 from experiments.harness.figures import of_experiment
 from experiments.harness.figures.plots import save
 from experiments.harness.figures.ranking import scatter
@@ -78,13 +79,9 @@ def _steps(shown: Shown, seed: int) -> Drawn:
 
 def _ranking(shown: Shown, seed: int) -> Drawn:
     folder = RunFolder(shown[0][0].folder)
-    energies = pd.read_csv(folder / ENERGIES)
-    reference = folder.config["reference"]
-    names = list(folder.config["labels"])
-    for _, group in energies.groupby("atoms"):
-        energies.loc[group.index, names] -= energies.loc[group[reference].idxmin(), names]
-    others = [name for name in names if name != reference]
-    return scatter(energies, reference, others), energies
+    reference, names = folder.config["reference"], list(folder.config["labels"])
+    table = above_lowest(pd.read_csv(folder / ENERGIES), reference, names)
+    return scatter(table, reference, [name for name in names if name != reference]), table
 
 
 def _counts(shown: Shown, seed: int) -> Drawn:

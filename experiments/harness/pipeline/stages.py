@@ -113,20 +113,24 @@ def _ordered(stages: Mapping[str, Sequence[str]]) -> list[str]:
     """Order stages by their kinds, each after those whose folders its overrides name."""
     kinds = list(KINDS)
     names = sorted(stages, key=lambda name: kinds.index(stage_name(name).kind))
-    places = {name: f"{HOME}/{KINDS[stage_name(name).kind].command}/{_own(name)}" for name in names}
     ordered: list[str] = []
 
-    def place(name: str, above: tuple[str, ...]) -> None:
-        for other, folder in places.items():
-            named = re.compile(rf"{re.escape(folder)}(?![\w-])")
-            if other not in (*ordered, name, *above) and any(map(named.search, stages[name])):
-                place(other, (*above, name))
+    def place(name: str, above: Sequence[str] = ()) -> None:
+        for other in names:
+            if other not in (*ordered, *above, name) and _names(stages[name], other):
+                place(other, [*above, name])
         if name not in ordered:
             ordered.append(name)
 
     for name in names:
-        place(name, ())
+        place(name)
     return ordered
+
+
+def _names(overrides: Sequence[str], stage: str) -> bool:
+    """Whether one of the overrides names the folder of a stage."""
+    folder = f"{HOME}/{KINDS[stage_name(stage).kind].command}/{_own(stage)}"
+    return any(re.search(rf"{re.escape(folder)}(?![\w-])", override) for override in overrides)
 
 
 def _own(name: str) -> str:

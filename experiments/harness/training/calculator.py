@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 
+from experiments.calculators.batched import BatchedCalculator
 from experiments.harness.config.fields import Target
 from experiments.harness.config.instantiate import CORRECTED, FORCE_FIELD, build
 from experiments.harness.config.trust import require_known
@@ -61,10 +61,8 @@ def forcefield(
     return TrainedForceField(_of_digest(path, "forcefield", digest).network)
 
 
-class Corrected(Calculator):
+class Corrected(BatchedCalculator):
     """The sum of a calculator and a force field that learned what it lacks."""
-
-    implemented_properties = ["energy", "free_energy", "forces"]
 
     def __init__(self, base: Any, field: TrainedForceField) -> None:
         super().__init__()
@@ -74,7 +72,6 @@ class Corrected(Calculator):
         self.at_once = getattr(base, "at_once", 1)
 
     def batch(self, images: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
-        """Compute energy (eV) and forces on all atoms (eV/Å, shape (n, 3)) of each structure."""
         pairs = zip(self._of_base(images), self.field.batch(images), strict=True)
         return [(e + more, f + extra) for (e, f), (more, extra) in pairs]
 
@@ -87,17 +84,6 @@ class Corrected(Calculator):
             atoms.calc = self.base
             found.append((atoms.get_potential_energy(), atoms.get_forces(apply_constraint=False)))
         return found
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = all_changes,
-    ) -> None:
-        super().calculate(atoms, list(properties), list(system_changes))
-        image: Any = self.atoms  # the line above sets it
-        ((energy, forces),) = self.batch([image])
-        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
 
 
 def corrected(

@@ -105,6 +105,8 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
         network = _network(content["kind"], parse_json(content["config"]), content["state"])
         if set(card["elements"]) != set(network.elements) or card["cutoff"] != network.cutoff:
             raise ValueError("its card names other elements, or another cutoff, than its network")
+        if content["kind"] == CORRECTION and not card.get("minus"):
+            raise ValueError("its card does not name the calculator that it corrects")
         properties = card.get("properties") or []
         if columns(properties, network.elements) != network.config().get("properties", 0):
             raise ValueError(f"its network does not know the properties {properties}")

@@ -16,8 +16,8 @@ from experiments.harness.config.instantiate import build
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.calculator import identified
 from experiments.harness.training.checkpoint import load_model
-from sdedata import Graph
-from tests.tiny import TRAIN
+from sdedata import Graph, StructureSet
+from tests.tiny import GUIDED, TRAIN
 
 QUIET = ["executor=threads", "tracking.mode=disabled"]
 MORSE = [
@@ -184,6 +184,39 @@ def test_a_card_cannot_name_code(home, tmp_path):
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(ValueError, match="os.system"):
         sum_of(home, path=str(tmp_path / "model.pt"))
+
+
+def test_a_card_without_what_is_corrected_is_refused(home, tmp_path, capsys):
+    content = torch.load(home / "train/corrected/model.pt", weights_only=True)
+    content["card"] = content["card"].replace('"minus"', '"plus"')
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(SystemExit) as ended:
+        run("label", f"structures={home}/adatoms.traj", f"output={home}", "name=lost", *QUIET,
+            "calculator=corrected", f"calculator.path={tmp_path}/model.pt")  # fmt: skip
+    assert ended.value.code == 2
+    assert "does not name the calculator that it corrects" in capsys.readouterr().err
+
+
+def test_an_evaluation_relaxes_all_with_it(world, tmp_path):
+    """What was generated and random search, whose energies are of another calculator."""
+    out, minima = f"output={tmp_path}", tmp_path / "minima.extxyz"
+    write(minima, StructureSet.read(world.minima).to_atoms())
+    for name, calculator in (("emt", ["calculator=emt"]), ("morse", MORSE)):
+        run("label", f"structures={minima}", out, f"name={name}", *QUIET, *calculator)
+    train(tmp_path, "more", f"data.path={tmp_path}/label/emt", f"data.minus={tmp_path}/label/morse")
+    run("sample", *GUIDED, *world.networks, out, "name=some", "composition=Ag2O", "n=2")
+    run(
+        "evaluate", *QUIET, out, f"sample={tmp_path}/sample/some", f"reference={world.reference}",
+        "calculator=corrected", f"calculator.path={tmp_path}/train/more", "relaxation.max_steps=3",
+    )  # fmt: skip
+    folder = RunFolder.existing(tmp_path / "evaluate/some")
+    calculator = build(Target.of(folder.config["calculator"]))
+    for name in ("evaluated", "reference"):
+        frames = folder.structures(name)
+        assert frames
+        stored = [atoms.get_potential_energy() for atoms in frames]
+        computed = [energy for energy, _ in calculator.batch([atoms.copy() for atoms in frames])]
+        np.testing.assert_allclose(stored, computed, atol=1e-4)
 
 
 def test_without_a_path_it_is_refused(home, capsys):
