@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from experiments.harness.comparison.ranking import above_lowest, force_errors, rank, tabulate
+from experiments.harness.comparison.ranking import (
+    above_lowest,
+    energies_of,
+    force_errors,
+    rank,
+    tabulate,
+)
 from experiments.harness.config.settings import Rank
 from experiments.harness.runs.atomic_io import write_text
 from experiments.harness.runs.markdown import table as markdown
@@ -35,6 +41,7 @@ def run(config: Rank, observe: Observe | None = None) -> dict[str, Any]:
     others = [name for name in labels if name != reference]
     energies = tabulate(labels)
     found = rank(energies, reference, others, config.seed)
+    named = {} if config.structure is None else energies_of(config.structure, energies, labels)
     forces = dict(force_errors(labels, reference))
     folder = RunFolder(Path(config.output) / "rank" / config.name)
     plain = config.plain()
@@ -57,7 +64,7 @@ def run(config: Rank, observe: Observe | None = None) -> dict[str, Any]:
             f"rank/{row['calculator']}/{row['atoms']}/{key}": row[key]
             for row in rows
             for key in ("spearman", "mae", "truth", "lowest_true")
-        })  # fmt: skip
+        } | {f"rank/{key}/structure": energy for key, energy in named.items()})  # fmt: skip
     print(text)
     log.info(f"look at {folder.path}/figures/ranking.png")
     return folder.summary

@@ -4,7 +4,7 @@ Energies of a calculator have a zero of their own, so that only differences betw
 the same atoms (composition, cell) are compared.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -59,6 +59,23 @@ def above_lowest(energies: pd.DataFrame, reference: str, names: Sequence[str]) -
     found = energies.copy()
     for _, group in energies.groupby("atoms"):
         found.loc[group.index, names] -= energies.loc[group[reference].idxmin(), names]
+    return found
+
+
+def energies_of(name: str, energies: pd.DataFrame, calculators: Iterable[str]) -> dict[str, float]:
+    """Return where each calculator puts the structure of that name, above its own lowest (eV).
+
+    Keys are calculator/atoms. Raises ValueError if no structure is called so.
+    """
+    found = {}
+    for atoms, group in energies.groupby("atoms"):
+        called = group["name"] == name
+        if called.any():
+            for calculator in calculators:
+                above = group[calculator] - group[calculator].min()
+                found[f"{calculator}/{atoms}"] = float(above[called].min())
+    if not found:
+        raise ValueError(f"structure={name} is the name of none that all have labelled")
     return found
 
 

@@ -296,6 +296,7 @@ class Convert(Section):
 
 class Rank(Run):
     labels: dict[str, str] | None
+    structure: str | None = None
     reference: str | None
 
 

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -72,20 +73,16 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
 
 
 def lowest(given: dict[int, Atoms], count: int, source: str) -> dict[int, Atoms]:
-    """Select the structures with the lowest energies, in the order of the file.
+    """Select the structures of each formula with the lowest energies, in the order of the file.
 
-    Raises ValueError if one has no energy, or if they are not all of the same atoms, whose energies
-    alone compare.
+    Raises ValueError if one has no energy.
     """
-    energies = {}
+    energies: dict[str, dict[int, float]] = {}  # those of other atoms do not compare
     for number, atoms in given.items():
-        energies[number] = energy_of(labels(atoms), f"{source}, frame {number}")
-    kinds = sorted({formula(atoms.numbers) for atoms in given.values()})
-    if len(kinds) > 1:
-        differ = f"energies of {', '.join(kinds)} do not compare"
-        raise ValueError(f"lowest={count} of {source}: {differ}")
-    chosen = sorted(energies, key=energies.__getitem__)[:count]
-    return {number: given[number] for number in sorted(chosen)}
+        energy = energy_of(labels(atoms), f"{source}, frame {number}")
+        energies.setdefault(formula(atoms.numbers), {})[number] = energy
+    chosen = (sorted(same, key=same.__getitem__)[:count] for same in energies.values())
+    return {number: given[number] for number in sorted(chain.from_iterable(chosen))}
 
 
 def digest(frames: list[Atoms]) -> str:

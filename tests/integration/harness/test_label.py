@@ -76,15 +76,20 @@ def test_what_is_missing_is_labelled_by_the_next_call(source, tmp_path):
     assert [a.get_potential_energy() for a in again] == [a.get_potential_energy() for a in frames]
 
 
-def test_the_lowest_are_labelled_alone(source, tmp_path, capsys):
+def test_the_lowest_of_each_formula_are_labelled_alone(source, tmp_path, capsys):
+    frames = read(source, ":")
+    for atoms in frames[::2]:
+        atoms.numbers[-1] = 79  # gold, in frames 0, 2 and 4
+    write(source, frames)
     every = label(source, tmp_path)
     stored = every / "structures/labelled.extxyz"
     surfdiff(
         ["label", f"structures={stored}", f"output={tmp_path}", *COMMON, "name=few", "lowest=2"]
     )
-    energies = [atoms.get_potential_energy() for atoms in labelled(every)]
-    found = labelled(tmp_path / "label/few")
-    assert [a.info["index"] for a in found] == sorted(np.argsort(energies)[:2])
+    energies = np.array([atoms.get_potential_energy() for atoms in labelled(every)])
+    expected = {2 * i for i in np.argsort(energies[::2])[:2]}
+    expected |= {2 * i + 1 for i in np.argsort(energies[1::2])[:2]}
+    assert [a.info["index"] for a in labelled(tmp_path / "label/few")] == sorted(expected)
     with pytest.raises(SystemExit) as ended:
         label(source, tmp_path / "without", "lowest=2")
     assert ended.value.code == 2
@@ -160,9 +165,16 @@ def test_a_ranking_of_the_same_energies_is_perfect(source, tmp_path, capsys):
     assert energies["one"].tolist() == pytest.approx(true, abs=1e-6)
     assert energies["name"][2] == "the third"
     assert (tmp_path / "rank/ranking/figures/ranking.png").stat().st_size > 1000
-    with pytest.raises(SystemExit) as ended:
-        surfdiff([*rank_it, "reference=three"])
-    assert ended.value.code == 2
+    surfdiff([*rank_it, "name=named", "structure=the third"])
+    summary = json.loads((tmp_path / "rank/named/summary.json").read_text())
+    for calculator in ("one", "two"):
+        put = summary[f"rank/{calculator}/Pt9/structure"]
+        assert put == pytest.approx(true[2] - min(true), abs=1e-6)
+    for wrong in ("reference=three", "structure=the fourth"):
+        with pytest.raises(SystemExit) as ended:
+            surfdiff([*rank_it, wrong, "name=refused"])
+        assert ended.value.code == 2
+    assert not (tmp_path / "rank/refused").exists()
 
 
 def test_a_ranking_is_scipys_and_ignores_the_zero():
