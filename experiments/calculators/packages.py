@@ -6,6 +6,7 @@ from typing import Any
 from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 
+from experiments.calculators import lcao_products
 from experiments.calculators.requirements import module, weights
 from experiments.calculators.slab_dft import SlabDFT
 
@@ -72,6 +73,7 @@ def gpaw(xc: str = "PBE", **settings: Any) -> Calculator:
     Raises ImportError if it is missing, ValueError if it finds no data sets of the functional.
     """
     package = module("gpaw")
+    lcao_products.use()
     elements = frozenset(
         number
         for folder in map(Path, package.setup_paths)
