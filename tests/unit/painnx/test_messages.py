@@ -6,9 +6,11 @@ import pytest
 import torch
 from ase import Atoms
 
+from painnx.blocks import Linear
 from painnx.messages_eager import EagerMessages
 from painnx.messages_inductor import InductorMessages
 from painnx.messages_numba import NumbaMessages
+from painnx.painn import ROWS
 from painnx.radial import cosine_cutoff, radial_basis
 from sdedata import collate
 from tests.unit.painnx.systems import (
@@ -66,7 +68,50 @@ def test_a_last_block_for_some_atoms_gives_their_rows_of_all(backend, blocks) ->
     for some in (atoms.mobile, atoms.numbers == 8, torch.rand(len(atoms.numbers)) < 0.5):
         only = torch.nonzero(some)[:, 0]
         for part, whole in zip(painn(atoms, only=only), painn(atoms), strict=True):
-            assert_close(part, whole[some], 1e-12)
+            assert_close(part[: len(only)], whole[only], 1e-12)
+
+
+@pytest.mark.parametrize("backend", ["eager", "numba", "inductor"])
+def test_products_of_matrices_have_few_shapes_whatever_the_number_of_atoms(
+    backend, monkeypatch
+) -> None:
+    """Rows that are filled up change neither outputs nor gradients."""
+    atoms, results = mixed(), []
+    assert len(atoms.numbers) % ROWS != 0
+    for rows in (ROWS, 1):
+        monkeypatch.setattr("painnx.painn.ROWS", rows)
+        networks = score_network(backend).train(), force_field(backend).train()
+        shapes: set[int] = set()
+        for layer in (m for network in networks for m in network.modules()):
+            if isinstance(layer, Linear):
+                layer.register_forward_pre_hook(lambda _, x, to=shapes: to.add(len(x[0])))
+        for network, given in zip(networks, [(atoms, time(4)), (atoms,)], strict=True):
+            out = network(*given)
+            out = out if isinstance(out, tuple) else (out,)
+            results.append(outputs_and_gradients(network, out))
+        conditions, kinds = 4, {2 * 4, 4 * 4}  # structures, and elements (and mobility) in each
+        assert all(n % rows == 0 for n in shapes - {conditions} - kinds)
+    for filled, plain in (results[0::2], results[1::2]):
+        for some, others in zip(filled, plain, strict=True):
+            for a, b in zip(some, others, strict=True):
+                assert_close(a, b, 1e-12)
+
+
+@pytest.mark.parametrize("backend", ["eager", "numba", "inductor"])
+def test_sums_are_added_to_what_there_is(backend) -> None:
+    """Rows beyond the receivers stay as they are."""
+    atoms, f = mixed(), 8
+    n = len(atoms.numbers)
+    contexts, vectors, filters = (torch.randn(k, 3, f).double() for k in (n, n, 11))
+    aggregate = KINDS[backend].of(atoms, 10)
+    sums = aggregate(contexts, vectors, filters)
+    scalars, own = torch.randn(n + 3, f).double(), torch.randn(n + 3, 3, f).double()
+    for to in ((scalars, own), (scalars, None)):
+        added = aggregate(contexts, vectors, filters, to)
+        for a, b, c in zip(added, to, sums, strict=True):
+            before = torch.zeros_like(a) if b is None else b
+            assert_close(a[:n], before[:n] + c, 1e-12)
+            assert torch.equal(a[n:], before[n:])
 
 
 @pytest.mark.parametrize("backend", ["eager", "numba", "inductor"])

@@ -105,6 +105,17 @@ def test_second_derivatives_reach_all_leaves_of_a_plain_backward() -> None:
         assert_close(numba, definition, 1e-8)  # a spline has their curvature
 
 
+def test_derivatives_by_what_the_sums_are_added_to_are_finite_differences() -> None:
+    g, (x, v, w) = triangle(), arguments(3)
+    to = torch.randn(5, 2).double().requires_grad_(), torch.randn(5, 3, 2).double().requires_grad_()
+
+    def function(r, x, v, w, *to):
+        return NumbaMessages.of(Movable(g, r), N_RADIAL)(x, v, w, to)
+
+    assert torch.autograd.gradcheck(function, (g.vectors, x, v, w, *to))
+    assert torch.autograd.gradgradcheck(function, (g.vectors, x, v, w, *to))
+
+
 @pytest.mark.parametrize("k", range(4))
 def test_third_derivatives_are_refused(k) -> None:
     g = triangle()
@@ -295,7 +306,10 @@ def test_an_inconsistent_graph_is_refused() -> None:
     for bad in ((x, v[:1], w), (x, v, w[..., :1]), (x[..., :1], v, w)):
         with pytest.raises(IndexError, match="do not fit together"):
             unwrap(NumbaMessages.__call__)(messages, *bad)  # without the tests' check of types
-    n = len(x)
+    n, f = x.shape[0], x.shape[2]
+    for to in ((n - 1, f), (n - 1, 3, f)), ((n, f), (n, 2, f)), ((n, f + 1), (n, 3, f + 1)):
+        with pytest.raises(IndexError, match=f"do not fit {n} receivers"):
+            unwrap(NumbaMessages.__call__)(messages, x, v, w, tuple(torch.zeros(s) for s in to))
     for rows in (torch.arange(3), torch.full((n,), -1)):
         with pytest.raises(IndexError, match="each atom needs one row"):
             unwrap(NumbaMessages.from_rows)(messages, rows)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 EPSILON = 1e-8  # added under the root of a norm, which then has a slope at zero
 
-Aggregate = Callable[[Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]
+Aggregate = Callable[
+    [Tensor, Tensor | None, Tensor, tuple[Tensor, Tensor | None]], tuple[Tensor, Tensor]
+]
 
 
 class Linear(nn.Linear):
@@ -99,12 +101,11 @@ class Message(nn.Module):
             aggregate: The sum over neighbours, as `EagerMessages` defines it.
             receivers: Rows of the receiving atoms (None: all, in their order).
         """
-        contexts = self.context(scalars).unflatten(1, (3, -1))
-        to_scalars, to_vectors = aggregate(contexts, vectors, self.filters)
+        contexts, sent = self.context(scalars).unflatten(1, (3, -1)), vectors
         if receivers is not None:
             scalars = scalars.index_select(0, receivers)
             vectors = None if vectors is None else vectors.index_select(0, receivers)
-        return scalars + to_scalars, to_vectors if vectors is None else vectors + to_vectors
+        return aggregate(contexts, sent, self.filters, (scalars, vectors))
 
 
 def invariants(

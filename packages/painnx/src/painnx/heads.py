@@ -72,7 +72,8 @@ class ScoreNetwork(nn.Module):
         for gated in self.readout:
             scalars, vectors = gated(scalars, vectors)
         score = vectors.new_zeros(len(graph.mobile), 3)
-        return score.index_put((graph.mobile_indices,), vectors[..., 0])
+        mobile = graph.mobile_indices
+        return score.index_put((mobile,), vectors[: len(mobile), :, 0])
 
 
 class ForceField(nn.Module):
@@ -149,7 +150,8 @@ class ForceField(nn.Module):
         """Add up the atoms of each structure, in float64."""
         scalars, _ = painn(graph)
         shift = self.shift[self.painn.index[graph.numbers]]  # `painn` has checked the elements
-        atomic = shift + self.scale * self.readout(scalars)[:, 0] + self.core(graph)
+        readout = self.readout(scalars)[: len(shift), 0]
+        atomic = shift + self.scale * readout + self.core(graph)
         return atomic.new_zeros(graph.n_structures).index_add(0, graph.batch, atomic)
 
 

@@ -102,6 +102,7 @@ class EagerMessages:
         contexts: Float[Tensor, "s 3 f"],
         vectors: Float[Tensor, "s 3 f"] | None,
         filters: Float[Tensor, "r 3 f"],
+        to: tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"] | None] | None = None,
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
         """Sum the messages of all neighbours for each receiver's scalars and vectors.
 
@@ -109,7 +110,22 @@ class EagerMessages:
             contexts: Features of the senders for scalars, along the edge, along their own vectors.
             vectors: Vectors of the senders; None where they are zero, as before the first block.
             filters: Linear maps from the radial basis to the filters of these three.
+            to: Scalars and vectors of the receivers to add the sums to (None: zeros). Rows beyond
+                those of the receivers stay as they are.
         """
         basis, directions = self.per_edge
-        ends = self.senders, self.receivers, self.n_receivers
-        return summed(basis, directions, contexts, vectors, filters, *ends)
+        rows = self.n_receivers if to is None else len(to[0])
+        ends = self.senders, self.receivers, rows
+        return added(summed(basis, directions, contexts, vectors, filters, *ends), to)
+
+
+def added(
+    sums: tuple[Tensor, Tensor], to: tuple[Tensor, Tensor | None] | None
+) -> tuple[Tensor, Tensor]:
+    """Add the sums of scalars and of vectors to what there is; None stands for zeros."""
+    scalars, vectors = to or (None, None)
+    to_scalars, to_vectors = sums
+    return (
+        to_scalars if scalars is None else scalars + to_scalars,
+        to_vectors if vectors is None else vectors + to_vectors,
+    )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from painnx.blocks import TORCH_UPDATE, UpdateKernels
 from painnx.compiled_function import CompiledFunction
-from painnx.messages_eager import EagerMessages, geometry, summed
+from painnx.messages_eager import EagerMessages, added, geometry, summed
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,20 @@ class InductorMessages(EagerMessages):
         contexts: Float[Tensor, "s 3 f"],
         vectors: Float[Tensor, "s 3 f"] | None,
         filters: Float[Tensor, "r 3 f"],
+        to: tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"] | None] | None = None,
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
         """Sum the messages of all neighbours; arguments as for `EagerMessages`."""
-        one_per_receiver = contexts.new_empty(self.n_receivers, 0)
+        one_per_row = contexts.new_empty(self.n_receivers if to is None else len(to[0]), 0)
         features = contexts, vectors, filters
-        ends = self.senders, self.receivers, one_per_receiver
-        return _sum(self.cutoff)(*self.per_edge, *features, *ends)
+        ends = self.senders, self.receivers, one_per_row
+        return added(_sum(self.cutoff)(*self.per_edge, *features, *ends), to)
 
 
 @cache
 def _sum(cutoff: float) -> CompiledFunction:
-    """The sum as a function of tensors alone: the number of receivers is a tensor's length."""
+    """The sum as a function of tensors alone: the number of its rows is a tensor's length."""
     return CompiledFunction(
-        lambda r, x, v, w, senders, receivers, one_per_receiver: summed(
-            *geometry(r, len(w) - 1, cutoff), x, v, w, senders, receivers, len(one_per_receiver)
+        lambda r, x, v, w, senders, receivers, one_per_row: summed(
+            *geometry(r, len(w) - 1, cutoff), x, v, w, senders, receivers, len(one_per_row)
         )
     )

@@ -134,6 +134,7 @@ class NumbaMessages:
         contexts: Float[Tensor, "s 3 f"],
         vectors: Float[Tensor, "s 3 f"] | None,
         filters: Float[Tensor, "r 3 f"],
+        to: tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"] | None] | None = None,
     ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
         """Sum the messages of all neighbours; arguments as for `EagerMessages`."""
         radial, n = self.geometry.spline.shape[1], len(contexts)
@@ -151,8 +152,14 @@ class NumbaMessages:
             vectors = contexts.new_empty(0, 3, contexts.shape[2])
         w, x, v = (a.flatten(1).contiguous() for a in (filters, contexts, vectors))
         w = self.geometry.spline @ w
-        to_scalars, to_vectors = _Sum.apply(self.vectors, w, x, v, self)
-        return to_scalars, to_vectors.unflatten(1, (3, -1))
+        s, t = (x.new_zeros(self.n_targets, shape[2]), None) if to is None else to
+        of_t = len(s), *shape[1:]
+        t = s.new_zeros(of_t) if t is None else t
+        if len(s) < self.n_targets or s.shape[1:] != shape[2:] or t.shape != of_t:
+            shapes = f"{tuple(s.shape)} and {tuple(t.shape)}"
+            raise IndexError(f"sums of shapes {shapes} do not fit {self.n_targets} receivers")
+        s, t = _Sum.apply(self.vectors, w, x, v, s, t.flatten(1), self)
+        return s, t.unflatten(1, (3, -1))
 
     def parts(self) -> list[tuple[int, int]]:
         """Cut the atoms into a range for each of torch's threads.
@@ -178,16 +185,22 @@ class NumbaMessages:
 
 
 class _Sum(torch.autograd.Function):
-    """Map r (the edge vectors), w, x and v to the sums s and t (see `painnx.kernels`)."""
+    """Add the sums of r (the edge vectors), w, x and v to s and t (see `painnx.kernels`)."""
 
     @staticmethod
     def forward(
-        ctx: Any, r: Tensor, w: Tensor, x: Tensor, v: Tensor, messages: NumbaMessages
+        ctx: Any,
+        r: Tensor,
+        w: Tensor,
+        x: Tensor,
+        v: Tensor,
+        s: Tensor,
+        t: Tensor,
+        messages: NumbaMessages,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(r, w, x, v)
         ctx.messages = messages
-        m, f = messages.n_targets, x.shape[1] // 3
-        s, t = x.new_zeros(m, f), x.new_zeros(m, 3 * f)
+        s, t = (a.clone(memory_format=torch.contiguous_format) for a in (s, t))
         inputs = named(kernels.Inputs, w, x, v)
         run(kernels.forward, messages.parts(), messages.pairs, inputs, s, t)
         return s, t
@@ -195,7 +208,8 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, ds: Tensor, dt: Tensor) -> tuple[Tensor | None, ...]:
         given = *ctx.saved_tensors, ds.contiguous(), dt.contiguous()
-        return *_Gradients.apply(*given, ctx.messages, needed_gradients(ctx)), None
+        needs = needed_gradients(ctx)[:4]
+        return *_Gradients.apply(*given, ctx.messages, needs), ds, dt, None
 
 
 class _Gradients(torch.autograd.Function):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from painnx.messages_numba import NumbaMessages
 
 Backend = Literal["auto", "eager", "numba", "inductor"]
+ROWS = 32
+"""On CPUs, atoms are filled up to a multiple of so many rows: oneDNN compiles each product of
+matrices anew for another number of rows (half a megabyte; 36 of them in a step of training)."""
 
 
 class PaiNN(nn.Module):
@@ -93,8 +96,10 @@ class PaiNN(nn.Module):
         film: Sequence[Float[Tensor, "b 2 f"]] | None = None,
         marks: tuple[Int[Tensor, " n"], Float[Tensor, "q f"]] | None = None,
         only: Int[Tensor, " m"] | None = None,
-    ) -> tuple[Float[Tensor, "m f"], Float[Tensor, "m 3 f"]]:
+    ) -> tuple[Float[Tensor, "r f"], Float[Tensor, "r 3 f"]]:
         """Compute scalars and vectors of all atoms, or of the atoms in `only`.
+
+        Rows beyond these atoms are filling (see `ROWS`) and without meaning.
 
         Args:
             film: For each block, a scale and a shift of its input scalars for each structure.
@@ -112,17 +117,17 @@ class PaiNN(nn.Module):
         scalars = scalars.repeat(graph.n_structures, 1)
         receivers: Any = graph.batch * kinds + kind  # rows of `scalars`
         structure = torch.arange(len(scalars), device=kind.device) // kinds
-        aggregate = messages.from_rows(receivers)
+        aggregate, receivers = messages.from_rows(receivers), _filled(receivers)
         vectors: Any = None  # zero, which saves the first block some work
         for k, (message, update) in enumerate(zip(self.message, self.update, strict=True)):
             if k == 1:
-                receivers, structure, aggregate = None, graph.batch, messages
+                receivers, structure, aggregate = None, _filled(graph.batch), messages
             if film is not None:
                 scale, shift = film[k].index_select(0, structure).unbind(1)
                 scalars = scalars * (1 + scale) + shift
             if only is not None and k + 1 == len(self.message):
                 aggregate = aggregate.only(only)
-                receivers = only if receivers is None else receivers[only]
+                receivers = _filled(only if receivers is None else receivers[only])
             scalars, vectors = message(scalars, vectors, aggregate, receivers)
             scalars, vectors = update(scalars, vectors, aggregate.update_kernels)
         return scalars, vectors
@@ -163,3 +168,10 @@ class PaiNN(nn.Module):
                 where = f"{graph.vectors.dtype} on {graph.vectors.device}"
                 raise ValueError(f'the backend "numba" is for CPUs, not for {where}: use "auto"')
         return EagerMessages.of(graph, self.n_radial)
+
+
+def _filled(index: Int[Tensor, " n"]) -> Int[Tensor, " r"]:
+    """Append zeros up to a multiple of `ROWS`, on a CPU."""
+    if torch.compiler.is_compiling() or not index.is_cpu:
+        return index
+    return nn.functional.pad(index, (0, -len(index) % ROWS))
