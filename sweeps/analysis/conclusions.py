@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import PermutationMethod, pearsonr, rankdata, tukey_hsd
+from scipy.stats import permutation_test, rankdata, tukey_hsd
 
 from experiments.harness.runs.metrics import metric_title
 from sweeps.analysis.table import Trials, is_number, parameter_title
@@ -91,9 +91,14 @@ def correlation(rows: pd.DataFrame, parameter: str, objective: str) -> tuple[flo
     x, y = kept[parameter], kept[objective]
     if not all(map(is_number, x)) or len(kept) < 3 or min(x.nunique(), y.nunique()) < 2:
         return None
-    ranks = rankdata(x.astype(float)), rankdata(y.astype(float))
-    test = pearsonr(*ranks, method=PermutationMethod(rng=np.random.default_rng(0)))
-    return float(test.statistic), float(test.pvalue)
+    # twice the ranks are whole numbers, of which equal sums are equal on any machine
+    twice = [2 * rankdata(values.astype(float)) - (len(kept) + 1) for values in (x, y)]
+    test = permutation_test(
+        twice[:1], lambda first, axis: (first * twice[1]).sum(axis), permutation_type="pairings",
+        vectorized=True, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    scale = np.sqrt(np.prod([(ranks**2).sum() for ranks in twice]))
+    return float(test.statistic / scale), float(test.pvalue)
 
 
 def sentences(found: Conclusion) -> str:

@@ -1,6 +1,7 @@
 """What is concluded from a study is as certain as its trials make it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import spearmanr, tukey_hsd, wilcoxon
 from statsmodels.stats.multitest import multipletests
@@ -62,6 +63,15 @@ def test_correlation_is_spearmans():
     assert rho == pytest.approx(expected.statistic)
     assert p == pytest.approx(expected.pvalue, abs=0.05)
     assert correlation(trials.feasible.iloc[:2], ETA, MEDIAN) is None
+
+
+def test_a_correlation_of_zero_is_zero_on_any_machine():
+    repeats = [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0]
+    energies = [0.1, 0.4, 0.5, 0.8, 0.6, 0.7, 0.2, 0.3]  # ranks whose sum with these is zero
+    rows = pd.DataFrame({ETA: repeats, MEDIAN: energies})
+    assert correlation(rows, ETA, MEDIAN) == (0.0, 1.0)
+    moved = rows.assign(**{MEDIAN: [0.4, 0.1, 0.5, 0.8, 0.6, 0.7, 0.3, 0.2]})
+    assert correlation(moved, ETA, MEDIAN) == (0.0, 1.0)
 
 
 def test_a_conclusion_separates_the_optimum_from_what_is_worse():
