@@ -248,6 +248,35 @@ def test_a_slab_for_dft_is_open_along_z_with_its_own_vacuum_and_k_points():
     assert len(heard) == 2, "energy and forces come from one calculation"
 
 
+def test_a_step_of_a_relaxation_by_dft_starts_from_the_density_of_the_one_before():
+    """EMT in the place of GPAW; as an ASE calculator it computes what has moved since."""
+    from ase.calculators.emt import EMT
+
+    from experiments.calculators.slab_dft import SlabDFT
+
+    made = []
+
+    def make(**settings):
+        made.append(EMT())
+        return made[-1]
+
+    calculator = SlabDFT(make, frozenset({8, 47}))
+    atoms = shipped.load("rss_ag6o3_p3x3").atoms(0)
+    atoms.set_constraint()
+    for move, computations in ((0.0, 1), (0.3, 1), (0.3, 1), (0.6, 2)):
+        atoms.positions[-1, 0] += move
+        atoms.calc = calculator
+        slab = calculator.prepared(atoms)
+        slab.calc = EMT()
+        assert atoms.get_potential_energy() == pytest.approx(slab.get_potential_energy())
+        np.testing.assert_allclose(atoms.get_forces(), slab.get_forces(), atol=1e-9)
+        assert len(made) == computations
+    other = shipped.load("rss_ag6o3_p3x3").atoms(1)
+    other.calc = calculator
+    other.get_potential_energy()
+    assert len(made) == 3
+
+
 def test_a_batched_relaxation_ends_where_the_loop_does(sevennet):
     """With the same moves: one structure after the other by the package's own calculator."""
     from experiments.harness.generation.relaxation import relax
