@@ -86,19 +86,15 @@ def differences(values: Mapping[str, np.ndarray], best: str) -> dict[str, Differ
 
 
 def correlation(rows: pd.DataFrame, parameter: str, objective: str) -> tuple[float, float] | None:
-    """Return Spearman's correlation and its p by permutation; None if it is not defined."""
+    """Spearman's correlation and its p by permuting whole numbers, whose sums are exact, or None."""
     kept = rows[[parameter, objective]].dropna()
     x, y = kept[parameter], kept[objective]
     if not all(map(is_number, x)) or len(kept) < 3 or min(x.nunique(), y.nunique()) < 2:
         return None
-    # twice the ranks are whole numbers, of which equal sums are equal on any machine
-    twice = [2 * rankdata(values.astype(float)) - (len(kept) + 1) for values in (x, y)]
-    test = permutation_test(
-        twice[:1], lambda first, axis: (first * twice[1]).sum(axis), permutation_type="pairings",
-        vectorized=True, rng=np.random.default_rng(0),
-    )  # fmt: skip
-    scale = np.sqrt(np.prod([(ranks**2).sum() for ranks in twice]))
-    return float(test.statistic / scale), float(test.pvalue)
+    one, other = (2 * rankdata(values.astype(float)) - (len(kept) + 1) for values in (x, y))
+    options = {"permutation_type": "pairings", "rng": np.random.default_rng(0)}
+    test = permutation_test((one,), lambda one, axis: (one * other).sum(axis), **options)
+    return float(test.statistic / np.sqrt((one**2).sum() * (other**2).sum())), float(test.pvalue)
 
 
 def sentences(found: Conclusion) -> str:
