@@ -86,7 +86,7 @@ def differences(values: Mapping[str, np.ndarray], best: str) -> dict[str, Differ
 
 
 def correlation(rows: pd.DataFrame, parameter: str, objective: str) -> tuple[float, float] | None:
-    """Spearman's correlation and its p by permuting whole numbers, whose sums are exact, or None."""
+    """Spearman's correlation and its p by permuting whole numbers, which add up exactly."""
     kept = rows[[parameter, objective]].dropna()
     x, y = kept[parameter], kept[objective]
     if not all(map(is_number, x)) or len(kept) < 3 or min(x.nunique(), y.nunique()) < 2:
