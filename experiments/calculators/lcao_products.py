@@ -3,7 +3,8 @@
 GPAW 25.7 sums the density and the matrix of the potential pair by pair of basis functions, along
 lines of points that see the same functions, and the density again for each k-point. Above a metal
 such lines are a few points long. Here all functions on a block of points are one matrix, and the
-k-points are summed first, into a density matrix between displaced cells.
+k-points are summed first, into a density matrix between displaced cells. Of all states, those that
+a calculation keeps are found.
 
 Letters as in GPAW: M counts basis functions, W their periodic images, G grid points; x is the
 displacement between the cells of two images, V_xMM the matrix between functions so displaced.
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.interpolate import PPoly
+from scipy.linalg import eigh
 
 VERSION = "25.7"
 SIDE = 12  # grid points along a block's edge, about
@@ -209,6 +211,7 @@ def use() -> None:
     So do calculations with real functions (the Gamma point alone) and with a distributed grid.
     """
     import gpaw
+    from gpaw.kohnsham_layouts import OrbitalLayouts
     from gpaw.lfc import BasisFunctions
     from gpaw.wavefunctions.lcao import LCAOforces, LCAOWaveFunctions
 
@@ -263,11 +266,17 @@ def use() -> None:
             total += forces(basis.blocks, basis, rho_xMM, vt_G * self.gd.dv)
         return total
 
+    def diagonalize(self: Any, H_MM: np.ndarray, S_MM: np.ndarray, eps_M: np.ndarray) -> None:
+        kept = slice(self.bd.nbands)
+        eps_M[kept], C_Mn = eigh(H_MM, S_MM, subset_by_index=(0, self.bd.nbands - 1))
+        H_MM[kept] = C_Mn.conj().T
+
     for owner, name, made in (
         (BasisFunctions, "blocks", None),
         (BasisFunctions, "_update", update),
         (BasisFunctions, "calculate_potential_matrices", matrices),
         (LCAOWaveFunctions, "calculate_density_contribution", density),
         (LCAOforces, "get_pot_term", potential_forces),
+        (OrbitalLayouts, "_diagonalize", diagonalize),
     ):
         setattr(owner, name, made)
