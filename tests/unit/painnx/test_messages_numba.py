@@ -90,6 +90,24 @@ def test_needed_derivatives_are_those_of_the_definition(features, wanted) -> Non
             assert_close(numba, definition, 1e-9)
 
 
+@pytest.mark.parametrize("features", [5, kernels.SPECIALIZED_FEATURES])
+@pytest.mark.parametrize("wanted", [[0], [1, 2], [0, 1, 2], [3], [0, 1, 2, 3]], ids=str)
+def test_needed_derivatives_are_those_of_the_definition_where_atoms_are_frozen(
+    features, wanted
+) -> None:
+    """What is constant between frozen atoms is left out of sums where nothing else is needed."""
+    atoms, results = collate([graph(slab(0, 0)), graph(slab(1, 4))]), []
+    for kind in (EagerMessages, NumbaMessages):
+        g = Movable(atoms)
+        g.mobile = atoms.mobile
+        given = [g.vectors, *arguments(len(g.numbers), features)]
+        out = kind.of(g, N_RADIAL)(*given[1:])
+        loss = sum(((k + 1) * a).sin().sum() for k, a in enumerate(out))
+        results.append(torch.autograd.grad(loss, [given[k] for k in wanted]))
+    for definition, numba in zip(*results, strict=True):
+        assert_close(numba, definition, 1e-10)
+
+
 def test_second_derivatives_reach_all_leaves_of_a_plain_backward() -> None:
     """Without `inputs=`, which `torch.autograd.grad` has."""
     g = triangle()

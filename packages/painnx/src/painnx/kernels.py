@@ -127,7 +127,7 @@ def find_pairs(  # type: ignore
         k = place[receivers[e]]
         place[receivers[e]] += 1
         order[k], sender[k] = e, senders[e]
-    found = 0
+    found, taken = 0, first.copy()  # an atom's edges before taken[atom] are all in pairs
     for a in range(n):
         for k in range(first[a], first[a + 1]):
             if not free[k]:
@@ -137,7 +137,9 @@ def find_pairs(  # type: ignore
             other[found], there[found], back[found] = b, e, -1
             moving[found] = mobile[a] or mobile[b]
             x, y, z = vectors[e]
-            for o in range(first[b] if b >= a else first[b + 1], first[b + 1]):
+            while taken[b] < first[b + 1] and not free[taken[b]]:
+                taken[b] += 1
+            for o in range(taken[b] if b >= a else first[b + 1], first[b + 1]):
                 if sender[o] == a and free[o]:
                     r = vectors[order[o]]
                     if r[0] == -x and r[1] == -y and r[2] == -z:
@@ -154,7 +156,7 @@ def radial(vectors, edges, cutoff, nodes, unit, length, first, basis, slope):  #
 
     The grid has `nodes` intervals up to the cutoff (Å); beyond it all are zero.
     """
-    h = cutoff / nodes
+    density = nodes / cutoff
     b = np.empty(DEGREE + 1)
     for e in range(len(edges)):
         x, y, z = vectors[edges[e]]
@@ -162,10 +164,11 @@ def radial(vectors, edges, cutoff, nodes, unit, length, first, basis, slope):  #
         length[e] = d
         unit[e, 0], unit[e, 1], unit[e, 2] = x / d, y / d, z / d
         first[e] = _place(d, cutoff, nodes)
-        _raise(b, 0, DEGREE - 1, d / h - first[e])
+        at = d * density - first[e]
+        _raise(b, 0, DEGREE - 1, at)
         for j in range(DEGREE + 1):
-            slope[e, j] = ((b[j - 1] if j > 0 else 0.0) - b[j]) / h
-        _raise(b, DEGREE - 1, DEGREE, d / h - first[e])
+            slope[e, j] = ((b[j - 1] if j > 0 else 0.0) - b[j]) * density
+        _raise(b, DEGREE - 1, DEGREE, at)
         for j in range(DEGREE + 1):
             basis[e, j] = b[j]
         if d >= cutoff:
@@ -198,9 +201,11 @@ def _raise(b, before, degree, x):  # type: ignore
     if before == 0:
         b[0], b[1:] = 1, 0
     for p in range(before + 1, degree + 1):
-        for k in range(p + 1):
-            j = p - k
-            b[j] = ((x + k) * (b[j - 1] if j > 0 else 0.0) + (j + 1 - x) * b[j]) / p
+        share = 1.0 / p
+        b[p] = x * b[p - 1] * share
+        for j in range(p - 1, 0, -1):
+            b[j] = ((x + p - j) * b[j - 1] + (j + 1 - x) * b[j]) * share
+        b[0] *= (1 - x) * share
 
 
 @inner
@@ -351,6 +356,20 @@ def _gradients(f, ds, dt, x, v, g, m, u0, u1, u2, dx, dv, q):  # type: ignore
 
 
 @inner
+def _gradients_of_sender(f, ds, dt, x, v, g, u0, u1, u2, dx, dv):  # type: ignore
+    """Add the gradients of x and v alone."""
+    for c in range(f):
+        t0, t1, t2 = dt[c], dt[f + c], dt[2 * f + c]
+        b = x[2 * f + c] * g[2 * f + c]
+        dx[c] += ds[c] * g[c]
+        dx[f + c] += (t0 * u0 + t1 * u1 + t2 * u2) * g[f + c]
+        dx[2 * f + c] += (t0 * v[c] + t1 * v[f + c] + t2 * v[2 * f + c]) * g[2 * f + c]
+        dv[c] += b * t0
+        dv[f + c] += b * t1
+        dv[2 * f + c] += b * t2
+
+
+@inner
 def _to_direction(f, dt, x, g):  # type: ignore
     """Return the gradient of u."""
     a0 = a1 = a2 = dt.dtype.type(0)  # a plain 0 would make it a sum in float64
@@ -377,6 +396,8 @@ def _backward(f, begin, end, pairs, inputs, ds, dt, out, dw):  # type: ignore
                 continue
             basis_k, slope_k, r = basis[k], slope[k], first[k]
             geometry = len(dr) > 0 and moving[k]
+            if not (geometry or len(dx) > 0 or len(dv) > 0 or len(dw) > 0):
+                continue
             if geometry:
                 _gates_and_slopes(3 * f, g, m, basis_k, slope_k, r, w)
             else:
@@ -385,11 +406,15 @@ def _backward(f, begin, end, pairs, inputs, ds, dt, out, dw):  # type: ignore
             for e, (i, j, u0, u1, u2) in ((there[k], sides[0]), (back[k], sides[1])):
                 if i < 0:
                     continue
+                vj = v[j] if len(v) > 0 else none
+                dxj = dx[j] if len(dx) > 0 else spare[0]
+                dvj = dv[j] if len(dv) > 0 else spare[1]
+                if not geometry and len(dw) == 0:
+                    _gradients_of_sender(f, ds[i], dt[i], x[j], vj, g, u0, u1, u2, dxj, dvj)
+                    continue
                 a0, a1, a2, along = _gradients(
-                    f, ds[i], dt[i], x[j], v[j] if len(v) > 0 else none, g, m,
-                    u0, u1, u2,
-                    dx[j] if len(dx) > 0 else spare[0], dv[j] if len(dv) > 0 else spare[1], q,
-                )  # fmt: skip
+                    f, ds[i], dt[i], x[j], vj, g, m, u0, u1, u2, dxj, dvj, q
+                )
                 if geometry:
                     along -= (a0 * u0 + a1 * u1 + a2 * u2) / d
                     dr[e, 0] = u0 * along + a0 / d
