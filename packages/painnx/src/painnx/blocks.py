@@ -32,13 +32,13 @@ class Linear(nn.Linear):
         """Compute x W^T + b, as `nn.Linear` does up to rounding."""
         if torch.compiler.is_compiling():
             return super().forward(x)
-        n, outputs = len(x), self.out_features
+        n = len(x)
         if n < self.FEW:
-            x = torch.cat([x, x.new_zeros(self.FEW - n, *x.shape[1:])])
-        if outputs > 1:
-            return super().forward(x)[:n]
+            return self.forward(torch.cat([x, x.new_zeros(self.FEW - n, *x.shape[1:])]))[:n]
+        if self.out_features > 1:
+            return super().forward(x)
         bias = None if self.bias is None else self.bias.expand(2)
-        return nn.functional.linear(x, self.weight.expand(2, -1), bias)[:n, ..., :1]
+        return nn.functional.linear(x, self.weight.expand(2, -1), bias)[..., :1]
 
 
 class SiLU(nn.Module):
