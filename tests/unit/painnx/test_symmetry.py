@@ -142,9 +142,20 @@ def test_structures_of_a_batch_do_not_interact(backend) -> None:
     assert_close(forces, torch.cat([field(g)[1] for g in graphs]))
 
 
+@pytest.fixture(params=["MKL", "oneDNN"])
+def library(request):
+    """What multiplies matrices: torch takes oneDNN where products may be rounded."""
+    products = torch.backends.mkldnn.matmul
+    before = products.fp32_precision
+    products.fp32_precision = {"MKL": "ieee", "oneDNN": "bf16"}[request.param]
+    yield
+    products.fp32_precision = before
+
+
 @pytest.mark.parametrize("backend", ["eager", "numba"])
 @pytest.mark.parametrize("features", [8, 64])
 @pytest.mark.parametrize("size", [1, 2, 7, 20])
+@pytest.mark.usefixtures("library")
 def test_a_structure_is_the_same_to_the_last_bit_whatever_it_is_batched_with(
     backend, features, size
 ) -> None:

@@ -27,14 +27,17 @@ class Linear(nn.Linear):
 
     FEW = 16
     """Rows; up to eight are summed otherwise for 192 inputs, up to 15 for two outputs."""
+    SMALL = 16**3
+    """Multiplications; so small a product torch gives to MKL, where oneDNN computes larger ones."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute x W^T + b, as `nn.Linear` does up to rounding."""
         if torch.compiler.is_compiling():
             return super().forward(x)
-        n = len(x)
-        if n < self.FEW:
-            return self.forward(torch.cat([x, x.new_zeros(self.FEW - n, *x.shape[1:])]))[:n]
+        n, each = len(x), self.in_features * max(2, self.out_features)
+        few = max(self.FEW, self.SMALL // each + 1)
+        if n < few:
+            return self.forward(torch.cat([x, x.new_zeros(few - n, *x.shape[1:])]))[:n]
         if self.out_features > 1:
             return super().forward(x)
         bias = None if self.bias is None else self.bias.expand(2)

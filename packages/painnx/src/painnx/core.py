@@ -42,9 +42,7 @@ class CoreRepulsion(nn.Module):
         reach = reach.index_select(0, senders) + reach.index_select(0, receivers)
         if vectors.is_cpu and not torch.compiler.is_compiling():
             # almost always none; elsewhere looking for them costs more than computing all
-            x, y, z = vectors.detach().unbind(
-                1
-            )  # summed along rows of three it takes thrice as long
+            x, y, z = vectors.detach().unbind(1)  # sums of rows of three would take thrice as long
             close = (x * x + y * y + z * z < reach.square()).nonzero()[:, 0]
             if len(close) == 0:
                 return zero
