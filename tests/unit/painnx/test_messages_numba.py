@@ -12,7 +12,16 @@ from painnx.messages_inductor import InductorMessages
 from painnx.messages_numba import NumbaMessages
 from painnx.radial import DEGREE, radial_basis
 from sdedata import collate
-from tests.unit.painnx.systems import CUTOFF, assert_close, cluster, force_field, graph, slab
+from tests.unit.painnx.systems import (
+    CUTOFF,
+    assert_close,
+    cluster,
+    force_field,
+    graph,
+    score_network,
+    slab,
+    time,
+)
 
 N_RADIAL = 7
 
@@ -144,6 +153,21 @@ def test_third_derivatives_are_refused(k) -> None:
         out = sum(a.sin().sum() for a in first)
     with pytest.raises(RuntimeError, match="no third derivatives"):
         torch.autograd.grad(out, given[k])
+
+
+def test_networks_share_the_pairs_of_a_graph() -> None:
+    """Not so forces on frozen atoms, for which all pairs vary."""
+    score, field = score_network(), force_field()
+
+    def results(*graphs):
+        one, two, three = graphs
+        return score(one, time()), *field.on_mobile(two), *field(three)
+
+    g = graph(slab())
+    together = results(g, g, g)
+    assert len(g.memo) == 1
+    for shared, alone in zip(together, results(*(graph(slab()) for _ in range(3))), strict=True):
+        assert torch.equal(shared, alone)
 
 
 @pytest.mark.parametrize("kind", [EagerMessages, NumbaMessages, InductorMessages])

@@ -173,6 +173,7 @@ class _Differentiable:
     vectors: Float[Tensor, "e 3"]
     cutoff: float
     n_structures: int
+    memo: dict[str, Any]
 
     @classmethod
     def of(cls, graph: Graph, mobile: Bool[Tensor, " n"]) -> "_Differentiable":
@@ -185,6 +186,7 @@ class _Differentiable:
             _plain(graph.vectors).detach().requires_grad_(),
             graph.cutoff,
             graph.n_structures,
+            getattr(graph, "memo", {}) if mobile is graph.mobile else {},
         )
 
 

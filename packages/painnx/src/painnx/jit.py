@@ -45,7 +45,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 def arrays(*tensors: Tensor | np.ndarray) -> list[Any]:
     """View the tensors as numpy arrays that share their memory; leave arrays as they are."""
-    return [x.detach().numpy() if isinstance(x, Tensor) else x for x in tensors]
+    return [x.numpy(force=True) if isinstance(x, Tensor) else x for x in tensors]
 
 
 def even_parts(n: int) -> list[tuple[int, int]]:

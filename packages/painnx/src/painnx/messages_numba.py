@@ -49,6 +49,35 @@ class Geometry:
     spline: Float[Tensor, "s r"]
     """The radial basis as sums of B-splines."""
 
+    @classmethod
+    def of(cls, graph: Graph, n_radial: int) -> "Geometry":
+        """Find the pairs of a graph, for `n_radial` Gaussians; errors as for `NumbaMessages`."""
+        vectors, batch, mobile = graph.vectors, graph.batch, graph.mobile
+        n, e = len(graph.numbers), len(graph.senders)
+        if not (len(batch) == len(mobile) == n and len(graph.receivers) == len(vectors) == e):
+            raise ValueError("the graph's lists of atoms, or those of its edges, differ in length")
+        if bool((batch[1:] < batch[:-1]).any()):
+            raise ValueError("the graph's atoms must be ordered by structure")
+        index = graph.senders.new_empty(3, e)
+        start, moving = index.new_zeros(n + 1), mobile.new_empty(e)
+        given = graph.senders, graph.receivers, vectors, mobile, batch
+        found = kernels.find_pairs(*arrays(*given, start, *index, moving))
+        other, there, back = index[:, :found]
+        g = cls(
+            start, other, there, back, moving[:found],
+            unit=vectors.new_empty(found, 3),
+            length=vectors.new_empty(found),
+            first=index.new_empty(found),
+            basis=vectors.new_empty(found, DEGREE + 1),
+            slope=vectors.new_empty(found, DEGREE + 1),
+            cutoff=graph.cutoff,
+            spline=_spline(n_radial, graph.cutoff, vectors.dtype),
+        )  # fmt: skip
+        written = g.unit, g.length, g.first, g.basis, g.slope
+        nodes = len(g.spline) - DEGREE
+        kernels.radial(*arrays(vectors, there), g.cutoff, nodes, *arrays(*written))
+        return g
+
     def curvature(self) -> Float[Tensor, "p 6"]:
         """Compute the second derivatives of the B-splines by the length."""
         out = torch.empty_like(self.slope)
@@ -85,34 +114,16 @@ class NumbaMessages:
     def of(cls, graph: Graph, n_radial: int) -> "NumbaMessages":
         """Prepare the messages on a graph, with `n_radial` Gaussians.
 
-        Raises ValueError if lists differ in length or atoms are not ordered by structure.
+        The pairs are kept in the graph's `memo`, if it has one, for other networks. Raises
+        ValueError if lists differ in length or atoms are not ordered by structure.
         """
-        vectors, batch, mobile = graph.vectors, graph.batch, graph.mobile
-        n, e = len(graph.numbers), len(graph.senders)
-        if not (len(batch) == len(mobile) == n and len(graph.receivers) == len(vectors) == e):
-            raise ValueError("the graph's lists of atoms, or those of its edges, differ in length")
-        if bool((batch[1:] < batch[:-1]).any()):
-            raise ValueError("the graph's atoms must be ordered by structure")
-        index = graph.senders.new_empty(3, e)
-        start, moving = index.new_zeros(n + 1), mobile.new_empty(e)
-        given = graph.senders, graph.receivers, vectors, mobile, batch
-        found = kernels.find_pairs(*arrays(*given, start, *index, moving))
-        other, there, back = index[:, :found]
-        g = Geometry(
-            start, other, there, back, moving[:found],
-            unit=vectors.new_empty(found, 3),
-            length=vectors.new_empty(found),
-            first=index.new_empty(found),
-            basis=vectors.new_empty(found, DEGREE + 1),
-            slope=vectors.new_empty(found, DEGREE + 1),
-            cutoff=graph.cutoff,
-            spline=_spline(n_radial, graph.cutoff, vectors.dtype),
-        )  # fmt: skip
-        written = g.unit, g.length, g.first, g.basis, g.slope
-        nodes = len(g.spline) - DEGREE
-        kernels.radial(*arrays(vectors, there), g.cutoff, nodes, *arrays(*written))
-        atoms = torch.arange(n, device=batch.device)
-        return cls(g, vectors, atoms, n, atoms, n, batch)
+        key = f"pairs, {n_radial} Gaussians"
+        memo = getattr(graph, "memo", {})
+        if key not in memo:
+            memo[key] = Geometry.of(graph, n_radial)
+        n = len(graph.numbers)
+        atoms = torch.arange(n, device=graph.batch.device)
+        return cls(memo[key], graph.vectors, atoms, n, atoms, n, graph.batch)
 
     def from_rows(self, rows: Int[Tensor, " n"]) -> "NumbaMessages":
         """Take each sending atom's features from the given row (one of its own structure)."""

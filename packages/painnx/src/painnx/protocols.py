@@ -11,7 +11,8 @@ class Graph(Protocol):
     """A batch of structures with their neighbour list (Å; b structures, n atoms, e edges).
 
     Atoms are ordered by structure. Edges without a `mobile` atom at either end are constants: the
-    networks have no gradients by them.
+    networks have no gradients by them. A graph that never changes can have a `memo`, an empty
+    dictionary, where one network leaves for another what depends on the graph alone.
     """
 
     @property

@@ -117,6 +117,11 @@ class Graph:
     def _vectors(self) -> Float[Tensor, "e 3"]:
         return edge_vectors(self.positions, self.cell, self.batch, self.edges)
 
+    @cached_property
+    def memo(self) -> dict[str, Any]:
+        """What models that read the graph compute of it alone: each looks here first."""
+        return {}
+
     def at(self, positions: Float[Tensor, "n 3"]) -> "Graph":
         """Move the atoms to new positions (Å): new edges, and no energy or forces."""
         moved = replace(self, positions=positions, energy=None, forces=None)
