@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -51,171 +50,131 @@ def _require(*tensors_and_shapes: Any) -> None:
             raise ValueError(f"a tensor of shape {tuple(tensor.shape)} must be {shape}")
 
 
-# Loops over features, for one of the three components of vectors.
+# Loops over the features j of an atom. x (2 f) is s and n; m (3, 2 f) is v and u, side by side.
 
 
 @inner
-def _invariants_of(f, v, u, n, p, out):  # type: ignore
-    for c in range(f):
-        n[c] += v[c] * v[c]
-        p[c] += v[c] * u[c]
-        out[c] = u[c]
+def _invariants_of(f, epsilon, s, m, x, p, u):  # type: ignore
+    for j in range(f):
+        v0, v1, v2 = m[0, j], m[1, j], m[2, j]
+        u0, u1, u2 = m[0, f + j], m[1, f + j], m[2, f + j]
+        x[j], x[f + j] = s[j], math.sqrt(v0 * v0 + v1 * v1 + v2 * v2 + epsilon)
+        p[j] = v0 * u0 + v1 * u1 + v2 * u2
+        u[0, j], u[1, j], u[2, j] = u0, u1, u2
 
 
 @inner
-def _invariants_back(f, h, dp, v, u, du, dv, out):  # type: ignore
-    for c in range(f):
-        dv[c] = h[c] * v[c] + dp[c] * u[c]
-        out[c] = dp[c] * v[c] + du[c]
+def _invariants_back(f, m, x, dx, dp, du, ds, dm):  # type: ignore
+    for j in range(f):
+        h, v0, v1, v2 = dx[f + j] / x[f + j], m[0, j], m[1, j], m[2, j]
+        ds[j] = dx[j]
+        dm[0, j] = h * v0 + dp[j] * m[0, f + j]
+        dm[1, j] = h * v1 + dp[j] * m[1, f + j]
+        dm[2, j] = h * v2 + dp[j] * m[2, f + j]
+        dm[0, f + j] = dp[j] * v0 + du[0, j]
+        dm[1, f + j] = dp[j] * v1 + du[1, j]
+        dm[2, f + j] = dp[j] * v2 + du[2, j]
 
 
 @inner
-def _invariants_along(f, v, u, n, at_v, at_u, of_n, of_p, of_u):  # type: ignore
-    for c in range(f):
-        of_n[c] += at_v[c] * v[c] / n[c]
-        of_p[c] += at_v[c] * u[c] + at_u[c] * v[c]
-        of_u[c] = at_u[c]
+def _invariants_again(f, m, x, dx, dp, at_s, at_m, to_m, to_x, to_p, to_u):  # type: ignore
+    for j in range(f):
+        n = x[f + j]
+        h, v0, v1, v2 = dx[f + j] / n, m[0, j], m[1, j], m[2, j]
+        at_v0, at_v1, at_v2 = at_m[0, j], at_m[1, j], at_m[2, j]
+        at_u0, at_u1, at_u2 = at_m[0, f + j], at_m[1, f + j], at_m[2, f + j]
+        of_n = (at_v0 * v0 + at_v1 * v1 + at_v2 * v2) / n
+        of_p = at_v0 * m[0, f + j] + at_v1 * m[1, f + j] + at_v2 * m[2, f + j]
+        to_p[j] = of_p + at_u0 * v0 + at_u1 * v1 + at_u2 * v2
+        to_x[j], to_x[f + j] = at_s[j], of_n
+        to_u[0, j], to_u[1, j], to_u[2, j] = at_u0, at_u1, at_u2
+        to_m[0, j] = h * (at_v0 - v0 * of_n / n) + dp[j] * at_u0
+        to_m[1, j] = h * (at_v1 - v1 * of_n / n) + dp[j] * at_u1
+        to_m[2, j] = h * (at_v2 - v2 * of_n / n) + dp[j] * at_u2
+        to_m[0, f + j], to_m[1, f + j] = dp[j] * at_v0, dp[j] * at_v1
+        to_m[2, f + j] = dp[j] * at_v2
 
 
 @inner
-def _invariants_again(f, h, dp, v, n, at_v, at_u, of_n, to_v, to_u):  # type: ignore
-    for c in range(f):
-        to_v[c] = h[c] * (at_v[c] - v[c] * of_n[c] / n[c]) + dp[c] * at_u[c]
-        to_u[c] = dp[c] * at_v[c]
+def _update_of(f, s, v, c, p, u, new_s, new_v):  # type: ignore
+    for j in range(f):
+        new_s[j] = s[j] + c[0, j] + c[2, j] * p[j]
+        new_v[0, j] = v[0, j] + c[1, j] * u[0, j]
+        new_v[1, j] = v[1, j] + c[1, j] * u[1, j]
+        new_v[2, j] = v[2, j] + c[1, j] * u[2, j]
 
 
 @inner
-def _root(f, x):  # type: ignore
-    for c in range(f):
-        x[c] = math.sqrt(x[c])
+def _update_back(f, c, p, u, ds, dv, dc, dp, du):  # type: ignore
+    for j in range(f):
+        dc[0, j], dc[2, j], dp[j] = ds[j], ds[j] * p[j], ds[j] * c[2, j]
+        dc[1, j] = dv[0, j] * u[0, j] + dv[1, j] * u[1, j] + dv[2, j] * u[2, j]
+        du[0, j], du[1, j], du[2, j] = c[1, j] * dv[0, j], c[1, j] * dv[1, j], c[1, j] * dv[2, j]
 
 
 @inner
-def _ratio(f, x, y, out):  # type: ignore
-    for c in range(f):
-        out[c] = x[c] / y[c]
+def _update_again(  # type: ignore
+    f, c, p, u, ds, dv, at_c, at_p, at_u, to_c, to_p, to_u, to_s, to_v
+):
+    for j in range(f):
+        at_c1, c1 = at_c[1, j], c[1, j]
+        to_s[j] = at_c[0, j] + at_c[2, j] * p[j] + at_p[j] * c[2, j]
+        to_c[0, j], to_c[2, j], to_p[j] = 0, at_p[j] * ds[j], at_c[2, j] * ds[j]
+        to_c[1, j] = at_u[0, j] * dv[0, j] + at_u[1, j] * dv[1, j] + at_u[2, j] * dv[2, j]
+        to_u[0, j], to_u[1, j], to_u[2, j] = at_c1 * dv[0, j], at_c1 * dv[1, j], at_c1 * dv[2, j]
+        to_v[0, j] = at_c1 * u[0, j] + c1 * at_u[0, j]
+        to_v[1, j] = at_c1 * u[1, j] + c1 * at_u[1, j]
+        to_v[2, j] = at_c1 * u[2, j] + c1 * at_u[2, j]
 
 
-@inner
-def _scalars(f, s, c0, c2, p, out):  # type: ignore
-    for c in range(f):
-        out[c] = s[c] + c0[c] + c2[c] * p[c]
-
-
-@inner
-def _vectors(f, v, c1, u, out):  # type: ignore
-    for c in range(f):
-        out[c] = v[c] + c1[c] * u[c]
-
-
-@inner
-def _scalars_back(f, ds, c2, p, dc0, dc2, dp):  # type: ignore
-    for c in range(f):
-        dc0[c], dc2[c], dp[c] = ds[c], ds[c] * p[c], ds[c] * c2[c]
-
-
-@inner
-def _vectors_back(f, dv, c1, u, dc1, du):  # type: ignore
-    for c in range(f):
-        dc1[c] += dv[c] * u[c]
-        du[c] = c1[c] * dv[c]
-
-
-@inner
-def _scalars_again(f, ds, c2, p, at_c0, at_c2, at_p, to_s, to_c2, to_p):  # type: ignore
-    for c in range(f):
-        to_s[c] = at_c0[c] + at_c2[c] * p[c] + at_p[c] * c2[c]
-        to_c2[c] = at_p[c] * ds[c]
-        to_p[c] = at_c2[c] * ds[c]
-
-
-@inner
-def _vectors_again(f, dv, c1, u, at_c1, at_u, to_v, to_c1, to_u):  # type: ignore
-    for c in range(f):
-        to_v[c] = at_c1[c] * u[c] + c1[c] * at_u[c]
-        to_c1[c] += at_u[c] * dv[c]
-        to_u[c] = at_c1[c] * dv[c]
-
-
-# The kernels: for the atoms from `begin` to `end`. x (2 f) is s and n.
+# The kernels: for the atoms from `begin` to `end`.
 
 
 @kernel
 def _invariants(begin, end, epsilon, s, m, x, p, u):  # type: ignore
-    f = s.shape[1]
+    small = s.dtype.type(epsilon)  # else the sum would be in float64
     for i in range(begin, end):
-        x[i, :f], x[i, f:], p[i] = s[i], epsilon, 0
-        for k in range(3):
-            _invariants_of(f, m[i, k, :f], m[i, k, f:], x[i, f:], p[i], u[i, k])
-        _root(f, x[i, f:])
+        _invariants_of(s.shape[1], small, s[i], m[i], x[i], p[i], u[i])
 
 
 @kernel
 def _invariants_backward(begin, end, m, x, dx, dp, du, ds, dm):  # type: ignore
-    f = dp.shape[1]
-    h = np.empty(f, x.dtype)
     for i in range(begin, end):
-        ds[i] = dx[i, :f]
-        _ratio(f, dx[i, f:], x[i, f:], h)
-        for k in range(3):
-            v, u = m[i, k, :f], m[i, k, f:]
-            _invariants_back(f, h, dp[i], v, u, du[i, k], dm[i, k, :f], dm[i, k, f:])
+        _invariants_back(dp.shape[1], m[i], x[i], dx[i], dp[i], du[i], ds[i], dm[i])
 
 
 @kernel
 def _invariants_backward_again(  # type: ignore
     begin, end, m, x, dx, dp, at_s, at_m, to_m, to_x, to_p, to_u
 ):
-    f = dp.shape[1]
-    h = np.empty(f, x.dtype)
     for i in range(begin, end):
-        n = x[i, f:]
-        _ratio(f, dx[i, f:], n, h)
-        to_x[i, :f], to_x[i, f:], to_p[i] = at_s[i], 0, 0
-        for k in range(3):
-            v, u, at_v, at_u = m[i, k, :f], m[i, k, f:], at_m[i, k, :f], at_m[i, k, f:]
-            _invariants_along(f, v, u, n, at_v, at_u, to_x[i, f:], to_p[i], to_u[i, k])
-        for k in range(3):
-            v, at_v, at_u = m[i, k, :f], at_m[i, k, :f], at_m[i, k, f:]
-            to_v, to_w = to_m[i, k, :f], to_m[i, k, f:]
-            _invariants_again(f, h, dp[i], v, n, at_v, at_u, to_x[i, f:], to_v, to_w)
+        _invariants_again(
+            dp.shape[1], m[i], x[i], dx[i], dp[i], at_s[i], at_m[i],
+            to_m[i], to_x[i], to_p[i], to_u[i],
+        )  # fmt: skip
 
 
 @kernel
 def _update(begin, end, s, v, c, p, u, new_s, new_v):  # type: ignore
-    f = s.shape[1]
     for i in range(begin, end):
-        _scalars(f, s[i], c[i, 0], c[i, 2], p[i], new_s[i])
-        for k in range(3):
-            _vectors(f, v[i, k], c[i, 1], u[i, k], new_v[i, k])
+        _update_of(s.shape[1], s[i], v[i], c[i], p[i], u[i], new_s[i], new_v[i])
 
 
 @kernel
 def _update_backward(begin, end, c, p, u, ds, dv, dc, dp, du):  # type: ignore
-    f = p.shape[1]
     for i in range(begin, end):
-        _scalars_back(f, ds[i], c[i, 2], p[i], dc[i, 0], dc[i, 2], dp[i])
-        dc[i, 1] = 0
-        for k in range(3):
-            _vectors_back(f, dv[i, k], c[i, 1], u[i, k], dc[i, 1], du[i, k])
+        _update_back(p.shape[1], c[i], p[i], u[i], ds[i], dv[i], dc[i], dp[i], du[i])
 
 
 @kernel
 def _update_backward_again(  # type: ignore
     begin, end, c, p, u, ds, dv, at_c, at_p, at_u, to_c, to_p, to_u, to_s, to_v
 ):
-    f = p.shape[1]
     for i in range(begin, end):
-        to_c[i] = 0
-        _scalars_again(
-            f, ds[i], c[i, 2], p[i], at_c[i, 0], at_c[i, 2], at_p[i],
-            to_s[i], to_c[i, 2], to_p[i],
+        _update_again(
+            p.shape[1], c[i], p[i], u[i], ds[i], dv[i], at_c[i], at_p[i], at_u[i],
+            to_c[i], to_p[i], to_u[i], to_s[i], to_v[i],
         )  # fmt: skip
-        for k in range(3):
-            _vectors_again(
-                f, dv[i, k], c[i, 1], u[i, k], at_c[i, 1], at_u[i, k],
-                to_v[i, k], to_c[i, 1], to_u[i, k],
-            )  # fmt: skip
 
 
 def _with_epsilon(begin: int, end: int, *arrays: Any) -> None:
