@@ -62,6 +62,7 @@ class SlabDFT(Calculator):
             last.positions = slab.positions
             slab = last
         else:
+            last = None  # whose memory the new one may need
             slab.calc = self.make(
                 **self.given,
                 kpts=kptdensity2monkhorstpack(slab, self.kpt_density, even=False),

@@ -5,7 +5,7 @@ Hydra merges whatever it is given; these models are the check of the composed re
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field, model_validator
@@ -84,7 +84,19 @@ class Surrogate(Section):
     training: list[str]
 
 
+class BasinHopping(Section):
+    hops: Count
+    temperature: Positive
+    displacement: Positive
+
+
 class GenerateData(Run):
+    @model_validator(mode="after")
+    def _hops_on_the_calculator(self) -> Self:
+        if self.basin_hopping is not None and (self.surrogate or self.extend) is not None:
+            raise ValueError("basin_hopping takes surrogate=null and extend=null")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _composition_is_compositions(cls, config: dict[str, Any]) -> dict[str, Any]:
@@ -101,6 +113,8 @@ class GenerateData(Run):
     frames_per_minimum: Annotated[int, Ge(2)]
     task_size: Count
     surrogate: Surrogate | None
+    basin_hopping: BasinHopping | None = None
+    target: str | None = None
     extend: str | None
     calculator: Target
     executor: Workers

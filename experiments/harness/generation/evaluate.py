@@ -23,7 +23,6 @@ from experiments.harness.generation.reference import (
     on_the_surface,
     reference_set,
     require_same_zero,
-    target_structure,
     with_calculator,
 )
 from experiments.harness.generation.sample import GENERATED, PATH
@@ -33,6 +32,7 @@ from experiments.harness.generation.worker_relaxation import BATCH, relax_all
 from experiments.harness.runs.atomic_io import write_text
 from experiments.harness.runs.metrics import NO_SURFACE, count, target_text
 from experiments.harness.runs.run_folder import Observe, RunFolder
+from experiments.harness.structure_search.target import target_structure
 from sdedata import StructureSet
 from sdedata.reading import Reading
 from sdedata.similarity import distance

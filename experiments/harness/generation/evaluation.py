@@ -16,11 +16,11 @@ from experiments.harness.generation.reference import (
     at_rest,
     on_the_surface,
     same_surface,
-    target_structure,
 )
 from experiments.harness.generation.relaxation import relax
 from experiments.harness.generation.summary import lowest_of, summarise, zero_of
 from experiments.harness.runs.energies import energy_statistics
+from experiments.harness.structure_search.target import target_structure
 from experiments.harness.training.checkpoint import Model
 from experiments.harness.training.data import load_set
 from sdedata import StructureSet

@@ -6,7 +6,7 @@ from pathlib import Path
 from ase import Atoms
 
 from sdedata.files import read_frames
-from sdedata.frames import MOST_INVALID, require_atoms
+from sdedata.frames import MOST_INVALID, require_structure
 from sdedata.reading import AS_WRITTEN, Reading
 
 log = logging.getLogger(__name__)
@@ -32,13 +32,3 @@ def read_given(source: Path, reading: Reading = AS_WRITTEN) -> dict[int, Atoms]:
     if first:
         log.info(f"{first}; left out, {left_out} of {len(frames)} frames in all")
     return good
-
-
-def require_structure(atoms: Atoms, where: str) -> None:
-    """Raise ValueError, beginning with `where`, unless atoms are at places of their own in a cell.
-
-    A direction that is periodic needs a cell vector.
-    """
-    if any(p and not v.any() for p, v in zip(atoms.pbc, atoms.cell.array, strict=True)):
-        raise ValueError(f"{where}: periodic along a direction without a cell vector")
-    require_atoms(atoms, where)

@@ -5,7 +5,6 @@ calculator's random search, and the target, are relaxed on it too.
 """
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from experiments.harness.config.fields import Target
 from experiments.harness.config.instantiate import FORCE_FIELD, OWN, identity, named_calculators
 from experiments.harness.config.settings import Evaluate
 from experiments.harness.config.trust import require_known
-from experiments.harness.generation.given import require_structure
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.runs.shipped_models import DEFAULT
 from experiments.harness.training.calculator import identified
@@ -23,7 +21,6 @@ from experiments.harness.training.data import load_set
 from sdedata import StructureSet, shipped
 from sdedata.adsorption import adsorbed
 from sdedata.composition import formula
-from sdedata.files import read_frames
 from sdedata.frozen import frozen_mask
 from sdedata.reading import AS_WRITTEN, Reading
 from sdedata.relaxations import RELAXED, largest_forces, minima
@@ -164,26 +161,6 @@ def compared_with(run: RunFolder, example: Atoms) -> StructureSet | None:
     reading = Reading(**config.get("reference_keys") or {})
     found = reference_set(wanted[0], example, *wanted[1:], reading)
     return None if found is None or must_relax(found, *wanted[1:]) else found
-
-
-def target_structure(name: str, example: Atoms) -> Atoms:
-    """Read the structure that is looked for: a shipped set or a file, which hold one.
-
-    Raises:
-        ValueError: for several structures, or another cell, substrate or overlayer than the
-            example's.
-    """
-    frames = shipped.load(name).to_atoms() if name in shipped.names() else read_frames(Path(name))
-    if len(frames) != 1:
-        raise ValueError(f"target={name} holds {len(frames)} structures: a target is one")
-    (target,) = frames
-    require_structure(target, f"target={name}")
-    if not on_one_template(example, target):
-        raise ValueError(f"target={name} has another cell or substrate than what was generated")
-    wanted, found = (formula(a.numbers[~frozen_mask(a)]) for a in (example, target))
-    if wanted != found:
-        raise ValueError(f"target={name} is {found}, but {wanted} was generated")
-    return target
 
 
 def at_rest(data: StructureSet, source: str) -> StructureSet:

@@ -25,6 +25,8 @@ class Found:
     minima: StructureSet
     frames: StructureSet
     failed: list[str]
+    relax_steps: int = 0
+    """Of all candidates, also of those that failed."""
 
 
 def extended(config: GenerateData) -> Found | None:
@@ -33,6 +35,10 @@ def extended(config: GenerateData) -> Found | None:
     if name is None:
         return None
     minima, plain = _searched(name), config.plain()
+    if minima.meta.get("basin_hopping") is not None:
+        raise ValueError(
+            f"extend={name} was made by basin hopping: its minima depend on each other"
+        )
     for key in SAME:
         theirs, ours = identity(minima.meta.get(key)), identity(plain[key])
         if theirs != ours:
@@ -60,8 +66,10 @@ def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> 
     minima = [] if base is None else [base.minima]
     frames = [] if base is None else [base.frames]
     failed: list[str] = []
+    steps = 0 if base is None else int(base.minima.info["relax_steps"].sum())
     for task in tasks:
         found, rows = read(task.path)
+        steps += sum(row.get("relax_steps", 0) for row in rows)
         for row in rows:
             if "failed" in row:
                 failed.append(row["failed"])
@@ -77,7 +85,7 @@ def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> 
         raise ValueError(
             "no candidate relaxed to a minimum on the surface: raise relaxation.max_steps"
         )
-    return Found(concatenate(minima), concatenate(frames), failed)
+    return Found(concatenate(minima), concatenate(frames), failed, steps)
 
 
 def marked_surfaces(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_numbers
 
 from experiments.harness.config import compose, settings
@@ -22,6 +23,7 @@ from experiments.harness.config.settings import GenerateData
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.workers import outcomes, require_success, workers
 from experiments.harness.runs.run_folder import Observe, RunFolder
+from experiments.harness.structure_search.basin_hopping import Hopping
 from experiments.harness.structure_search.batch_relaxation import Surrogate
 from experiments.harness.structure_search.found_set import (
     SAME,
@@ -32,17 +34,20 @@ from experiments.harness.structure_search.found_set import (
     pack,
 )
 from experiments.harness.structure_search.search import Task, search
+from experiments.harness.structure_search.target import target_structure
 from experiments.harness.training.calculator import identified
 from experiments.harness.training.checkpoint import Model, load_model
 from sdedata import parse_formula
 from sdedata.adsorption import RANGE
 from sdedata.dataset import distinct, inside_window
 from sdedata.rss import random_surface
+from sdedata.similarity import SAME as SAME_SURFACE
+from sdedata.similarity import distance
 from sdedata.template import Template
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE = ("n_per_composition", "executor", "tracking", "output", "calculator.path")
+MAY_CHANGE = ("n_per_composition", "target", "executor", "tracking", "output", "calculator.path")
 
 
 def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
@@ -57,6 +62,7 @@ def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
     calculator_for(config.calculator, elements(config, template))  # likewise an unusable calculator
     config = config.changed({"calculator": identified(config.calculator).plain()})
     given_model = given(config, template)
+    target = wanted(config, template)
     base = extended(config)
     done = 0 if base is None else 1 + int(base.frames.info["index"].max())
     total = config.n_per_composition * len(config.compositions)
@@ -97,8 +103,16 @@ def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
             "data/candidates": total,
             "data/failed": len(found.failed),
             "data/relax_steps_mean": float(np.mean(minima.info["relax_steps"])),
+            "data/relax_steps": found.relax_steps,
             "data/digest": minima.digest,
         }
+        if len(config.compositions) == 1:  # energies of others do not compare
+            summary["data/energy_min_abs"] = float(minima.energy.min())
+            summary["data/energy_median_abs"] = float(np.median(minima.energy))
+        if target is not None:
+            distances = np.array([distance(atoms, target) for atoms in minima.to_atoms()])
+            summary["data/target_hits"] = int((distances <= SAME_SURFACE).sum())
+            summary["data/target_closest"] = float(distances.min())
         for name in ("minima.npz", "frames.npz"):
             tracker.artifact(of_file("dataset", folder.path / name))
         tracker.summary(summary)
@@ -126,6 +140,17 @@ def given(config: GenerateData, template: Template) -> Model | None:
     return model
 
 
+def wanted(config: GenerateData, template: Template) -> Atoms | None:
+    """The structure that is looked for; ValueError if it cannot be among what is searched."""
+    if config.target is None:
+        return None
+    if len(config.compositions) > 1:
+        raise ValueError("a target is of one composition: give composition=FORMULA")
+    (composition,) = config.compositions
+    example = random_surface(template, composition, np.random.default_rng(0), config.min_distances)
+    return target_structure(config.target, example)
+
+
 def rounds(
     done: int, total: int, surrogate: settings.Surrogate | None
 ) -> Iterator[tuple[int, int]]:
@@ -149,7 +174,11 @@ def plan(
 ) -> list[Task]:
     """The search for these candidates; an index decides composition and all that is random."""
     compositions = list(config.compositions)
-    size = config.task_size
+    hopping = None if config.basin_hopping is None else Hopping(**config.basin_hopping.plain())
+    at_once = size = config.task_size
+    if hopping is not None:  # walkers keep their composition
+        at_once = max(1, size // len(compositions)) * len(compositions)
+        size = at_once * (1 + hopping.hops)
     return [
         Task(
             candidates=tuple(
@@ -162,6 +191,8 @@ def plan(
             relaxation=config.relaxation.plain(),
             surrogate=surrogate,
             folder=str(folder / "candidates"),
+            hopping=hopping,
+            side_by_side=at_once,
         )
         for k in range(0, len(indices), size)
     ]
@@ -221,6 +252,7 @@ def _meta(config: GenerateData, given_model: Model | None) -> dict[str, Any]:
         "name": config.name,
         **{key: plain[key] for key in SAME},
         "surrogate": surrogate,
+        "basin_hopping": plain["basin_hopping"],
         "extend": config.extend,
         "versions": {
             k: v

@@ -1,4 +1,4 @@
-"""Some candidates of a random structure search, as a task that any executor can carry out.
+"""Some candidates of a structure search, as a task that any executor can carry out.
 
 Candidates of a task are relaxed side by side, so that force field and reference see batches. What
 belongs to a task never changes: the task that is repeated after a kill gives the same minima.
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from experiments.harness.structure_search.basin_hopping import Hopping, Walker
 from experiments.harness.structure_search.batch_relaxation import Surrogate, relaxed
 from experiments.harness.structure_search.reference import (
     calculator_of,
@@ -40,6 +41,12 @@ class Task:
     surrogate: Surrogate | None
     """None: the reference does it alone."""
     folder: str
+    hopping: Hopping | None = None
+    """None: every candidate starts at random; else every one that has a minimum before it goes on
+    from there, `side_by_side` candidates further back.
+    """
+    side_by_side: int | None = None
+    """So many candidates are relaxed at once; None: all of them."""
 
     @property
     def path(self) -> Path:
@@ -56,28 +63,45 @@ def search(task: Task) -> list[dict[str, Any]]:
         surrogate_of(task.surrogate.model)
     started = cpu_seconds()
     rows: list[dict[str, Any]] = [{"index": i, "composition": c} for i, c in task.candidates]
-    drawn: list[tuple[dict[str, Any], Atoms]] = []
-    for row in rows:
-        rng = np.random.default_rng([task.seed, row["index"]])
-        try:
-            atoms = random_surface(task.template, row["composition"], rng, task.min_distances)
-            drawn.append((row, atoms))
-        except ValueError as error:
-            row["failed"] = str(error)
-    sets = []
-    if drawn:
-        paths = relaxed(
-            [atoms for _, atoms in drawn],
-            calculator_of(task.calculator), task.relaxation, task.surrogate,
-        )  # fmt: skip
-        for b, (row, _) in enumerate(drawn):
-            row |= paths.row(b)
-            if paths.frames[b]:
-                sets.append(paths.structures(b, row))
+    sets: list[StructureSet] = []
+    at_once = task.side_by_side or len(rows)
+    walkers = [None if task.hopping is None else Walker(task.hopping) for _ in range(at_once)]
+    for first in range(0, len(rows), at_once):
+        sets += _search_at_once(task, rows[first : first + at_once], walkers)
     for row in rows:
         row["cpu_seconds"] = (cpu_seconds() - started) / len(rows)
     write(task.path, sets, rows)
     return rows
+
+
+def _search_at_once(
+    task: Task, rows: Sequence[dict[str, Any]], walkers: Sequence[Walker | None]
+) -> list[StructureSet]:
+    """Relax candidates side by side, one for each walker; returns their frames."""
+    drawn: list[tuple[dict[str, Any], Walker | None, np.random.Generator, Atoms]] = []
+    for row, walker in zip(rows, walkers, strict=False):
+        rng = np.random.default_rng([task.seed, row["index"]])
+        atoms = walker.displaced(rng) if walker else None
+        try:
+            if atoms is None:
+                atoms = random_surface(task.template, row["composition"], rng, task.min_distances)
+        except ValueError as error:
+            row["failed"] = str(error)
+        else:
+            drawn.append((row, walker, rng, atoms))
+    if not drawn:
+        return []
+    images = [atoms for *_, atoms in drawn]
+    paths = relaxed(images, calculator_of(task.calculator), task.relaxation, task.surrogate)
+    ends = paths.last.graph.to_atoms()
+    sets = []
+    for b, (row, walker, rng, _) in enumerate(drawn):
+        row |= paths.row(b)
+        if paths.frames[b]:
+            sets.append(paths.structures(b, row))
+        if walker and is_minimum(row):
+            row["accepted"] = walker.offer(ends[b], row["energy"], rng)
+    return sets
 
 
 def is_minimum(row: dict[str, Any]) -> bool:

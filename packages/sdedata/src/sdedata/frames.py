@@ -68,6 +68,16 @@ def require_atoms(atoms: Atoms, where: str) -> None:
         raise ValueError(f"{where}: {pair} are at one place ({apart[k]:.2f} Å apart)")
 
 
+def require_structure(atoms: Atoms, where: str) -> None:
+    """Raise ValueError, beginning with `where`, unless atoms are at places of their own in a cell.
+
+    A direction that is periodic needs a cell vector.
+    """
+    if any(p and not v.any() for p, v in zip(atoms.pbc, atoms.cell.array, strict=True)):
+        raise ValueError(f"{where}: periodic along a direction without a cell vector")
+    require_atoms(atoms, where)
+
+
 def require_labelled_surface(atoms: Atoms, where: str) -> None:
     """Raise ValueError, beginning with `where`, unless the structure is valid for training.
 
