@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[3]
-STEPS = 3  # the optimiser has its state after the first
+STEPS = 20  # batches of other numbers of atoms: what libraries keep for each adds up
 
 
 def peak_memories(trainings: Mapping[str, Sequence[str]]) -> dict[str, int]:
