@@ -370,6 +370,20 @@ def _gradients_of_sender(f, ds, dt, x, v, g, u0, u1, u2, dx, dv):  # type: ignor
 
 
 @inner
+def _gradients_of_edge(f, ds, dt, x, g, m, u0, u1, u2):  # type: ignore
+    """Return the gradients of u and d alone, where v is zero."""
+    along = a0 = a1 = a2 = ds.dtype.type(0)  # a plain 0 would make it a sum in float64
+    for c in range(f):
+        t0, t1, t2, x1 = dt[c], dt[f + c], dt[2 * f + c], x[f + c]
+        a = x1 * g[f + c]
+        along += ds[c] * x[c] * m[c] + (t0 * u0 + t1 * u1 + t2 * u2) * x1 * m[f + c]
+        a0 += a * t0
+        a1 += a * t1
+        a2 += a * t2
+    return a0, a1, a2, along
+
+
+@inner
 def _to_direction(f, dt, x, g):  # type: ignore
     """Return the gradient of u."""
     a0 = a1 = a2 = dt.dtype.type(0)  # a plain 0 would make it a sum in float64
@@ -398,7 +412,10 @@ def _backward(f, begin, end, pairs, inputs, ds, dt, out, dw):  # type: ignore
             geometry = len(dr) > 0 and moving[k]
             if not (geometry or len(dx) > 0 or len(dv) > 0 or len(dw) > 0):
                 continue
-            if geometry:
+            edge_alone = len(v) == 0 and len(dx) == 0 and len(dw) == 0
+            if edge_alone:
+                _gates_and_slopes(2 * f, g, m, basis_k, slope_k, r, w)
+            elif geometry:
                 _gates_and_slopes(3 * f, g, m, basis_k, slope_k, r, w)
             else:
                 _gates(3 * f, g, basis_k, r, w)
@@ -412,9 +429,12 @@ def _backward(f, begin, end, pairs, inputs, ds, dt, out, dw):  # type: ignore
                 if not geometry and len(dw) == 0:
                     _gradients_of_sender(f, ds[i], dt[i], x[j], vj, g, u0, u1, u2, dxj, dvj)
                     continue
-                a0, a1, a2, along = _gradients(
-                    f, ds[i], dt[i], x[j], vj, g, m, u0, u1, u2, dxj, dvj, q
-                )
+                if edge_alone:
+                    a0, a1, a2, along = _gradients_of_edge(f, ds[i], dt[i], x[j], g, m, u0, u1, u2)
+                else:
+                    a0, a1, a2, along = _gradients(
+                        f, ds[i], dt[i], x[j], vj, g, m, u0, u1, u2, dxj, dvj, q
+                    )
                 if geometry:
                     along -= (a0 * u0 + a1 * u1 + a2 * u2) / d
                     dr[e, 0] = u0 * along + a0 / d
