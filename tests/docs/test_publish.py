@@ -86,7 +86,7 @@ def test_table_json_and_picture_come_from_the_run(site):
     assert results["ag6o3"]["seed"] == 0
     assert results["ag6o3"]["calculator"] == "sevennet 7net-0"
     readme = (site / "README.md").read_text()
-    assert readme.startswith("# Title\n<!-- headline -->\nIn 5 minutes")
+    assert readme.startswith("# Title\n<!-- headline -->\nIn 321 seconds")
     assert readme.endswith("<!-- /claims -->\nend\n")
     plain = " ".join(readme.split())
     assert "generates 4 structures of Ag6O3 in p(3x3), 3 of them valid" in plain

@@ -31,7 +31,7 @@ def headline(results: Record) -> str:
     s = first["summary"]
     n, rss = s["gen/n"], s["rss/n"]
     return textwrap.fill(
-        f"In {s['seconds/all'] / 60:.0f} minutes on two CPU cores it trains on the shipped minima "
+        f"In {s['seconds/all']:.0f} seconds on two CPU cores it trains on the shipped minima "
         f"of c(2x8) cells and generates {n} structures of {s['gen/composition']} in p(3x3), "
         f"{count(s, 'gen/frac_valid')[0]} of them valid. Relaxed with the reference calculator "
         f"({first['calculator']}), their median energy is {s['gen_relaxed/energy_median']:.2f} "
