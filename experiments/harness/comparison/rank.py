@@ -10,6 +10,7 @@ from ase import Atoms
 
 from experiments.harness.comparison.ranking import (
     above_lowest,
+    above_own_lowest,
     energies_of,
     force_errors,
     rank,
@@ -41,7 +42,9 @@ def run(config: Rank, observe: Observe | None = None) -> dict[str, Any]:
     others = [name for name in labels if name != reference]
     energies = tabulate(labels)
     found = rank(energies, reference, others, config.seed)
-    named = {} if config.structure is None else energies_of(config.structure, energies, labels)
+    named = (
+        {} if config.structure is None else energies_of(config.structure, energies, list(labels))
+    )
     forces = dict(force_errors(labels, reference))
     folder = RunFolder(Path(config.output) / "rank" / config.name)
     plain = config.plain()
@@ -55,9 +58,8 @@ def run(config: Rank, observe: Observe | None = None) -> dict[str, Any]:
         rows = found.to_dict(orient="records")
         folder.write_json(RANKING, {"reference": reference, "forces": forces, "ranking": rows})
         tracker.table("ranking", list(found.columns), [list(row.values()) for row in rows])
-        for name in labels:
-            above = energies[name] - energies.groupby("atoms")[name].transform("min")
-            tracker.energies(name, above.tolist())
+        for name, above in above_own_lowest(energies, list(labels)).items():
+            tracker.energies(str(name), above.tolist())
         relative = above_lowest(energies, reference, list(labels))
         tracker.figure("ranking", scatter(relative, reference, others))
         tracker.summary({

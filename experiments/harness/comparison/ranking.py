@@ -4,7 +4,7 @@ Energies of a calculator have a zero of their own, so that only differences betw
 the same atoms (composition, cell) are compared.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -62,21 +62,26 @@ def above_lowest(energies: pd.DataFrame, reference: str, names: Sequence[str]) -
     return found
 
 
-def energies_of(name: str, energies: pd.DataFrame, calculators: Iterable[str]) -> dict[str, float]:
+def above_own_lowest(energies: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return each calculator's energies (eV) above its own lowest of the same atoms."""
+    return energies[names] - energies.groupby("atoms")[names].transform("min")
+
+
+def energies_of(name: str, energies: pd.DataFrame, calculators: Sequence[str]) -> dict[str, float]:
     """Return where each calculator puts the structure of that name, above its own lowest (eV).
 
     Keys are calculator/atoms. Raises ValueError if no structure is called so.
     """
-    found = {}
-    for atoms, group in energies.groupby("atoms"):
-        called = group["name"] == name
-        if called.any():
-            for calculator in calculators:
-                above = group[calculator] - group[calculator].min()
-                found[f"{calculator}/{atoms}"] = float(above[called].min())
-    if not found:
+    called = energies["name"] == name
+    if not called.any():
         raise ValueError(f"structure={name} is the name of none that all have labelled")
-    return found
+    above = above_own_lowest(energies, calculators)[called]
+    lowest = above.groupby(energies["atoms"][called]).min()
+    return {
+        f"{key}/{atoms}": float(lowest.loc[atoms, key])
+        for atoms in lowest.index
+        for key in calculators
+    }
 
 
 def rank(
