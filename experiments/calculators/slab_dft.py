@@ -18,7 +18,7 @@ class SlabDFT(Calculator):
 
     make           builds GPAW, given `parameters`, k-points and occupations
     elements       atomic numbers that it has data for
-    kpt_density    k-points per 1/Å along each vector of the surface cell
+    kpt_density    k-points per 1/Å along each vector of the surface cell, Gamma among them
     width          eV, of the Fermi-Dirac smearing; energies are extrapolated to zero
     vacuum         Å above and below the atoms, whatever cell a structure has
     """
@@ -48,6 +48,13 @@ class SlabDFT(Calculator):
         slab.center(self.vacuum, axis=2)
         return slab
 
+    def k_points(self, slab: Atoms) -> tuple[int, ...]:
+        """Return the k-points along each vector of a cell.
+
+        They hold Gamma: an even grid beside it lacks the symmetry of a hexagonal cell.
+        """
+        return tuple(int(n) for n in kptdensity2monkhorstpack(slab, self.kpt_density, even=False))
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -65,7 +72,7 @@ class SlabDFT(Calculator):
             last = None  # whose memory the new one may need
             slab.calc = self.make(
                 **self.given,
-                kpts=kptdensity2monkhorstpack(slab, self.kpt_density, even=False),
+                kpts={"size": self.k_points(slab), "gamma": True},
                 occupations={"name": "fermi-dirac", "width": self.width},
             )
         self.results = {

@@ -235,7 +235,7 @@ def test_a_slab_for_dft_is_open_along_z_with_its_own_vacuum_and_k_points():
         energy = atoms.get_potential_energy()
         forces = atoms.get_forces(apply_constraint=False)
         assert heard[-1]["xc"] == "PBE"
-        assert tuple(heard[-1]["kpts"]) == mesh
+        assert heard[-1]["kpts"] == {"size": mesh, "gamma": True}
         slab = calculator.prepared(atoms)
         assert slab.pbc.tolist() == [True, True, False]
         z = slab.positions[:, 2]
