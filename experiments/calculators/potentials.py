@@ -37,27 +37,31 @@ def sevennet(model: str = "7net-0", fidelity: str | None = None, device: str = "
     7net-mf-0.
     Raises ImportError if the package is missing, ValueError for a model without weights here.
     """
-    calculator = module("sevenn.calculator")
+    load = module("sevenn.util").load_checkpoint  # sevenn.calculator imports half of PyPI beside it
     remedy = "the wheel of sevenn holds 7net-0, 7net-l3i5 and 7net-mf-0"
     with warnings.catch_warnings(), weights(f"SevenNet {model}", remedy):
         warnings.simplefilter("ignore")  # about accelerators for GPUs
-        made = calculator.SevenNetCalculator(
-            model, device=device, modal=fidelity or FIDELITY.get(model.lower())
-        )
-    return SevenNetPotential(made)
+        network = load(model).build_model().to(device)
+    return SevenNetPotential(network, fidelity or FIDELITY.get(model.lower()))
 
 
 class SevenNetPotential(BatchedPotential):
-    """SevenNet on graphs of several structures, without stress."""
+    """SevenNet on graphs of several structures, without stress.
 
-    def __init__(self, original: Any) -> None:
+    `fidelity` is one of the network's functionals, None if it has but one; ValueError if not.
+    """
+
+    def __init__(self, network: Any, fidelity: str | None) -> None:
         super().__init__()
-        self.network = original.model.requires_grad_(False)
+        self.network = network.eval().requires_grad_(False)
         compile_convolutions(self.network)
-        self.elements = frozenset(int(z) for z in original.type_map)
-        self.cutoff = float(original.cutoff)
-        modes = self.network.modal_map
-        self.mode = modes[original.modal] if original.modal else None
+        self.elements = frozenset(int(z) for z in network.type_map)
+        self.cutoff = float(network.cutoff)
+        modes = network.modal_map or {None: None}
+        if fidelity not in modes:
+            known = ", ".join(network.modal_map or {}) or "null"
+            raise ValueError(f"calculator.fidelity={fidelity} is none of this SevenNet: {known}")
+        self.mode = modes[fidelity]
         self.network.eval_modal_map = False
         self.network.set_is_batch_data(True)
 

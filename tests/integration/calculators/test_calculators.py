@@ -125,6 +125,8 @@ def test_the_other_models_of_the_wheel_load_too():
         atoms.calc = SevenNetCalculator(model, device="cpu", modal=fidelity)
         assert energy == pytest.approx(atoms.get_potential_energy(), abs=2e-4)
         np.testing.assert_allclose(forces, atoms.get_forces(), atol=5e-4)
+    with pytest.raises(ValueError, match="fidelity=HSE is none of this SevenNet: R2SCAN, PBE"):
+        build(named("sevennet", "calculator.model=7net-mf-0", "+calculator.fidelity=HSE"))
 
 
 def test_the_compiled_convolution_is_e3nn_s_tensor_product():
