@@ -30,7 +30,7 @@ class SlabDFT(Calculator):
         make: Callable[..., Calculator],
         elements: frozenset[int],
         *,
-        kpt_density: float = 3.3,
+        kpt_density: float = 5.0,
         width: float = 0.1,
         vacuum: float = 5.5,
         **parameters: Any,

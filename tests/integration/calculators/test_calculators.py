@@ -230,7 +230,7 @@ def test_a_slab_for_dft_is_open_along_z_with_its_own_vacuum_and_k_points():
         heard.append(settings)
         return EMT()
 
-    for name, mesh in (("rss_ag6o3_p3x3", (3, 3, 1)), ("rss_ag12o6_p4x4", (3, 3, 1))):
+    for name, mesh in (("rss_ag6o3_p3x3", (5, 5, 1)), ("rss_ag12o6_p4x4", (4, 4, 1))):
         atoms = shipped.load(name).atoms(0)
         calculator = SlabDFT(make, frozenset({8, 47}), xc="PBE")
         atoms.calc = calculator
