@@ -78,7 +78,7 @@ def against_steps(table: pd.DataFrame, zero: str) -> Figure:
         errors = [rows["median"] - rows.low, rows.high - rows["median"]]
         label = f"{series}, {'relaxed' if relaxed else 'as generated'}"
         axes.errorbar(rows.steps, rows["median"], errors, label=label, markersize=4, **look)
-    axes.set(xscale="log", xlabel="Reverse steps N", ylabel=f"Median energy above {zero} (eV)")
+    axes.set(xscale="log", xlabel="Reverse steps N", ylabel=f"Median energy above\n{zero} (eV)")
     ticks = sorted(set(table.steps))
     axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes.minorticks_off()

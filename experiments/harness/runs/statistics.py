@@ -60,12 +60,12 @@ def of_trainings(values: Sequence[float], others: Sequence[float]) -> Estimate:
 def energy_distance(one: np.ndarray, other: np.ndarray, seed: int) -> Estimate:
     """Estimate the energy distance of two samples; p of its permutation test that they are alike.
 
-    It is 0 for equal distributions, and in the root of the samples' unit.
+    It is 0 for equal distributions, and in the root of the samples' unit. There is no interval:
+    resampled samples differ more than those that are given, and of alike ones the percentiles lie
+    above the distance itself.
     """
-    distance: Callable[..., float] = stats.energy_distance
-    found = bootstrapped((one, other), distance, seed)
     test = stats.permutation_test(
-        (one, other), distance, vectorized=False, n_resamples=RESAMPLES // 2 - 1,
+        (one, other), stats.energy_distance, vectorized=False, n_resamples=RESAMPLES // 2 - 1,
         alternative="greater", rng=np.random.default_rng(seed),
     )  # fmt: skip
-    return found._replace(p=float(test.pvalue))
+    return Estimate(float(test.statistic), p=float(test.pvalue))
