@@ -6,6 +6,8 @@ template and composition. Draws the energy histogram
 and the best structures, and writes one self-contained page.
 """
 
+import hashlib
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
-from experiments.harness.config.instantiate import calculator_for
+from experiments.harness.config.instantiate import calculator_for, identity
 from experiments.harness.config.settings import Evaluate
 from experiments.harness.generation.evaluation import table
 from experiments.harness.generation.reference import (
@@ -122,14 +124,26 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
 def _reference(
     known: StructureSet | None, config: Evaluate, folder: RunFolder, tracker: Any, at_once: int
 ) -> StructureSet | None:
-    """Return the set to compare with, relaxed on the force field if energies are of one."""
+    """Return the set to compare with, relaxed on the force field if energies are of one.
+
+    The relaxed set is kept for other evaluations of the same output folder.
+    """
     assert config.calculator is not None
     plain = config.calculator.plain(), config.relaxation.plain()
     if known is None or not must_relax(known, *plain):
         return known
-    log.info(f"{len(known)} minima of random search are relaxed with this calculator, too")
+    facts = json.dumps([known.digest, identity(plain[0]), plain[1]], sort_keys=True)
+    name = f"relaxed-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.extxyz"
+    kept, own = Path(config.output) / "cache" / name, folder / f"structures/{REFERENCE}.extxyz"
+    if kept.is_file() and not own.is_file():
+        log.info(f"minima of random search, relaxed with this calculator: {kept}")
+        write_text(own, kept.read_text(encoding="utf-8"))
+    else:
+        log.info(f"{len(known)} minima of random search are relaxed with this calculator, too")
     images = _numbered(known.to_atoms())
     ends = relax_all(images, config, folder, tracker, REFERENCE, at_once=at_once)
+    if not kept.is_file():
+        write_text(kept, own.read_text(encoding="utf-8"))
     return on_the_surface(StructureSet.from_atoms(_numbered(ends), REFERENCE))
 
 

@@ -71,6 +71,24 @@ def test_random_search_is_relaxed_on_it_too(world, evaluated):
     assert len(read(evaluated.path, 1).reference.energies) == len(known)
 
 
+def test_random_search_is_relaxed_once_for_all_evaluations_of_a_folder(world, guided, evaluated):
+    once = [
+        *FIELD, *FEW, f"output={world.output}", f"sample={guided}", f"reference={world.reference}"
+    ]  # fmt: skip
+    run("evaluate", *once, "name=second")
+    second = RunFolder.existing(world.output / "evaluate/second")
+    events = [row.get("event") for row in second.rows()]
+    assert "relaxed" in events
+    assert "reference" not in events
+    for name in ("gen_relaxed/energy_median_abs", "rss/energy_median"):
+        assert second.summary.get(name) == evaluated.summary.get(name)
+    one, two = (pd.read_csv(r.path / "random_search.csv") for r in (second, evaluated))
+    pd.testing.assert_frame_equal(one, two[one.columns])
+    run("evaluate", *once, "name=other", "relaxation.max_steps=2")
+    other = RunFolder.existing(world.output / "evaluate/other")
+    assert "reference" in [row.get("event") for row in other.rows()]
+
+
 def test_the_target_is_found_by_its_structure(evaluated):
     summary, table = evaluated.summary, pd.read_csv(evaluated.path / "structures.csv")
     target = evaluated.structures("target")[0]
