@@ -90,6 +90,8 @@ def row(found: Mapping[str, Any]) -> list[str]:
             return "–"
         if share:
             return f"{100 * value:.3g} %"
+        if found["unit"] == "eV" and abs(value) >= 10:  # a total energy: hundredths count
+            return f"{value:.2f}"
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
     here = f"{number(found['here'])}{unit}"

@@ -240,6 +240,8 @@ def test_paper_json_holds_the_claims_of_published_runs(tmp_path):
         paper.claims_table(found)
     )
     assert row(one)[-1] == "yes"
+    totals = {"here": -145.598, "low": -145.612, "high": -144.5}
+    assert row(one | totals)[2:4] == ["-145.60 eV", "-145.61 to -144.50"]
     assert "published yet" in paper.claims_table([])
 
 
