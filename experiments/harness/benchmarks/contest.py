@@ -34,6 +34,7 @@ from experiments.harness.benchmarks.workloads import (
     training,
 )
 from experiments.harness.config.settings import Benchmark
+from experiments.harness.training.data import training_data
 from sdedata import collate
 from vpsde import generators
 
@@ -140,7 +141,7 @@ def _setup(
     sampling: dict[str, list[Sampling]],
 ) -> dict[str, Any]:
     """What a peer must know to do the same: structures, templates, sizes."""
-    structures = trained.data.structures
+    structures = training_data(trained.config, "score").structures
     (generator,) = generators(config.seed, [ORDER_STREAM])
     order = torch.randperm(len(structures), generator=generator)  # they come sorted by formula
     write(home / "structures.extxyz", [structures.atoms(int(i)) for i in order])
@@ -193,7 +194,7 @@ def _add_sampling(made: Contest, entrants: Entrants) -> None:
 
 
 def _add_neighbours(made: Contest, config: Benchmark, trained: Training) -> None:
-    graphs = trained.data.train
+    graphs = trained.trainer.train
     (generator,) = generators(config.seed, [ORDER_STREAM])
     chosen = torch.randperm(len(graphs), generator=generator)[:LISTS].tolist()
     graph = collate([graphs[i] for i in chosen]).to(made.device)

@@ -16,7 +16,7 @@ from experiments.harness.execution.torch_setup import device_of
 from experiments.harness.generation.process import Generation
 from experiments.harness.generation.sample import prepare
 from experiments.harness.training.checkpoint import save_model
-from experiments.harness.training.data import TrainingData, training_data
+from experiments.harness.training.data import training_data
 from experiments.harness.training.objectives import make_task
 from experiments.harness.training.trainer import Trainer, seeded
 from sdedata import Template
@@ -64,14 +64,14 @@ class Training:
 
     config: Train
     trainer: Trainer
-    data: TrainingData
+    facts: dict[str, Any]
     rows: Iterator[Any]
 
     def steps(self, n: int) -> float:
         """Take n optimiser steps; returns how many structures they saw."""
         for _ in islice(self.rows, n):
             pass
-        return n * min(self.trainer.settings.batch_size, len(self.data.train))
+        return n * min(self.trainer.settings.batch_size, len(self.trainer.train))
 
 
 def train_overrides(config: Benchmark, kind: str, device: torch.device) -> list[str]:
@@ -100,20 +100,22 @@ def training(overrides: Sequence[str], home: Path) -> Iterator[Training]:
     never = [f"train.{key}={NEVER}" for key in ("steps", "validate_every", "checkpoint_every")]
     config: Train = compose.load("train", [*overrides, *never])
     data = training_data(config, config.task.kind)
+    facts, train = data.facts, data.train
+    del data  # as in training
     seeded(config.seed)
-    task = make_task(config, data.facts["elements"], data.train)
+    task = make_task(config, facts["elements"], train)
     device = device_of(config.device)
-    trainer = Trainer(task, data.train, [], config.train, 1, config.seed, device)
+    trainer = Trainer(task, train, [], config.train, 1, config.seed, device)
     rows = trainer.run(home / f"{config.task.kind}.checkpoint")
     try:
-        yield Training(config, trainer, data, rows)
+        yield Training(config, trainer, facts, rows)
     finally:
         rows.close()
 
 
 def save(trained: Training, path: Path) -> Path:
     """The network as it is, as a model file for `experiments.harness.generation.sample`."""
-    task, facts = trained.trainer.task, trained.data.facts
+    task, facts = trained.trainer.task, trained.facts
     card = facts | {"cutoff": trained.config.cutoff, "sde": trained.config.sde.plain()}
     card |= {"steps": trained.trainer.step, "losses": {}}
     save_model(path, task.kind, task.network, card)

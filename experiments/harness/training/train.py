@@ -8,13 +8,19 @@ numbers.
 import logging
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.harness.config.instantiate import build
 from experiments.harness.config.settings import Train
 from experiments.harness.execution.progress import progress
 from experiments.harness.execution.torch_setup import device_of, prepare_torch
 from experiments.harness.runs.run_folder import Observe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from ase import Atoms
+
+    from sdedata import StructureSet
 
 log = logging.getLogger(__name__)
 
@@ -40,24 +46,27 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
     prepare_torch(config.threads)
     build(config.sde)  # also for a force field: a wrong config is refused
     data = training_data(config, config.task.kind)
+    train, val, facts, notes = data.train, data.val, data.facts, data.notes
+    energies, examples, captions = _shown(data.structures)
+    del data  # training needs the graphs alone
     seeded(config.seed)
-    task = make_task(config, data.facts["elements"], data.train)
-    plain, facts = config.plain(), data.facts
+    task = make_task(config, facts["elements"], train)
+    plain = config.plain()
     recorded = plain | {"digest": facts["digest"]}
     tracking = plain["tracking"] | {"tags": [*plain["tracking"]["tags"], config.task.kind]}
     folder = RunFolder(Path(config.output) / "train" / config.name)
     with folder.recording(recorded, MAY_CHANGE, config.overrides, str(device)):
         folder.write_json("data.json", facts)
-        for note in data.notes:
+        for note in notes:
             log.info(note)
         log.info(
             f"{config.task.kind}: {facts['structures']} of {facts['of']} structures of "
-            f"{facts['data']} (data.z_range, data.max_energy, data.oxygen); {len(data.train)} to "
-            f"learn from, {len(data.val)} held out; "
+            f"{facts['data']} (data.z_range, data.max_energy, data.oxygen); {len(train)} to "
+            f"learn from, {len(val)} held out; "
             f"{sum(p.numel() for p in task.network.parameters()):,} parameters; {device}"
         )
         trainer = Trainer(
-            task, data.train, data.val, config.train, config.data.max_repeats, config.seed, device
+            task, train, val, config.train, config.data.max_repeats, config.seed, device
         )
         checkpoint = folder / "checkpoints/last.pt"
         if checkpoint.is_file():
@@ -66,7 +75,8 @@ def run(config: Train, observe: Observe | None = None) -> dict[str, Any]:
             folder, **tracking, job_type="train", name=config.name, observe=observe
         ) as tracker:
             if not any(row.get("event") == "structures" for row in folder.rows()):
-                _show_data(tracker, data.structures)
+                tracker.energies("data", energies.tolist())
+                tracker.structures("examples", examples, captions)
             source = source_of(config.data, config.task.kind)
             tracker.artifact(of_dataset(source, facts["digest"]), uses=True)
             _train(trainer, checkpoint, tracker)
@@ -102,10 +112,9 @@ def _train(trainer: Any, checkpoint: Path, tracker: Any) -> None:
         trainer.last = {k: v for k, v in rows if isinstance(v, int | float)}
 
 
-def _show_data(tracker: Any, structures: Any) -> None:
-    """What is learned from: energies above the lowest of each stoichiometry, the lowest drawn."""
+def _shown(structures: "StructureSet") -> "tuple[np.ndarray, list[Atoms], list[str]]":
+    """What is learned from: energies (eV) above the lowest of each stoichiometry; some lowest."""
     energies = structures.relative_energy
-    tracker.energies("data", energies.tolist())
-    first = structures.relative_energy.argsort(kind="stable")[:SHOWN]
+    first = energies.argsort(kind="stable")[:SHOWN]
     captions = [str(structures.compositions[i]) for i in first]
-    tracker.structures("examples", [structures.atoms(int(i)) for i in first], captions)
+    return energies, [structures.atoms(int(i)) for i in first], captions
