@@ -42,15 +42,18 @@ def prepare_torch(threads: int | None) -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error is that of an allocation, by Python, NumPy, Numba or torch.
+    """Whether an error is that of an allocation, by Python, NumPy, Numba, torch or oneDNN.
 
-    torch has a class of its own for devices; on a CPU it raises a RuntimeError.
+    torch has a class of its own for devices; on a CPU it raises a RuntimeError. What oneDNN cannot
+    allocate for its code or workspace it calls a primitive that could not be created; it multiplies
+    matrices here, of types and layouts that it has primitives for.
     """
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    words = ("can't allocate memory", "could not create a primitive")
+    return isinstance(error, RuntimeError) and any(part in str(error) for part in words)
 
 
 def _keep_memory() -> None:

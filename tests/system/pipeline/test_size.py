@@ -71,8 +71,12 @@ def test_a_batch_that_does_not_fit_is_halved(large, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), torch.OutOfMemoryError(), RuntimeError("can't allocate memory: you")]
-)
+    "error",
+    [
+        MemoryError(), torch.OutOfMemoryError(), RuntimeError("can't allocate memory: you"),
+        RuntimeError("could not create a primitive"),
+    ],
+)  # fmt: skip
 def test_errors_of_memory(error):
     assert _halved([4, 5, 6], error) == 1
     with pytest.raises(ValueError, match="structure 4 does not fit into memory"):
