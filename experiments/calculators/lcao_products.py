@@ -4,8 +4,8 @@ GPAW 25.7 sums the density and the matrix of the potential pair by pair of basis
 lines of points that see the same functions, and the density again for each k-point. Above a metal
 such lines are a few points long. Here all functions on a block of points are one matrix, and the
 k-points are summed first, into a density matrix between displaced cells. Of all states, those that
-a calculation keeps are found. An oxygen atom on four of silver, with
-2x3 k-points, took 5.5 instead of 27 CPU-seconds side by side.
+a calculation keeps are found. An oxygen atom on four of silver, with 2x3 k-points, took 5.5 instead
+of 27 CPU-seconds side by side.
 
 Letters as in GPAW: M counts basis functions, W their periodic images, G grid points; x is the
 displacement between the cells of two images, V_xMM the matrix between functions so displaced.

@@ -37,7 +37,8 @@ def sevennet(model: str = "7net-0", fidelity: str | None = None, device: str = "
     7net-mf-0.
     Raises ImportError if the package is missing, ValueError for a model without weights here.
     """
-    load = module("sevenn.util").load_checkpoint  # sevenn.calculator imports half of PyPI beside it
+    # not sevenn.calculator, which imports torch_geometric and scikit-learn: 3.5 CPU seconds
+    load = module("sevenn.util").load_checkpoint
     remedy = "the wheel of sevenn holds 7net-0, 7net-l3i5 and 7net-mf-0"
     with warnings.catch_warnings(), weights(f"SevenNet {model}", remedy):
         warnings.simplefilter("ignore")  # about accelerators for GPUs
@@ -59,7 +60,7 @@ class SevenNetPotential(BatchedPotential):
         self.cutoff = float(network.cutoff)
         modes = network.modal_map or {None: None}
         if fidelity not in modes:
-            known = ", ".join(network.modal_map or {}) or "null"
+            known = ", ".join(one or "null" for one in modes)
             raise ValueError(f"calculator.fidelity={fidelity} is none of this SevenNet: {known}")
         self.mode = modes[fidelity]
         self.network.eval_modal_map = False
