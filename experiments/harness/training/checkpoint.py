@@ -25,6 +25,7 @@ CORRECTION = "correction"
 NETWORKS = {
     "score": painnx.ScoreNetwork, "forcefield": painnx.ForceField, CORRECTION: painnx.ForceField
 }  # fmt: skip
+FOREIGN = "its weights are those of another network"
 
 
 @dataclass(frozen=True)
@@ -121,20 +122,25 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
 def _network(kind: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
     """Build a network with these weights; an exception of any kind if they do not belong to it.
 
-    It is first made without memory: a file may describe a network of any size.
+    A file may describe a network of any size: one with more weights than the file has is not made.
     """
     excess = [k for k, most in LARGEST.items() if not isinstance(config.get(k, 1), int | float)
               or not 0 < config.get(k, 1) <= most]  # fmt: skip
     if excess:
         raise ValueError(f"a network of {excess[0]}={config[excess[0]]!r:.40}")
-    with torch.device("meta"):
-        its_own = NETWORKS[kind](**config).state_dict()
+    features, blocks, radial, properties = (
+        config.get(key, 0) for key in ("features", "blocks", "n_radial", "properties")
+    )
+    least = features * (blocks * (features + radial) + properties)  # some of its matrices
+    if least > sum(tensor.numel() for tensor in state.values()):
+        raise ValueError(FOREIGN)
+    network = NETWORKS[kind](**config)
     wanted, given = (
-        {k: (v.shape, v.is_complex()) for k, v in of.items()} for of in (its_own, state)
+        {k: (v.shape, v.is_complex()) for k, v in of.items()}
+        for of in (network.state_dict(), state)
     )
     if wanted != given:
-        raise ValueError("its weights are those of another network")
-    network = NETWORKS[kind](**config)
+        raise ValueError(FOREIGN)
     network.load_state_dict(state)
     return network.eval()
 

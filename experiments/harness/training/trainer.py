@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from experiments.harness.config.settings import Optimisation
 from experiments.harness.execution.torch_setup import release_memory
+from experiments.harness.training.adamw import AdamW
 from experiments.harness.training.checkpoint import load, save
 from experiments.harness.training.objectives import Task
 from sdedata import Graph, collate, repeat
@@ -47,12 +48,7 @@ class Trainer:
             for i in range(0, len(val), VALIDATION_BATCH)
         ]
         self.average = AveragedModel(self.network, multi_avg_fn=self._average)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        self.optimizer = AdamW(self.network.parameters(), settings.weight_decay)
         self.step = 0
         self.losses: list[float] = []  # since the last row with their mean
         self.last: dict[str, float] = {}  # the latest of each metric, as the rows have them
@@ -100,8 +96,6 @@ class Trainer:
         """One step: its loss, the norm of its gradient, and how many structures it saw."""
         (generator,) = generators(self.seed, [self.step])
         graph = self._batch(generator)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.step)
         self.network.train()
         loss = self.task.loss(self.network, graph, generator)
         if not torch.isfinite(loss):
@@ -109,11 +103,11 @@ class Trainer:
                 f"the loss is not finite at step {self.step}: lower train.learning_rate "
                 f"(now {self.settings.learning_rate:g})"
             )
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward(inputs=list(self.network.parameters()))  # not by positions: a fifth faster
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self._whole = False
-        self.optimizer.step()
+        self.optimizer.step(self._learning_rate(self.step))
         self.average.update_parameters(self.network)
         self.step += 1
         return float(loss.detach()), float(norm), graph.n_structures
@@ -145,8 +139,7 @@ class Trainer:
             "last": self.last,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            # Without its groups, which hold what follows from config and step.
-            "optimizer": {"state": self.optimizer.state_dict()["state"]},
+            "optimizer": {"state": dict(enumerate(self.optimizer.state))},
         }
         save(path, state)
 
@@ -173,15 +166,10 @@ class Trainer:
             raise ValueError("its metrics are not numbers")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        moments = state["optimizer"]["state"]
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
-        for parameter in self.network.parameters() if step else ():
-            found = self.optimizer.state[parameter]
-            one, two, count = found["exp_avg"], found["exp_avg_sq"], found["step"]
-            if one.shape != parameter.shape or two.shape != parameter.shape or count.shape != ():
-                raise ValueError("its optimiser is that of another network")
-            if not all(t.isfinite().all() for t in (parameter, one, two, count)):
-                raise ValueError("its numbers are not all finite")
+        if not all(p.isfinite().all() for p in self.network.parameters()):
+            raise ValueError("its weights are not all finite")
+        if step:
+            self.optimizer.take(state["optimizer"]["state"])
         self.step, self.losses, self.last = step, list(losses), dict(last)
 
 

@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from tests.tiny import ROOT
+from tests.tiny import ROOT, SAMPLE, TRAIN
 
 ROUNDS = 3
 HEAVY = {"torch", "ase", "scipy", "numba", "matplotlib", "pandas", "wandb", "optuna", "chgnet"}
@@ -80,3 +80,21 @@ def test_importing_what_a_command_begins_with_takes_little_beside_torch(tmp_path
     torch, dispatcher, sample = map(median, zip(*rounds[1:], strict=True))  # the first compiles
     assert dispatcher < 0.2 * torch  # 0.02 here
     assert sample < 2 * torch  # 1.1 here
+
+
+@pytest.mark.parametrize("command", ["train score", "train forcefield", "sample"])
+def test_a_command_does_without_torchs_compiler(command, world, tmp_path):
+    command, *task = command.split()
+    settings = {
+        "train": [*TRAIN, *(f"task={name}" for name in task), "train.steps=3",
+                  f"data.path={world.minima}"],
+        "sample": [*SAMPLE, *world.networks, "composition=Ag2O"],
+    }[command]  # fmt: skip
+    program = (
+        "import sys; from experiments.harness.commands.main import main\n"
+        "main(sys.argv[1:])\nprint(*sys.modules)"
+    )
+    line = [sys.executable, "-c", program, command, *settings, f"output={tmp_path}", "name=run"]
+    run = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert any((tmp_path / command / "run").glob("**/summary.json"))
+    assert not {"torch._dynamo", "sympy"} & set(run.stdout.split())

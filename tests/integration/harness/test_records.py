@@ -14,6 +14,8 @@ import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from experiments.harness.benchmarks.memory import largest_so_far
+from experiments.harness.config.fields import LARGEST
 from experiments.harness.config.instantiate import build
 from experiments.harness.config.trust import require_known
 from experiments.harness.generation.sample import DIFFUSED, GENERATED, PATH
@@ -330,6 +332,17 @@ def test_a_network_of_any_size_is_not_built(world, tmp_path, key):
         save(tmp_path / "big.pt", content | {"config": config})
         with pytest.raises(ValueError, match=r"big.pt holds no whole model: (a network|its weig)"):
             load_model(tmp_path / "big.pt")
+
+
+def test_the_largest_network_that_a_file_may_describe_is_not_built(world, tmp_path):
+    content = load(world.score / "model.pt")
+    largest = {key: LARGEST[key] for key in ("features", "blocks", "n_radial")}
+    config = json.dumps(json.loads(content["config"]) | largest)
+    save(tmp_path / "big.pt", content | {"config": config})
+    before = largest_so_far()
+    with pytest.raises(ValueError, match="its weights are those of another network"):
+        load_model(tmp_path / "big.pt")  # of 80 GB
+    assert largest_so_far() < before + 5e7
 
 
 FOREIGN = [
