@@ -273,6 +273,7 @@ class FewSteps(Relaxation):
 class Label(Run):
     name: Name | None  # type: ignore[assignment]  # null: as the file
     structures: str | None
+    frames: Annotated[list[Natural], Field(min_length=1)] | None = None
     lowest: Count | None = None
     relaxation: FewSteps
     calculator: Target

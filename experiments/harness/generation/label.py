@@ -40,17 +40,18 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
         raise ValueError("nothing to label: give structures=FILE")
     source = Path(config.structures)
     given = read_given(source)
-    if config.lowest is not None:
-        given = lowest(given, config.lowest, config.structures)
     for index, atoms in given.items():
         atoms.info["index"] = index
-    frames = list(given.values())
+    chosen = given if config.frames is None else numbered(given, config.frames, config.structures)
+    if config.lowest is not None:
+        chosen = lowest(chosen, config.lowest, config.structures)
+    frames = list(chosen.values())
     elements = {int(z) for atoms in frames for z in atoms.numbers}
     calculator_for(config.calculator, elements)  # refuse a bad one before any worker starts
     config = config.changed({"calculator": identified(config.calculator).plain()})
     name = config.name or source.stem
     folder = RunFolder(Path(config.output) / "label" / name)
-    plain = config.plain() | {"name": name, "digest": digest(frames)}
+    plain = config.plain() | {"name": name, "digest": digest(list(given.values()))}
     tracking = plain["tracking"]
     with (
         folder.recording(plain, MAY_CHANGE, config.overrides),
@@ -70,6 +71,13 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
     written = f"{folder.path}/structures/{LABELLED}.extxyz"
     log.info(f"{len(labelled)} of {len(frames)} structures: {written}")
     return folder.summary
+
+
+def numbered(given: dict[int, Atoms], frames: Sequence[int], source: str) -> dict[int, Atoms]:
+    """Select the structures with these numbers, in the order of the file; ValueError for others."""
+    if unknown := sorted(set(frames) - set(given)):
+        raise ValueError(f"{source} has no frame {unknown[0]}: its last is {max(given)}")
+    return {number: given[number] for number in sorted(set(frames))}
 
 
 def lowest(given: dict[int, Atoms], count: int, source: str) -> dict[int, Atoms]:

@@ -96,6 +96,25 @@ def test_the_lowest_of_each_formula_are_labelled_alone(source, tmp_path, capsys)
     assert "frame 0: no energy" in capsys.readouterr().err
 
 
+def test_chosen_frames_are_labelled_alone_and_compare_with_all(source, tmp_path, capsys):
+    every = label(source, tmp_path)
+    some = label(source, tmp_path / "some", "frames=[4,1,4]")
+    assert [a.info["index"] for a in labelled(some)] == [1, 4]
+    for atoms in labelled(some):
+        other = labelled(every)[atoms.info["index"]]
+        assert atoms.get_potential_energy() == other.get_potential_energy()
+    pair = f"labels={{all: {every}, some: {some}}}"
+    surfdiff(["rank", pair, "reference=all", f"output={tmp_path}", "tracking.mode=disabled"])
+    (row,) = json.loads((tmp_path / "rank/ranking/ranking.json").read_text())["ranking"]
+    assert (row["n"], row["mae"]) == (2, 0.0)
+    for wrong in ("frames=[0,6]", "frames=[]", "frames=[-1]"):
+        with pytest.raises(SystemExit) as ended:
+            label(source, tmp_path / "wrong", wrong)
+        assert ended.value.code == 2
+        words = "has no frame 6: its last is 5" if "6" in wrong else "frames"
+        assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change", ["calculator.asap_cutoff=true", "relaxation.max_steps=2"])
 def test_other_labels_are_not_mixed_in(source, tmp_path, change, capsys):
     before = labelled(label(source, tmp_path))
