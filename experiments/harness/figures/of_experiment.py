@@ -18,6 +18,8 @@ from experiments.harness.figures.views import top
 
 SHOWN = 4
 """Structures above a figure, at most."""
+BESIDE = 0.18
+"""Distance between trainings of a setting, whose rows are 1 apart."""
 
 
 @styled
@@ -83,6 +85,42 @@ def against_steps(table: pd.DataFrame, zero: str) -> Figure:
     axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes.minorticks_off()
     axes.legend()
+    return figure
+
+
+@styled
+def of_settings(table: pd.DataFrame, zero: str) -> Figure:
+    """Draw what settings lead to: a panel for each quantity, a row for each setting.
+
+    Each of its trainings is a point with its interval.
+
+    table  columns setting, stage, quantity ("as generated" and "relaxed" in eV, shares "valid" and
+           "lowest minimum"), value, low and high
+    """
+    axis = {
+        "as generated": f"Median as generated,\nabove {zero} (eV)",
+        "relaxed": f"Median relaxed,\nabove {zero} (eV)",
+        "valid": "Share of valid structures",
+        "lowest minimum": "Share that ends in the lowest\nminimum of random search",
+    }
+    settings = list(dict.fromkeys(table["setting"]))
+    quantities = [name for name in axis if name in set(table["quantity"])]
+    size = (2.9 * len(quantities) + 0.8, 0.42 * len(settings) + 1.0)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
+    for axes, quantity, colour in zip(panels, quantities, COLOURS, strict=False):
+        for place, setting in enumerate(settings):
+            rows = table[(table["setting"] == setting) & (table["quantity"] == quantity)]
+            heights = place + BESIDE * (np.arange(len(rows)) - (len(rows) - 1) / 2)
+            errors = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+            axes.errorbar(
+                rows["value"], heights, xerr=errors, fmt="o", markersize=3.5, linewidth=0.9,
+                color=colour,
+            )  # fmt: skip
+        axes.set_xlabel(axis[quantity])
+        axes.grid(axis="x", linewidth=0.4, alpha=0.5)
+    panels[0].set_yticks(range(len(settings)), settings)
+    panels[0].set_ylim(len(settings) - 0.5, -0.5)
     return figure
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from experiments.harness.pipeline.measures import absolute_energies, repeated, z
 from experiments.harness.pipeline.stages import Stage
 from experiments.harness.runs.atomic_io import write_text
 from experiments.harness.runs.run_folder import RunFolder
-from experiments.harness.runs.statistics import bootstrapped
+from experiments.harness.runs.statistics import Estimate, bootstrapped, proportion
 from sdedata import StructureSet
 
 Drawn = tuple[Figure, pd.DataFrame]
@@ -77,6 +78,38 @@ def _steps(shown: Shown, seed: int) -> Drawn:
     return of_experiment.against_steps(table, words), table
 
 
+def _settings(shown: Shown, seed: int) -> Drawn:
+    zero, words = zero_of(shown[0][0])
+    rows = []
+    for same in shown:
+        setting = same[0].label.replace("_", " ")
+        for stage in same:
+            table = absolute_energies(stage)
+            measured = {
+                "as generated": _median(table["energy_before"] - zero, seed),
+                "relaxed": _median(table["energy"] - zero, seed),
+                "valid": _share(table["valid"]),
+                "lowest minimum": _share(table["hit"]),
+            }
+            rows += [(setting, stage.name, name, *of[:3]) for name, of in measured.items()]
+    table = pd.DataFrame(rows, columns=["setting", "stage", "quantity", "value", "low", "high"])
+    values = {name: list(of["value"]) for name, of in table.groupby("quantity")}
+    if values["as generated"] == values["relaxed"]:  # on the force field that the guide had
+        table = table[table["quantity"] != "as generated"]
+    if set(values["valid"]) == {1.0}:
+        table = table[table["quantity"] != "valid"]
+    return of_experiment.of_settings(table, words), table
+
+
+def _median(energies: "pd.Series[float]", seed: int) -> Estimate:
+    return bootstrapped([energies.dropna().to_numpy(float)], np.median, seed)
+
+
+def _share(met: "pd.Series[Any]") -> Estimate:
+    """Estimate a share; a structure that was lost counts, as none."""
+    return proportion(int((met.astype(float) > 0).sum()), len(met))
+
+
 def _ranking(shown: Shown, seed: int) -> Drawn:
     folder = RunFolder(shown[0][0].folder)
     reference, names = folder.config["reference"], list(folder.config["labels"])
@@ -100,6 +133,7 @@ KINDS: dict[Kind, Callable[[Shown, int], Drawn]] = {
     "counts": _counts,
     "energies": _energies,
     "ranking": _ranking,
+    "settings": _settings,
     "steps": _steps,
 }
 

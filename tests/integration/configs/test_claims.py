@@ -96,6 +96,7 @@ def tables():
         name: (
             pd.DataFrame({
                 "energy": rng.normal(k, size=50), "energy_before": rng.normal(size=50),
+                "valid": rng.random(50) < 0.9,
                 "steps": rng.integers(5, 20, size=50), "hit": rng.random(50) < 0.2,
                 "target_distance": rng.uniform(0.3, 2, size=50),
             }),
@@ -280,3 +281,35 @@ def test_a_figure_counts_all_its_energies_from_one_zero(tmp_path, tables):
         assert found.median()[label] == pytest.approx(values.median(), abs=2e-3)
     with pytest.raises(ValueError, match="energies are of evaluate stages, not of score_a"):
         require_stages([drawing.changed({"stages": ["score_a"]})], ["score_a"])
+
+
+def test_a_figure_of_settings_has_each_training_with_its_interval(tmp_path, tables):
+    prepared = finished(tmp_path, tables)
+    drawing = Drawing(
+        name="settings", kind="settings", caption="c", stages=["evaluate_b", "evaluate_a"]
+    )
+    illustrate([drawing], prepared.stages, tmp_path, 0)
+    found = pd.read_csv(tmp_path / "figures/settings.csv").set_index(["stage", "quantity"])
+    assert list(found["setting"])[::8] == ["b", "a"]  # two trainings, four quantities
+    zero = tables["evaluate_b"][1]
+    for stage, (table, own_zero) in tables.items():
+        rows = found.loc[stage]
+        for quantity, column in (("as generated", "energy_before"), ("relaxed", "energy")):
+            median, low, high = statistics.bootstrapped([table[column]], np.median, 0)[:3]
+            expected = np.array([median, low, high]) + own_zero - zero
+            values = rows.loc[quantity, ["value", "low", "high"]].to_numpy(float)
+            np.testing.assert_allclose(values, expected, atol=2e-3)
+        for quantity, column in (("valid", "valid"), ("lowest minimum", "hit")):
+            values = rows.loc[quantity, ["value", "low", "high"]].to_numpy(float)
+            share = statistics.proportion(int(table[column].sum()), 50)[:3]
+            np.testing.assert_allclose(values, share, rtol=1e-3)
+
+
+def test_a_figure_of_settings_leaves_out_what_tells_nothing(tmp_path, tables):
+    for table, _ in tables.values():
+        table["energy_before"], table["valid"] = table["energy"], True
+    prepared = finished(tmp_path, tables)
+    drawing = Drawing(name="settings", kind="settings", caption="c", stages=["evaluate_a"])
+    illustrate([drawing], prepared.stages, tmp_path, 0)
+    quantities = pd.read_csv(tmp_path / "figures/settings.csv")["quantity"]
+    assert set(quantities) == {"relaxed", "lowest minimum"}

@@ -364,3 +364,23 @@ def test_medians_stand_over_their_numbers_of_steps_with_their_intervals():
     segments = bars.lines[2][0].get_segments()
     np.testing.assert_allclose(segments, [[[10, 1.5], [10, 2.2]], [[100, 0.9], [100, 1.3]]])
     assert axes.get_xscale() == "log"
+
+
+def test_settings_have_rows_and_their_trainings_points_with_intervals():
+    rows = [
+        ("a", "evaluate_a", "relaxed", 0.3, 0.2, 0.5),
+        ("a", "evaluate_a_seed1", "relaxed", 0.4, 0.3, 0.6),
+        ("b", "evaluate_b", "relaxed", 1.0, 0.9, 1.1),
+        ("a", "evaluate_a", "lowest minimum", 0.1, 0.0, 0.2),
+    ]
+    table = pd.DataFrame(rows, columns=["setting", "stage", "quantity", "value", "low", "high"])
+    relaxed, share = of_experiment.of_settings(table, "E").axes
+    assert [label.get_text() for label in relaxed.get_yticklabels()] == ["a", "b"]
+    assert relaxed.get_ylim()[0] > relaxed.get_ylim()[1]  # the first is above
+    segments = [bars.lines[2][0].get_segments() for bars in relaxed.containers]
+    ends = [[segment[:, 0].tolist() for segment in some] for some in segments]
+    assert ends == [[[0.2, 0.5], [0.3, 0.6]], [[0.9, 1.1]]]
+    heights = np.concatenate([bars.lines[0].get_ydata() for bars in relaxed.containers])
+    np.testing.assert_array_equal(np.round(heights), [0, 0, 1])
+    assert len(set(heights)) == 3
+    assert share.containers[0].lines[0].get_xdata().tolist() == [0.1]
