@@ -180,7 +180,9 @@ class Sampling:
         wanted = CELLS[cell]
         n = config.structures or (32 if device.type == "cpu" else 256)
         slab = wanted.write(home / f"{cell}.extxyz")
-        settings: Sample = compose.load("sample", ["guide=paper" if guided else "guide=none"])
+        settings: Sample = compose.load(
+            "sample", ["sampler=ancestral", "guide=paper" if guided else "guide=none"]
+        )
         changes: dict[str, Any] = {
             "score": str(models["score"]),
             "device": str(device),

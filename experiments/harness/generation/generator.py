@@ -45,10 +45,10 @@ class Generator(Process):
         forcefield: str | Path | Model | None = None,
         *,
         steps: int = 25,
-        time_power: float = 1.0,
+        time_power: float = 2.0,
         noise: Literal["ancestral", "euler"] = "ancestral",
         noisy_end: bool = False,
-        solver: Literal["euler", "multistep", "heun"] = "euler",
+        solver: Literal["euler", "multistep", "heun"] = "multistep",
         corrector: float | None = None,
         eta_dt: float = 0.0,
         max_force: float | None = 10.0,
@@ -69,7 +69,7 @@ class Generator(Process):
             time_power: 1 for steps uniform in t (the paper); above 1 they are finer toward t = 0.
             noise: of a reverse step, "ancestral" or "euler" (the paper).
             noisy_end: whether the last step has noise too.
-            solver: "euler" (Eq. 2), or of second order "multistep" or "heun".
+            solver: "euler" (Eq. 2; for sde=vp, too), or of second order "multistep" or "heun".
             corrector: share of the noise that is renewed after each step, with another score; None:
                 no corrector.
             eta_dt: Å²/eV, strength of the guidance while the score generates (the paper's 0.001).

@@ -16,7 +16,7 @@ from vpsde import SDE
 
 GROUPS = {
     "calculator": "generate_data", "executor": "generate_data", "tracking": "train",
-    "task": "train", "sde": "train", "guide": "sample", "condition": "sample",
+    "task": "train", "sde": "train", "guide": "sample", "sampler": "sample", "condition": "sample",
     "template": "generate_data", "format": "convert",
 }  # fmt: skip
 OPTIONS = [

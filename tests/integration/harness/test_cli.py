@@ -25,11 +25,11 @@ from tests.tiny import GUIDED, PATIENCE, ROOT, start
 
 GROUPS = {
     "train": {"task", "sde", "tracking"},
-    "sample": {"guide", "condition", "tracking", "template"},
+    "sample": {"guide", "sampler", "condition", "tracking", "template"},
     "evaluate": {"calculator", "executor", "tracking"},
     "generate_data": {"calculator", "executor", "tracking", "template"},
     "search_cost": {"executor", "tracking"},
-    "recall": {"guide", "tracking"},
+    "recall": {"guide", "sampler", "tracking"},
     "label": {"calculator", "executor", "tracking"},
     "rank": {"tracking"},
     "convert": {"format"},

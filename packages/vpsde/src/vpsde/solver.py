@@ -24,9 +24,15 @@ def check_solver(sde: SDE, solver: Solver, noise: str, noisy_end: bool, compile:
     if solver == "euler":
         return
     if sde.drift:
-        raise ValueError(f"the solver {solver} is one of Brownian motion: train with sde=brownian")
+        raise ValueError(
+            f"the solver {solver} is one of Brownian motion (sde=brownian); this process has the "
+            "solver euler alone"
+        )
     if noise != "ancestral" or noisy_end:
-        raise ValueError(f"the solver {solver} has no noise of Eq. 2: leave noise and noisy_end")
+        raise ValueError(
+            f"the solver {solver} has no noise of Eq. 2: leave noise and noisy_end, or take the "
+            "solver euler"
+        )
     if solver == "heun" and compile:
         raise ValueError(
             "the solver heun cannot be compiled: its last step differs from the others"
