@@ -229,7 +229,13 @@ def test_differences_from_the_paper_are_the_defaults():
     assert f"longer than {sample.guide.max_force:g} eV/Å" in page
     assert (sample.guide.eta_dt, sample.sampler.steps) == (0, 25)
     assert compose.load("sample", ["guide=paper"]).guide.eta_dt == 0.001
-    assert (sample.sampler.noise, sample.sampler.noisy_end) == ("ancestral", False)
+    assert (sample.sampler.solver, sample.sampler.time_power) == ("multistep", 2)
+    ancestral, paper = (
+        compose.load("sample", [f"sampler={name}"]).sampler for name in ("ancestral", "paper")
+    )
+    assert (ancestral.solver, ancestral.noise, ancestral.noisy_end) == ("euler", "ancestral", False)
+    assert (paper.solver, paper.noise, paper.noisy_end) == ("euler", "euler", True)
+    assert (paper.steps, paper.time_power) == (1000, 1)
     assert train.data.max_repeats == 2
     assert "data.max_repeats=1" in read_experiment(pages.RESULTS).stages["forcefield"]
 

@@ -7,8 +7,8 @@ beside random structure search. The same command continues after a kill.
 usage: surfdiff quickstart [STAGE.KEY=VALUE ...] [KEY=VALUE ...] [--cfg] [--traceback] [--help]
 
 It is `surfdiff run quickstart_ag6o3`, with everything below <output>/quickstart/<name>; the name is
-ag6o3 if none is given. The stages are forcefield, score, sample and evaluate, e.g. score.sde=vp;
-`surfdiff run --help` explains the other keys.
+ag6o3 if none is given. The stages are forcefield, score, sample and evaluate, e.g.
+score.train.steps=8000; `surfdiff run --help` explains the other keys.
 """
 
 from collections.abc import Sequence

@@ -207,6 +207,15 @@ class Sampler(Section):
     solver: Literal["euler", "multistep", "heun"] = "euler"
     corrector: Annotated[float, Gt(0), Le(1)] | None = None
 
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if self.solver != "euler" and (self.noise != "ancestral" or self.noisy_end):
+            raise ValueError(
+                f"the solver {self.solver} has no noise of Eq. 2: take sampler=paper, or "
+                "sampler=ancestral and its noise"
+            )
+        return self
+
 
 class Guide(Section):
     eta_dt: NonNegative

@@ -69,7 +69,7 @@ class Generator(Process):
             time_power: 1 for steps uniform in t (the paper); above 1 they are finer toward t = 0.
             noise: of a reverse step, "ancestral" or "euler" (the paper).
             noisy_end: whether the last step has noise too.
-            solver: "euler" (Eq. 2; for sde=vp, too), or of second order "multistep" or "heun".
+            solver: "euler" (Eq. 2; all that sde=vp has), or of second order "multistep" or "heun".
             corrector: share of the noise that is renewed after each step, with another score; None:
                 no corrector.
             eta_dt: Å²/eV, strength of the guidance while the score generates (the paper's 0.001).
@@ -136,6 +136,11 @@ class Generator(Process):
                 "cutoff"
             )
         check_solver(network.sde(), sampler.solver, sampler.noise, sampler.noisy_end, compile)
+        if guide is not None and guide.eta_dt > 0 and sampler.time_power != 1:
+            log.warning(
+                "the guide's pull (eta dt) is meant for steps uniform in t (sampler=ancestral or "
+                f"paper); with time_power={sampler.time_power:g} the last steps have little of it"
+            )
         taught = [model.card.get("calculator") for model in (network, field) if model is not None]
         if None not in taught and taught[0] != taught[-1]:
             log.warning(f"the score learned from {taught[0]}, the force field from {taught[-1]}")

@@ -76,7 +76,9 @@ def run(config: Label, observe: Observe | None = None) -> dict[str, Any]:
 def numbered(given: dict[int, Atoms], frames: Sequence[int], source: str) -> dict[int, Atoms]:
     """Select the structures with these numbers, in the order of the file; ValueError for others."""
     if unknown := sorted(set(frames) - set(given)):
-        raise ValueError(f"{source} has no frame {unknown[0]}: its last is {max(given)}")
+        raise ValueError(
+            f"{source} holds no structure in frame {unknown[0]}: its last is {max(given)}"
+        )
     return {number: given[number] for number in sorted(set(frames))}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from experiments.harness.config.instantiate import build
 from experiments.harness.pipeline.kinds import NETWORKS, stage_name
 from experiments.harness.pipeline.stages import Stage
 from experiments.harness.runs.shipped_models import file_of
@@ -19,12 +20,12 @@ def check(stages: Sequence[Stage], models: Mapping[str, str]) -> None:
                 f"models.{name}: there is no trained network in {path}; those of this project's "
                 "sweeps are made by `surfdiff quickstart`"
             )
-    made: list[Path] = []
+    made: dict[Path, Stage] = {}
     for stage in stages:
-        reason = _lacking(stage, made)
+        reason = _lacking(stage, list(made)) or _unsolvable(stage, made)
         if reason:
             raise ValueError(f"stage {stage.name}: {reason}")
-        made.append(stage.folder)
+        made[stage.folder] = stage
 
 
 def _lacking(stage: Stage, made: Sequence[Path]) -> str | None:
@@ -52,6 +53,19 @@ def _lacking(stage: Stage, made: Sequence[Path]) -> str | None:
         if path is not None and not _is_made(path, made) and not _is_network(path, kind):
             return f"there is no trained network in {path}"
     return None
+
+
+def _unsolvable(stage: Stage, made: Mapping[Path, Stage]) -> str | None:
+    """Why the sampler cannot solve the process of a score that is yet to be trained, if so."""
+    if stage.kind not in ("sample", "recall") or stage.config.sampler.solver == "euler":
+        return None
+    training = made.get(Path(stage.config.score))
+    if training is None or not build(training.config.sde).drift:
+        return None
+    return (
+        f"its solver {stage.config.sampler.solver} is one of Brownian motion: sample a score of "
+        "sde=vp with sampler=ancestral or paper"
+    )
 
 
 def _lacking_data(path: str | None, made: Sequence[Path], key: str = "data.path") -> str | None:

@@ -68,7 +68,10 @@ def _steps(shown: Shown, seed: int) -> Drawn:
     rows = []
     for same in shown:
         sampler = RunFolder(same[0].folder).config["sampled"]["sampler"]
-        series = "the paper's steps" if sampler["noise"] == "euler" else "ancestral steps"
+        noise = {"euler": "the paper's steps"}.get(sampler["noise"], "ancestral steps")
+        series = (
+            noise if sampler.get("solver", "euler") == "euler" else f"{sampler['solver']} steps"
+        )
         for column, relaxed in (("energy_before", False), ("energy", True)):
             values = _values(same, column) - zero
             found = bootstrapped([values], np.median, seed)
@@ -89,8 +92,9 @@ def _settings(shown: Shown, seed: int) -> Drawn:
                 "as generated": _median(table["energy_before"] - zero, seed),
                 "relaxed": _median(table["energy"] - zero, seed),
                 "valid": _share(table["valid"]),
-                "lowest minimum": _share(table["hit"]),
             }
+            if (stage.folder / SEARCH).is_file():
+                measured["lowest minimum"] = _share(table["hit"])
             rows += [(setting, stage.name, name, *of[:3]) for name, of in measured.items()]
     table = pd.DataFrame(rows, columns=["setting", "stage", "quantity", "value", "low", "high"])
     values = {name: list(of["value"]) for name, of in table.groupby("quantity")}

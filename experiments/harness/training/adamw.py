@@ -20,7 +20,7 @@ class AdamW:
         self.weight_decay = weight_decay
         self.state = [
             {
-                "step": torch.zeros((), device=p.device),
+                "step": torch.zeros((), dtype=torch.float32, device=p.device),
                 "exp_avg": torch.zeros_like(p, requires_grad=False),
                 "exp_avg_sq": torch.zeros_like(p, requires_grad=False),
             }

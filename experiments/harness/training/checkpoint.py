@@ -122,15 +122,17 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
 def _network(kind: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
     """Build a network with these weights; an exception of any kind if they do not belong to it.
 
-    A file may describe a network of any size: one with more weights than the file has is not made.
+    A file may describe a network of any size: one with many more weights than the file has is not
+    made.
     """
+    if missing := {"features", "blocks", "n_radial"} - config.keys():
+        raise ValueError(f"its network lacks {sorted(missing)[0]}")
     excess = [k for k, most in LARGEST.items() if not isinstance(config.get(k, 1), int | float)
               or not 0 < config.get(k, 1) <= most]  # fmt: skip
     if excess:
         raise ValueError(f"a network of {excess[0]}={config[excess[0]]!r:.40}")
-    features, blocks, radial, properties = (
-        config.get(key, 0) for key in ("features", "blocks", "n_radial", "properties")
-    )
+    features, blocks, radial = config["features"], config["blocks"], config["n_radial"]
+    properties = config.get("properties", 0)
     least = features * (blocks * (features + radial) + properties)  # some of its matrices
     if least > sum(tensor.numel() for tensor in state.values()):
         raise ValueError(FOREIGN)

@@ -9,6 +9,7 @@ from ase.build import fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
 from scipy import stats
 
+from experiments.harness.generation.evaluate import SEARCH
 from experiments.harness.pipeline import runner
 from experiments.harness.pipeline.claims import Claim, row
 from experiments.harness.pipeline.drawings import Drawing, require_stages
@@ -283,8 +284,15 @@ def test_a_figure_counts_all_its_energies_from_one_zero(tmp_path, tables):
         require_stages([drawing.changed({"stages": ["score_a"]})], ["score_a"])
 
 
+def beside_a_search(prepared):
+    for stage in prepared.stages:
+        if stage.kind == "evaluate":
+            (stage.folder / SEARCH).write_text("index,energy\n0,0.1\n")
+
+
 def test_a_figure_of_settings_has_each_training_with_its_interval(tmp_path, tables):
     prepared = finished(tmp_path, tables)
+    beside_a_search(prepared)
     drawing = Drawing(
         name="settings", kind="settings", caption="c", stages=["evaluate_b", "evaluate_a"]
     )
@@ -310,6 +318,10 @@ def test_a_figure_of_settings_leaves_out_what_tells_nothing(tmp_path, tables):
         table["energy_before"], table["valid"] = table["energy"], True
     prepared = finished(tmp_path, tables)
     drawing = Drawing(name="settings", kind="settings", caption="c", stages=["evaluate_a"])
+    illustrate([drawing], prepared.stages, tmp_path, 0)
+    quantities = pd.read_csv(tmp_path / "figures/settings.csv")["quantity"]
+    assert set(quantities) == {"relaxed"}  # no random search, so no lowest minimum of it
+    beside_a_search(prepared)
     illustrate([drawing], prepared.stages, tmp_path, 0)
     quantities = pd.read_csv(tmp_path / "figures/settings.csv")["quantity"]
     assert set(quantities) == {"relaxed", "lowest minimum"}

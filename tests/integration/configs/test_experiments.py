@@ -185,6 +185,11 @@ def test_a_search_without_a_label_is_learnt_from():
         ("sample.score=null", "stage sample: it needs a stage score before it, or models.score"),
         ("sample.forcefield=null", "stage sample: it is guided"),
         ("evaluate.sample=null", "stage evaluate: it needs a stage sample before it"),
+        ("score.sde=vp", "stage sample: its solver multistep is one of Brownian motion: .*ancestr"),
+        (
+            "sample.sampler.noise=euler",
+            "stage sample: .*the solver multistep has no noise of Eq. 2",
+        ),
         ("threads=0", "threads: Input should be greater than or equal to 1"),
         ("seed=-1", "seed: Input should be greater than or equal to 0"),
         ("name=a/b", "name: String should match pattern"),
@@ -195,6 +200,12 @@ def test_what_cannot_run_is_refused_before_any_stage(override, reason, tmp_path)
     with pytest.raises(ValueError, match=f"(?s){reason}"):
         runner.run("quickstart_ag6o3", [f"output={tmp_path}", override])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "paper"])
+def test_a_score_of_the_papers_equation_is_sampled_by_its_solvers(sampler):
+    overrides = ["score.sde=vp", f"sample.sampler={sampler}"]
+    assert runner.prepare("quickstart_ag6o3", overrides).stages[-2].config.sampler.solver == "euler"
 
 
 @pytest.mark.parametrize(

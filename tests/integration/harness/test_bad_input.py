@@ -334,6 +334,18 @@ def test_a_checkpoint_executes_nothing(refused, world, tmp_path):
     assert not done.exists()
 
 
+def test_a_score_of_the_papers_equation_is_sampled_by_its_solvers_alone(refused, world, tmp_path):
+    model = load_model(world.score)
+    node = {"_target_": "vpsde.vp", "beta_min": 0.01, "beta_max": 3.0}
+    save_model(tmp_path / "vp.pt", "score", model.network, model.card | {"sde": node})
+    given = [*SAMPLE, f"score={tmp_path}/vp.pt", "guide=none", "composition=Ag2O"]
+    reported = refused("sample", *given)
+    assert "the solver multistep is one of Brownian motion" in reported
+    assert "sampler=ancestral or paper" in reported
+    for sampler in ("ancestral", "paper"):
+        run("sample", *given, f"sampler={sampler}", "n=1", f"output={tmp_path}/{sampler}")
+
+
 @pytest.mark.parametrize("key", ["kind", "config", "card", "state"])
 def test_a_model_file_with_something_wrong_inside(refused, world, tmp_path, key):
     content = torch.load(world.score / "model.pt", weights_only=True)

@@ -111,7 +111,7 @@ def test_chosen_frames_are_labelled_alone_and_compare_with_all(source, tmp_path,
         with pytest.raises(SystemExit) as ended:
             label(source, tmp_path / "wrong", wrong)
         assert ended.value.code == 2
-        words = "has no frame 6: its last is 5" if "6" in wrong else "frames"
+        words = "holds no structure in frame 6: its last is 5" if "6" in wrong else "frames"
         assert words in capsys.readouterr().err
 
 

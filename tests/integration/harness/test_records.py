@@ -342,6 +342,11 @@ def test_the_largest_network_that_a_file_may_describe_is_not_built(world, tmp_pa
     before = largest_so_far()
     with pytest.raises(ValueError, match="its weights are those of another network"):
         load_model(tmp_path / "big.pt")  # of 80 GB
+    for key in largest:
+        some = {k: v for k, v in json.loads(config).items() if k != key}
+        save(tmp_path / "big.pt", content | {"config": json.dumps(some)})
+        with pytest.raises(ValueError, match=f"its network lacks {key}"):
+            load_model(tmp_path / "big.pt")
     assert largest_so_far() < before + 5e7
 
 

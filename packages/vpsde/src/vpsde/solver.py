@@ -25,8 +25,8 @@ def check_solver(sde: SDE, solver: Solver, noise: str, noisy_end: bool, compile:
         return
     if sde.drift:
         raise ValueError(
-            f"the solver {solver} is one of Brownian motion (sde=brownian); this process has the "
-            "solver euler alone"
+            f"the solver {solver} is one of Brownian motion: for a score of sde=vp take the solver "
+            "euler (sampler=ancestral or paper)"
         )
     if noise != "ancestral" or noisy_end:
         raise ValueError(
