@@ -109,7 +109,9 @@ def test_table_json_and_picture_come_from_the_run(site):
 def test_a_second_run_is_a_second_column_and_the_picture_stays(site):
     publish(site, finished(site / "runs/quickstart/ag6o3"))
     picture = (site / "docs/overview.png").read_bytes()
-    changes = ("name=vp", "seed=3", "score.train.steps=4000", "score.sde=vp")
+    changes = (
+        "name=vp", "seed=3", "score.train.steps=4000", "score.sde=vp", "sample.sampler=paper",
+    )  # fmt: skip
     results = publish(site, finished(site / "runs/quickstart/vp", *changes))
     assert list(results) == ["ag6o3", "vp"]
     assert (site / "docs/overview.png").read_bytes() == picture
