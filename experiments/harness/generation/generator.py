@@ -45,7 +45,7 @@ class Generator(Process):
         forcefield: str | Path | Model | None = None,
         *,
         steps: int = 25,
-        time_power: float = 2.0,
+        time_power: float = 1.0,
         noise: Literal["ancestral", "euler"] = "ancestral",
         noisy_end: bool = False,
         solver: Literal["euler", "multistep", "heun"] = "multistep",
