@@ -62,18 +62,23 @@ def forcefield(
 
 
 class Corrected(BatchedCalculator):
-    """The sum of a calculator and a force field that learned what it lacks."""
+    """The sum of a calculator and the mean of force fields that learned what it lacks."""
 
-    def __init__(self, base: Any, field: TrainedForceField) -> None:
+    def __init__(self, base: Any, fields: Sequence[TrainedForceField]) -> None:
         super().__init__()
-        self.base, self.field = base, field
+        self.base, self.fields = base, list(fields)
         known = getattr(base, "elements", None)
-        self.elements = field.elements if known is None else field.elements & known
+        of_all = frozenset.intersection(*(field.elements for field in self.fields))
+        self.elements = of_all if known is None else of_all & known
         self.at_once = getattr(base, "at_once", 1)
 
     def batch(self, images: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
-        pairs = zip(self._of_base(images), self.field.batch(images), strict=True)
-        return [(e + more, f + extra) for (e, f), (more, extra) in pairs]
+        found = []
+        every = [field.batch(images) for field in self.fields]
+        for (energy, forces), *learned in zip(self._of_base(images), *every, strict=True):
+            energies, extra = zip(*learned, strict=True)
+            found.append((energy + float(np.mean(energies)), forces + np.mean(extra, axis=0)))
+        return found
 
     def _of_base(self, images: Sequence[Atoms]) -> list[tuple[float, np.ndarray]]:
         if hasattr(self.base, "batch"):
@@ -87,23 +92,41 @@ class Corrected(BatchedCalculator):
 
 
 def corrected(
-    path: str | None = None, digest: str | None = None, learned_from: str | None = None
+    path: str | Sequence[str] | None = None,
+    digest: str | Sequence[str] | None = None,
+    learned_from: str | None = None,
 ) -> Corrected:
     """Build a calculator and its correction (a training with `data.minus`), whose card names both.
 
     Args:
-        path: training run or model file.
-        digest: of the file, as of `Model.digest`; None: any.
+        path: training run or model file; of several, which differ in their seed, say, the mean.
+        digest: of the file or of each, as of `Model.digest`; None: any.
         learned_from: stands in configs for their readers (see `identified`).
 
     Raises:
-        ValueError: for what is no correction, a file of another digest, or a card with a
-            calculator that is not built unasked.
+        ValueError: for what is no correction, a file of another digest, corrections of different
+            calculators, or a card with a calculator that is not built unasked.
     """
-    model = _of_digest(path, CORRECTION, digest)
-    base = model.card["minus"]
-    require_known(base, f"{path}, which corrects a calculator,", "train it anew")
-    return Corrected(build(base), TrainedForceField(model.network))
+    models = _corrections(path, digest)
+    base = models[0].card["minus"]
+    require_known(base, f"{models[0].source}, which corrects a calculator,", "train it anew")
+    return Corrected(build(base), [TrainedForceField(model.network) for model in models])
+
+
+def _corrections(
+    path: str | Sequence[str] | None, digest: str | Sequence[str] | None
+) -> list[Model]:
+    """Load corrections of one calculator; ValueError for what is none."""
+    paths = [path] if path is None or isinstance(path, str) else list(path)
+    digests = [digest] * len(paths) if digest is None or isinstance(digest, str) else list(digest)
+    if not paths or len(paths) != len(digests):
+        raise ValueError("calculator.path and calculator.digest name different numbers of networks")
+    pairs = zip(paths, digests, strict=True)
+    models = [_of_digest(one, CORRECTION, known) for one, known in pairs]
+    for model in models[1:]:
+        if model.card["minus"] != models[0].card["minus"]:
+            raise ValueError(f"{models[0].source} and {model.source} correct different calculators")
+    return models
 
 
 def _of_digest(path: str | None, kind: str, digest: str | None) -> Model:
@@ -129,9 +152,16 @@ def identified(calculator: Target, usual: str = DEFAULT) -> Target:
         return calculator
     plain = calculator.plain()
     path = plain.get("path") or (usual if kind == "forcefield" else None)
-    model = _of_digest(path, kind, None)
-    path = model.source
-    known = {"path": path, "digest": model.digest, "learned_from": _taught(model)}
+    if isinstance(path, list):
+        models = _corrections(path, None)
+        known: dict[str, Any] = {
+            "path": [model.source for model in models],
+            "digest": [model.digest for model in models],
+            "learned_from": "; ".join(dict.fromkeys(map(_taught, models))),
+        }
+    else:
+        model = _of_digest(path, kind, None)
+        known = {"path": model.source, "digest": model.digest, "learned_from": _taught(model)}
     return Target.of({**plain, **known})
 
 

@@ -112,6 +112,31 @@ def test_energy_and_forces_are_the_sum(home, structures):
         assert alone.get_potential_energy() == pytest.approx(energy, abs=1e-5)
 
 
+def test_of_several_corrections_the_mean_is_added(home, structures, tmp_path):
+    one = home / "train/corrected"
+    data = f"data.path={home}/label/emt", f"data.minus={home}/label/morse"
+    train(tmp_path, "other", *data, "seed=5")
+    other = tmp_path / "train/other"
+    both = sum_of(home, path=[str(one), str(other)])
+    alone = [sum_of(home, path=str(path)).batch(structures[:3]) for path in (one, other)]
+    for k, (energy, forces) in enumerate(both.batch(structures[:3])):
+        (e1, f1), (e2, f2) = alone[0][k], alone[1][k]
+        assert abs(e1 - e2) > 1e-4
+        assert energy == pytest.approx((e1 + e2) / 2, abs=1e-9)
+        np.testing.assert_allclose(forces, (f1 + f2) / 2, atol=1e-9)
+    node = {"_target_": "experiments.harness.training.calculator.corrected"}
+    known = identified(Target.of(node | {"path": [str(one), str(other)]})).plain()
+    digests = [load_model(path, "correction").digest for path in (one, other)]
+    assert known["digest"] == digests
+    with pytest.raises(ValueError, match=f"is {digests[1]}, not {digests[0]}"):
+        build(known | {"digest": [digests[0], digests[0]]})
+    with pytest.raises(ValueError, match="different numbers of networks"):
+        build(known | {"path": []})
+    train(tmp_path, "opposite", f"data.path={home}/label/morse", f"data.minus={home}/label/emt")
+    with pytest.raises(ValueError, match="correct different calculators"):
+        build(node | {"path": [str(one), str(tmp_path / "train/opposite")]})
+
+
 def test_forces_are_the_slope_of_the_energy(home, structures):
     calculator, atoms, step = sum_of(home), structures[4].copy(), 1e-2
     atoms.calc = calculator
