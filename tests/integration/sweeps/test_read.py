@@ -237,7 +237,8 @@ def test_a_range_is_of_the_kind_of_the_value_that_it_turns(tmp_path):
         "score.data.oxygen": {"choices": ["poor", "all"]},
         "sample.sampler.noisy_end": {"choices": [True, False]},
     }
-    sweep = read(write(tmp_path / "mine.yaml", trained(space=space)))
+    stages = {"score": TRAINING, "sample": [*UNGUIDED, "sampler=ancestral"]}
+    sweep = read(write(tmp_path / "mine.yaml", trained(space=space, stages=stages)))
     assert sweep.distributions == {
         STEPS: IntDistribution(10, 1000, log=True),
         "score.train.batch_size": IntDistribution(2, 8, step=2),
