@@ -60,12 +60,16 @@ def _unsolvable(stage: Stage, made: Mapping[Path, Stage]) -> str | None:
     if stage.kind not in ("sample", "recall") or stage.config.sampler.solver == "euler":
         return None
     training = made.get(Path(stage.config.score))
-    if training is None or not build(training.config.sde).drift:
+    if training is None:
         return None
-    return (
-        f"its solver {stage.config.sampler.solver} is one of Brownian motion: sample a score of "
-        "sde=vp with sampler=ancestral or paper"
-    )
+    from vpsde import check_solver  # here: it brings torch
+
+    sampler, sde = stage.config.sampler, build(training.config.sde)
+    try:
+        check_solver(sde, sampler.solver, sampler.noise, sampler.noisy_end, compile=False)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _lacking_data(path: str | None, made: Sequence[Path], key: str = "data.path") -> str | None:

@@ -185,7 +185,7 @@ def test_a_search_without_a_label_is_learnt_from():
         ("sample.score=null", "stage sample: it needs a stage score before it, or models.score"),
         ("sample.forcefield=null", "stage sample: it is guided"),
         ("evaluate.sample=null", "stage evaluate: it needs a stage sample before it"),
-        ("score.sde=vp", "stage sample: its solver multistep is one of Brownian motion: .*ancestr"),
+        ("score.sde=vp", "stage sample: the solver multistep is one of Brownian motion: .*ancestr"),
         (
             "sample.sampler.noise=euler",
             "stage sample: .*the solver multistep has no noise of Eq. 2",
