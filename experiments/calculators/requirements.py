@@ -8,6 +8,8 @@ from typing import Any
 from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 
+FEW = 10
+"""Elements that an error lists."""
 INSTALL = {
     "sevenn": "pip install sevenn",
     "chgnet": "pip install chgnet",
@@ -62,7 +64,9 @@ def require_elements(calculator: Calculator, numbers: Iterable[int]) -> None:
     unknown = sorted(set(map(int, numbers)) - known) if known is not None else []
     if unknown:
         names = ", ".join(chemical_symbols[z] for z in unknown)
-        raise ValueError(f"the calculator {type(calculator).__name__} does not know {names}")
+        learned = sorted(known) if known is not None and len(known) <= FEW else []
+        only = f": it knows {', '.join(chemical_symbols[z] for z in learned)}" if learned else ""
+        raise ValueError(f"the calculator {type(calculator).__name__} does not know {names}{only}")
 
 
 def _elements(calculator: Calculator) -> frozenset[int] | None:

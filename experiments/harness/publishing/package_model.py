@@ -3,7 +3,7 @@
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ase.data import chemical_symbols
@@ -11,24 +11,27 @@ from ase.data import chemical_symbols
 from experiments.harness.runs.atomic_io import write_text
 from experiments.harness.runs.markdown import table as markdown
 from experiments.harness.runs.run_folder import RunFolder
-from experiments.harness.training.checkpoint import Model, load_model
+from experiments.harness.training.checkpoint import CORRECTION, Model, load_model
 
 LARGEST = 3_000_000
 """Bytes of a network's file."""
 PLACE = ("name", "output", "tracking", "threads")
 """Config keys that do not change a network."""
+PAIR = ("score", "forcefield")
+"""What generates, in the order of the card."""
+SAME = ("elements", "cutoff", "calculator", "window", "minus")
+"""What networks that belong together share."""
 CARD = """# {name}
 
-A score and a force field that `surfdiff sample` and `Generator.load("{name}")` use by this name.
+{use}
 `surfdiff package_model` writes this card, of what the trainings recorded.
 
 {table}
 
-- **Learned from** {data}, labelled by {calculator}.
+- **Learned from** {data}, labelled by {calculator}{less}.
 - **Know** {elements}, in overlayers {low:g} to {high:g} Å above the highest atom of the slab.
 
-Thicker overlayers and other elements are outside of that. Relax what they generate with the
-calculator that you trust.
+{limits}
 
 Trained by:
 
@@ -36,37 +39,63 @@ Trained by:
 {commands}
 ```
 """
+GENERATES = (
+    'A score and a force field that `surfdiff sample` and `Generator.load("{name}")` use by this\n'
+    "name.",
+    "Thicker overlayers and other elements are outside of that. Relax what they generate with the\n"
+    "calculator that you trust.",
+)
+CORRECTS = (
+    "What a calculator lacks: `calculator=corrected calculator.path={name}` adds\n"
+    "the mean of these networks to it.",
+    "Thicker overlayers, other elements and other substrates are outside of that.",
+)
+"""Of a card: what the networks are for, and what they are not."""
 
 
-def package(name: str, trained: Mapping[str, Path], folder: Path) -> Path:
+def package(name: str, trainings: Sequence[Path], folder: Path) -> Path:
     """Copy networks into the folder of a shipped model, and write its card; returns that folder.
 
     Args:
         name: letters, digits and _.
-        trained: folders of finished trainings, by kind.
+        trainings: folders of finished ones: of a score and a force field, or of corrections.
         folder: of all shipped models.
 
     Raises:
         ValueError: for a name that is none, a folder without a network, a file of more than 3 MB,
-            or two networks that do not belong together.
+            or networks that do not belong together.
     """
     if not re.fullmatch(r"\w+", name, re.ASCII):
         raise ValueError(f"{name!r} is no name of a model: use letters, digits and _")
-    models = {kind: load_model(path, kind) for kind, path in trained.items()}
-    score, field = models["score"].card, models["forcefield"].card
-    for key in ("elements", "cutoff", "calculator", "window"):
-        if score[key] != field[key]:
+    models = [load_model(path) for path in trainings]
+    chosen = _named(models)
+    for key in SAME:
+        if any(model.card.get(key) != models[0].card.get(key) for model in models[1:]):
             raise ValueError(f"the networks do not belong together: their {key} differ")
-    files = {kind: path / "model.pt" for kind, path in trained.items()}
+    files = {own: trainings[k] / "model.pt" for own, k in chosen.items()}
     for file in files.values():
         if file.stat().st_size > LARGEST:
             raise ValueError(f"{file} is larger than {LARGEST / 1e6:g} MB")
     home = folder / name
     home.mkdir(parents=True, exist_ok=True)
-    for kind, file in files.items():
-        shutil.copy(file, home / f"{kind}.pt")
-    write_text(home / "README.md", _card(name, models, [_command(p) for p in trained.values()]))
+    for own, file in files.items():
+        shutil.copy(file, home / f"{own}.pt")
+    commands = [_command(trainings[k]) for k in chosen.values()]
+    write_text(home / "README.md", _card(name, {o: models[k] for o, k in chosen.items()}, commands))
     return home
+
+
+def _named(models: Sequence[Model]) -> dict[str, int]:
+    """The names of the files of networks, each with the place of its own; ValueError if odd."""
+    kinds = [model.kind for model in models]
+    if set(kinds) == {CORRECTION}:
+        return {f"{CORRECTION}_{k}": k for k in range(len(models))}
+    if sorted(kinds) == sorted(PAIR):
+        return {kind: kinds.index(kind) for kind in PAIR}
+    raise ValueError(
+        f"a model is a score and a forcefield, or one or more of {CORRECTION}; these are "
+        f"{', '.join(kinds)}"
+    )
 
 
 def _command(training: Path) -> str:
@@ -76,28 +105,32 @@ def _command(training: Path) -> str:
 
 
 def _card(name: str, models: Mapping[str, Model], commands: list[str]) -> str:
-    card = models["score"].card
+    card = next(iter(models.values())).card
     low, high = card["window"]
+    use, limits = CORRECTS if card.get("minus") else GENERATES
     return CARD.format(
         name=name,
+        use=use.format(name=name),
+        limits=limits,
         table=markdown(
             ["network", "parameters", "steps", "structures", "validation", "digest"],
-            [_row(kind, model) for kind, model in models.items()],
+            [_row(own, model) for own, model in models.items()],
         ),
         elements=", ".join(chemical_symbols[z] for z in card["elements"]),
         low=low,
         high=high,
         data=card["data"],
         calculator=_name(card["calculator"]),
+        less=f", less {_name(card['minus'])}" if card.get("minus") else "",
         commands="\n".join(commands),
     )
 
 
-def _row(kind: str, model: Model) -> list[str]:
+def _row(name: str, model: Model) -> list[str]:
     parameters = sum(p.numel() for p in model.network.parameters())
     losses = ", ".join(f"{key} {value:.4g}" for key, value in model.card["losses"].items())
     count = str(model.card["structures"])
-    return [kind, f"{parameters:,}", str(model.card["steps"]), count, losses, f"`{model.digest}`"]
+    return [name, f"{parameters:,}", str(model.card["steps"]), count, losses, f"`{model.digest}`"]
 
 
 def _name(calculator: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from experiments.calculators.batched import BatchedCalculator
 from experiments.harness.config.fields import Target
 from experiments.harness.config.instantiate import CORRECTED, FORCE_FIELD, build
 from experiments.harness.config.trust import require_known
-from experiments.harness.runs.shipped_models import DEFAULT
+from experiments.harness.runs.shipped_models import CORRECTIONS, DEFAULT, networks
 from experiments.harness.training.checkpoint import CORRECTION, Model, load_model
 from guidance import ForceFieldCalculator
 from painnx import ForceField
@@ -99,7 +99,8 @@ def corrected(
     """Build a calculator and its correction (a training with `data.minus`), whose card names both.
 
     Args:
-        path: training run or model file; of several, which differ in their seed, say, the mean.
+        path: training run, model file or shipped corrections; of several, which differ in their
+            seed, say, the mean; None: the shipped ones, of SevenNet-0 to PBE for silver oxide.
         digest: of the file or of each, as of `Model.digest`; None: any.
         learned_from: stands in configs for their readers (see `identified`).
 
@@ -117,7 +118,8 @@ def _corrections(
     path: str | Sequence[str] | None, digest: str | Sequence[str] | None
 ) -> list[Model]:
     """Load corrections of one calculator; ValueError for what is none."""
-    paths = [path] if path is None or isinstance(path, str) else list(path)
+    path = path or CORRECTIONS
+    paths = (networks(path) or [path]) if isinstance(path, str) else list(path)
     digests = [digest] * len(paths) if digest is None or isinstance(digest, str) else list(digest)
     if not paths or len(paths) != len(digests):
         raise ValueError("calculator.path and calculator.digest name different numbers of networks")
@@ -130,8 +132,6 @@ def _corrections(
 
 
 def _of_digest(path: str | None, kind: str, digest: str | None) -> Model:
-    if path is None and kind == CORRECTION:
-        raise ValueError("give calculator.path=FOLDER, a training with data.minus")
     model = load_model(path or DEFAULT, kind)
     if digest not in (None, model.digest):
         raise ValueError(
@@ -151,18 +151,17 @@ def identified(calculator: Target, usual: str = DEFAULT) -> Target:
     if kind is None:
         return calculator
     plain = calculator.plain()
-    path = plain.get("path") or (usual if kind == "forcefield" else None)
-    if isinstance(path, list):
-        models = _corrections(path, None)
-        known: dict[str, Any] = {
-            "path": [model.source for model in models],
-            "digest": [model.digest for model in models],
-            "learned_from": "; ".join(dict.fromkeys(map(_taught, models))),
-        }
-    else:
-        model = _of_digest(path, kind, None)
-        known = {"path": model.source, "digest": model.digest, "learned_from": _taught(model)}
-    return Target.of({**plain, **known})
+    path = plain.get("path")
+    is_sum = kind == CORRECTION
+    models = _corrections(path, None) if is_sum else [_of_digest(path or usual, kind, None)]
+    known: dict[str, Any] = {
+        "path": [model.source for model in models],
+        "digest": [model.digest for model in models],
+    }
+    if len(models) == 1:
+        known = {key: values[0] for key, values in known.items()}
+    learned_from = "; ".join(dict.fromkeys(map(_taught, models)))
+    return Target.of({**plain, **known, "learned_from": learned_from})
 
 
 def _taught(model: Model) -> str:

@@ -91,7 +91,8 @@ def load_model(path: str | Path, kind: str | None = None) -> Model:
     if not path.exists() and (found := shipped_models.file_of(source, kind)) is not None:
         file = found
     elif not path.exists() and source in shipped_models.names():
-        raise ValueError(f"{source} has two networks: name {source}/score or {source}/forcefield")
+        of_name = " or ".join(shipped_models.networks(source))
+        raise ValueError(f"{source} has several networks: name {of_name}")
     if path.is_dir() and not file.is_file():
         raise ValueError(f"{path} holds no model.pt: is it a training run, and has it finished?")
     content = load(file)

@@ -314,7 +314,7 @@ def test_inspect_shows_what_a_model_is_for(world, capsys):
 def test_inspect_shows_one_network_of_a_shipped_model():
     found = inspect.facts(Path("silver_oxide/score"))
     assert found["elements"] == "O, Ag"
-    with pytest.raises(ValueError, match="name silver_oxide/score or silver_oxide/forcefield"):
+    with pytest.raises(ValueError, match="name silver_oxide/forcefield or silver_oxide/score"):
         inspect.facts(Path("silver_oxide"))
 
 

@@ -1,17 +1,23 @@
 """Networks that the package carries generate without any training, by their name."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from ase.io import read
 
 from experiments.harness.commands.main import main as surfdiff
+from experiments.harness.config.fields import Target
+from experiments.harness.config.instantiate import build
 from experiments.harness.publishing.package_model import LARGEST, package
 from experiments.harness.runs import shipped_models
+from experiments.harness.training.calculator import identified
 from experiments.harness.training.checkpoint import digest, load_model
 from surfdiff import Generator, relax
 
+EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 KINDS = ("score", "forcefield")
 SHORT = ["sampler.steps=3", "n=2", "guide.descent_steps=2", "tracking.mode=disabled"]
 
@@ -21,22 +27,37 @@ def shipped(world, tmp_path, monkeypatch):
     """A model called tiny, of the tiny networks, beside the package's own."""
     folder = tmp_path / "models"
     shutil.copytree(shipped_models.FOLDER, folder)
-    trained = {"score": world.score, "forcefield": world.forcefield}
     monkeypatch.setattr(shipped_models, "FOLDER", folder)
-    return package("tiny", trained, folder)
+    return package("tiny", [world.score, world.forcefield], folder)
 
 
 def test_the_packages_own_model_is_whole():
-    assert shipped_models.DEFAULT in shipped_models.names()
+    assert {shipped_models.DEFAULT, shipped_models.CORRECTIONS} <= set(shipped_models.names())
     for name in shipped_models.names():
-        for kind in ("score", "forcefield"):
-            file = shipped_models.FOLDER / name / f"{kind}.pt"
+        assert shipped_models.networks(name)
+        for network in shipped_models.networks(name):
+            file = shipped_models.FOLDER / f"{network}.pt"
             assert file.stat().st_size < LARGEST
-            model = load_model(name, kind)
+            model = load_model(network)
             assert model.digest == digest(file)
             assert model.digest in (file.parent / "README.md").read_text(encoding="utf-8")
     model = load_model(f"{shipped_models.DEFAULT}/score")
     assert (model.kind, model.elements) == ("score", (8, 47))
+
+
+def test_the_shipped_correction_gives_the_published_energies_of_surfaces_it_has_not_seen():
+    """Those in p(4x4) of `calculator_contest`, which `dft_correction` holds out."""
+    pytest.importorskip("sevenn")
+    folder = EXPERIMENTS / "dft_correction"
+    table = pd.read_csv(folder / "figures/ranking.csv").set_index("index")
+    surfaces = read(EXPERIMENTS / "calculator_contest/structures.extxyz", ":")
+    some = [15, 22, 24, 26]
+    node = {"_target_": "experiments.harness.training.calculator.corrected"}
+    calculator = build(identified(Target.of(node)))
+    energies = np.array([energy for energy, _ in calculator.batch([surfaces[k] for k in some])])
+    assert surfaces[26].info["name"] == "Ag6 model"
+    published = (table.corrected - table.corrected[26])[some]
+    np.testing.assert_allclose(energies - energies[-1], published, atol=2e-3)
 
 
 def test_a_name_stands_for_both_networks(shipped, world):
@@ -69,11 +90,10 @@ def test_a_name_that_is_none_is_refused(shipped, tmp_path, capsys):
 
 
 def test_networks_that_do_not_belong_together_are_not_packaged(world, tmp_path):
-    trained = {"score": world.score, "forcefield": world.forcefield}
     with pytest.raises(ValueError, match="no name of a model"):
-        package("../else", trained, tmp_path)
-    with pytest.raises(ValueError, match="a score network is needed"):
-        package("swapped", {"score": world.forcefield, "forcefield": world.score}, tmp_path)
+        package("../else", [world.score, world.forcefield], tmp_path)
+    with pytest.raises(ValueError, match="these are score, score"):
+        package("twice", [world.score, world.score], tmp_path)
     foreign = load_model(shipped_models.DEFAULT, "forcefield")
     assert foreign.card["calculator"] != load_model(world.score).card["calculator"]
     (tmp_path / "foreign").mkdir()
@@ -82,7 +102,7 @@ def test_networks_that_do_not_belong_together_are_not_packaged(world, tmp_path):
         tmp_path / "foreign/model.pt",
     )
     with pytest.raises(ValueError, match="do not belong together"):
-        package("mixed", trained | {"forcefield": tmp_path / "foreign"}, tmp_path)
+        package("mixed", [world.score, tmp_path / "foreign"], tmp_path)
     assert not (tmp_path / "mixed").exists()
 
 
