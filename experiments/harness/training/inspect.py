@@ -50,10 +50,12 @@ def _of_model(model: Model) -> dict[str, Any]:
 
 def _of_facts(card: Mapping[str, Any]) -> dict[str, Any]:
     """Where the model may be used."""
+    less = {"less": card["minus"]} if card.get("minus") else {}
     return {
         "trained on": f"{card['structures']} structures of {card['data']} ({card['digest']})",
         "z range": "{:g} to {:g} Å above the slab".format(*card["window"]),
         "elements": ", ".join(chemical_symbols[z] for z in card["elements"]),
         "compositions": ", ".join(card["compositions"]),
         "calculator": card.get("calculator") or "not recorded",
+        **less,
     }

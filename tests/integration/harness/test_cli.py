@@ -316,6 +316,8 @@ def test_inspect_shows_one_network_of_a_shipped_model():
     assert found["elements"] == "O, Ag"
     with pytest.raises(ValueError, match="name silver_oxide/forcefield or silver_oxide/score"):
         inspect.facts(Path("silver_oxide"))
+    correction = inspect.facts(Path("silver_oxide_pbe/correction_0"))
+    assert correction["less"] == {"_target_": "experiments.calculators.sevennet", "model": "7net-0"}
 
 
 def test_inspect_shows_how_far_an_unfinished_run_is(world, tmp_path):

@@ -15,10 +15,12 @@ from experiments.harness.publishing.package_model import LARGEST, package
 from experiments.harness.runs import shipped_models
 from experiments.harness.training.calculator import identified
 from experiments.harness.training.checkpoint import digest, load_model
+from sdedata.frozen import frozen_mask
 from surfdiff import Generator, relax
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 KINDS = ("score", "forcefield")
+CORRECTED = {"_target_": "experiments.harness.training.calculator.corrected"}
 SHORT = ["sampler.steps=3", "n=2", "guide.descent_steps=2", "tracking.mode=disabled"]
 
 
@@ -52,12 +54,45 @@ def test_the_shipped_correction_gives_the_published_energies_of_surfaces_it_has_
     table = pd.read_csv(folder / "figures/ranking.csv").set_index("index")
     surfaces = read(EXPERIMENTS / "calculator_contest/structures.extxyz", ":")
     some = [15, 22, 24, 26]
-    node = {"_target_": "experiments.harness.training.calculator.corrected"}
-    calculator = build(identified(Target.of(node)))
+    calculator = build(identified(Target.of(CORRECTED)))
     energies = np.array([energy for energy, _ in calculator.batch([surfaces[k] for k in some])])
     assert surfaces[26].info["name"] == "Ag6 model"
     published = (table.corrected - table.corrected[26])[some]
     np.testing.assert_allclose(energies - energies[-1], published, atol=2e-3)
+
+
+def test_the_shipped_correction_brings_forces_to_those_of_dft():
+    """Those that it has learned from, on atoms that may move."""
+    pytest.importorskip("sevenn")
+    frames = read(EXPERIMENTS / "dft_correction/pbe.extxyz", "::8")
+    dft = [atoms.get_forces(apply_constraint=False) for atoms in frames]
+    calculator = build(identified(Target.of(CORRECTED)))
+    errors = {}
+    for name, found in {"sum": calculator, "base": calculator.base}.items():
+        forces = [f for _, f in found.batch([atoms.copy() for atoms in frames])]
+        free = [~frozen_mask(atoms) for atoms in frames]
+        gaps = [np.abs(f - d)[k] for f, d, k in zip(forces, dft, free, strict=True)]
+        errors[name] = np.concatenate(gaps).mean()
+    assert errors["sum"] < 0.5 * errors["base"], errors
+
+
+@pytest.mark.parametrize(
+    ("name", "column"), [("dft_correction", None), ("calculator_contest", "gpaw")]
+)
+def test_labels_of_dft_are_of_the_structures_of_their_experiment(name, column):
+    labelled = read(EXPERIMENTS / name / "pbe.extxyz", ":")
+    given = read(EXPERIMENTS / name / "structures.extxyz", ":")
+    assert [atoms.info["index"] for atoms in labelled] == list(range(len(given)))
+    for atoms, other in zip(labelled, given, strict=True):
+        assert np.array_equal(atoms.numbers, other.numbers)
+        np.testing.assert_allclose(atoms.positions, other.positions, atol=1e-4)
+        net = atoms.get_forces(apply_constraint=False).mean(axis=0)
+        assert np.abs(net).max() < 0.05  # eV/Å: of a grid of 0.2 Å, not zero
+    if column is not None:
+        table = pd.read_csv(EXPERIMENTS / name / "figures/ranking.csv").set_index("index")
+        for _, rows in table.groupby("atoms"):
+            energies = np.array([labelled[k].get_potential_energy() for k in rows.index])
+            np.testing.assert_allclose(energies - energies.min(), rows[column], atol=1e-3)
 
 
 def test_a_name_stands_for_both_networks(shipped, world):
