@@ -45,7 +45,8 @@ def relax(
             has a method `batch` as those of `experiments.calculators`; or a trained force field
             (its calculator, `Model`, file or run folder), which relaxes batches.
         fmax: eV/Å, the largest force on a mobile atom of a relaxed structure.
-        max_steps: steps before a structure is left unconverged.
+        max_steps: steps before a structure is left unconverged, in the lowest of its frames if the
+            calculator is no force field of this project.
         max_step: Å, the longest way of an atom in one step.
         batch_size: structures relaxed at once; changes speed and memory alone.
         show_progress: whether to show a progress bar.
@@ -106,8 +107,12 @@ class Ends:
 
     @classmethod
     def of(cls, path: rss.Trajectory, atoms: Atoms) -> "Ends":
-        """Take the ends of the trajectory of `atoms`."""
-        first, last = (path.frame(k, atoms) for k in (0, -1))
+        """Take the ends of the trajectory of `atoms`; where `max_steps` ended it, the lowest frame.
+
+        L-BFGS has no line search: one of its steps may lead uphill before the next ones descend.
+        """
+        end = -1 if path.converged else int(path.energies.argmin())
+        first, last = (path.frame(k, atoms) for k in (0, end))
         return cls(first, last, path.steps, path.converged)
 
 

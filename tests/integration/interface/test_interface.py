@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import fcc111
+from ase.build import add_adsorbate, fcc111
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixedPlane
@@ -18,8 +18,8 @@ from experiments.harness.config import compose
 from experiments.harness.config.settings import Guide, Sampler
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import load_model
-from guidance import ForceFieldCalculator
-from sdedata import Graph, StructureSet, Template
+from guidance import LBFGS, ForceFieldCalculator
+from sdedata import Graph, StructureSet, Template, rss
 from surfdiff import Generator, evaluate, relax, train
 from tests.tiny import GUIDED, TRAIN, platinum, run
 
@@ -156,6 +156,20 @@ def test_atoms_that_overlap_after_many_steps_are_no_surface(slab, max_steps, fai
     atoms += Atoms("O2", [[3.0, 3.0, top + 1.5], [3.6, 3.0, top + 1.5]])
     (relaxed,) = relax([atoms], Kink(), max_steps=max_steps)
     assert ("failed" in relaxed.info) == failed
+
+
+def test_a_relaxation_that_its_steps_end_keeps_its_lowest_frame():
+    """The fourth step of this one leads 0.11 eV uphill."""
+    adatom = fcc111("Pt", (2, 2, 2), vacuum=8.0)
+    adatom.set_constraint(FixAtoms(range(8)))
+    add_adsorbate(adatom, "Pt", 2.24, (3.2, 0.8))
+    adatom.pbc = True
+    path = rss.relax(adatom, EMT(), 0.01, max_steps=4, max_step=0.4, optimizer=LBFGS)
+    assert path.energies[4] > path.energies[3] + 0.1
+    (relaxed,) = relax([adatom], EMT(), fmax=0.01, max_steps=4, max_step=0.4)
+    assert not relaxed.info["converged"]
+    assert relaxed.get_potential_energy() == pytest.approx(path.energies[3], abs=1e-9)
+    np.testing.assert_allclose(relaxed.positions, path.positions[3], atol=1e-9)
 
 
 def test_the_folder_of_a_pipeline_holds_both_networks(world):
