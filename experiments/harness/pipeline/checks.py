@@ -16,10 +16,7 @@ def check(stages: Sequence[Stage], models: Mapping[str, str]) -> None:
     """
     for name, path in models.items():
         if not _is_network(path, stage_name(name).kind):
-            raise ValueError(
-                f"models.{name}: there is no trained network in {path}; those of this project's "
-                "sweeps are made by `surfdiff quickstart`"
-            )
+            raise ValueError(f"models.{name}: there is no trained network in {path}")
     made: dict[Path, Stage] = {}
     for stage in stages:
         reason = _lacking(stage, list(made)) or _unsolvable(stage, made)
