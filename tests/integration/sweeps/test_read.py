@@ -1,6 +1,5 @@
 """A sweep's file: what is wrong with it is said in one sentence, before any trial."""
 
-from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -263,20 +262,13 @@ def test_shipped_sweeps_are_there():
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_sweep_can_be_run(path, monkeypatch):
-    """Up to the quickstart's networks, which a fresh clone has not made yet."""
     monkeypatch.chdir(ROOT)
     content = OmegaConf.to_container(OmegaConf.load(path))
     for key in ("question", "claim", "reading", "cost"):
         assert len(content[key]) > 4
-    missing = [p for p in content.get("models", {}).values() if not Path(p, "model.pt").is_file()]
-    if missing:
-        with pytest.raises(ValueError, match=f"there is no trained network in {missing[0]}"):
-            read(path)
-        content.pop("models")
-    else:
-        sweep = read(path)
-        assert sweep.name == path.stem
-        assert len(sweep.distributions) == len(sweep.space)
+    sweep = read(path)
+    assert sweep.name == path.stem
+    assert len(sweep.distributions) == len(sweep.space)
     assert path.read_text().startswith("# ")  # the question, as a title
 
 
