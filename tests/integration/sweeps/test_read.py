@@ -1,6 +1,5 @@
 """A sweep's file: what is wrong with it is said in one sentence, before any trial."""
 
-
 import pytest
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
