@@ -61,12 +61,16 @@ def require_elements(calculator: Calculator, numbers: Iterable[int]) -> None:
         ValueError: naming the elements.
     """
     known = _elements(calculator)
-    unknown = sorted(set(map(int, numbers)) - known) if known is not None else []
-    if unknown:
-        names = ", ".join(chemical_symbols[z] for z in unknown)
-        learned = sorted(known) if known is not None and len(known) <= FEW else []
-        only = f": it knows {', '.join(chemical_symbols[z] for z in learned)}" if learned else ""
-        raise ValueError(f"the calculator {type(calculator).__name__} does not know {names}{only}")
+    if known is None:
+        return
+    if unknown := set(map(int, numbers)) - known:
+        only = f": it knows {_symbols(known)}" if len(known) <= FEW else ""
+        name = type(calculator).__name__
+        raise ValueError(f"the calculator {name} does not know {_symbols(unknown)}{only}")
+
+
+def _symbols(numbers: Iterable[int]) -> str:
+    return ", ".join(chemical_symbols[z] for z in sorted(numbers))
 
 
 def _elements(calculator: Calculator) -> frozenset[int] | None:

@@ -17,8 +17,6 @@ LARGEST = 3_000_000
 """Bytes of a network's file."""
 PLACE = ("name", "output", "tracking", "threads")
 """Config keys that do not change a network."""
-PAIR = ("score", "forcefield")
-"""What generates, in the order of the card."""
 SAME = ("elements", "cutoff", "calculator", "window", "minus")
 """What networks that belong together share."""
 CARD = """# {name}
@@ -67,31 +65,32 @@ def package(name: str, trainings: Sequence[Path], folder: Path) -> Path:
     """
     if not re.fullmatch(r"\w+", name, re.ASCII):
         raise ValueError(f"{name!r} is no name of a model: use letters, digits and _")
-    models = [load_model(path) for path in trainings]
-    chosen = _named(models)
+    found = [(path, load_model(path)) for path in trainings]
+    found.sort(key=lambda one: one[1].kind != "score")  # it is the first of the card
+    paths, models = zip(*found, strict=True)
+    names = _names([model.kind for model in models])
     for key in SAME:
         if any(model.card.get(key) != models[0].card.get(key) for model in models[1:]):
             raise ValueError(f"the networks do not belong together: their {key} differ")
-    files = {own: trainings[k] / "model.pt" for own, k in chosen.items()}
-    for file in files.values():
+    files = [path / "model.pt" for path in paths]
+    for file in files:
         if file.stat().st_size > LARGEST:
             raise ValueError(f"{file} is larger than {LARGEST / 1e6:g} MB")
     home = folder / name
     home.mkdir(parents=True, exist_ok=True)
-    for own, file in files.items():
+    for own, file in zip(names, files, strict=True):
         shutil.copy(file, home / f"{own}.pt")
-    commands = [_command(trainings[k]) for k in chosen.values()]
-    write_text(home / "README.md", _card(name, {o: models[k] for o, k in chosen.items()}, commands))
+    named = dict(zip(names, models, strict=True))
+    write_text(home / "README.md", _card(name, named, [_command(path) for path in paths]))
     return home
 
 
-def _named(models: Sequence[Model]) -> dict[str, int]:
-    """The names of the files of networks, each with the place of its own; ValueError if odd."""
-    kinds = [model.kind for model in models]
+def _names(kinds: Sequence[str]) -> list[str]:
+    """Name the files of networks of these kinds; ValueError if they make no model."""
     if set(kinds) == {CORRECTION}:
-        return {f"{CORRECTION}_{k}": k for k in range(len(models))}
-    if sorted(kinds) == sorted(PAIR):
-        return {kind: kinds.index(kind) for kind in PAIR}
+        return [f"{CORRECTION}_{k}" for k in range(len(kinds))]
+    if sorted(kinds) == ["forcefield", "score"]:
+        return list(kinds)
     raise ValueError(
         f"a model is a score and a forcefield, or one or more of {CORRECTION}; these are "
         f"{', '.join(kinds)}"
