@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import walk_packages
 
@@ -23,6 +24,13 @@ PACKAGES = ("sdedata", "painnx", "vpsde", "guidance")
 
 # These sizes are too small for two threads: waiting for each other costs more than it saves.
 torch.set_num_threads(1)
+
+# Where it finds pytest, GPAW checks itself: numpy.empty is full of NaN and floating-point errors raise,
+# for all libraries of the process, and matplotlib's subplots fail. Users meet none of that.
+if find_spec("gpaw"):
+    found = sys.modules.pop("pytest")
+    import_module("gpaw")
+    sys.modules["pytest"] = found
 
 # Nobody is logged in, and nothing is reported, in this process and in those that it starts.
 for variable in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
