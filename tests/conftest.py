@@ -25,8 +25,8 @@ PACKAGES = ("sdedata", "painnx", "vpsde", "guidance")
 # These sizes are too small for two threads: waiting for each other costs more than it saves.
 torch.set_num_threads(1)
 
-# Where it finds pytest, GPAW checks itself: numpy.empty is full of NaN and floating-point errors raise,
-# for all libraries of the process, and matplotlib's subplots fail. Users meet none of that.
+# Where it finds pytest, GPAW checks itself: numpy.empty is full of NaN and floating-point errors
+# raise, for all libraries of the process, and matplotlib's subplots fail. Users meet none of that.
 if find_spec("gpaw"):
     found = sys.modules.pop("pytest")
     import_module("gpaw")

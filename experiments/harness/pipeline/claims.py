@@ -99,6 +99,7 @@ def row(found: Mapping[str, Any]) -> list[str]:
         here = f"{round(found['here'] * found['n'])} of {found['n']}"
     interval = f"{number(found['low'])} to {number(found['high'])}"
     n = str(found["n"]) + (f", {found['n_beside']}" if found["n_beside"] else "")
+    n = "–" if found["statistic"] == "value" else n  # a stage's number, of as many as it says
     p = "" if found["p"] is None else f" (p = {found['p']:.2g})"
     return [
         found["claim"], found["paper"] or "–", f"{here}{p}",

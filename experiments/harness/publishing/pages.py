@@ -20,7 +20,8 @@ BLOCKS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
         lambda of: tables.claims(of[RESULTS], of[SPEED], of[SEARCH], of[PAPER]),
     ),
     ("docs/results.md", "quickstart", lambda of: tables.results_table(of[RESULTS])),
-    ("docs/results.md", "paper", lambda of: paper.claims_table(of[PAPER])),
+    ("docs/results.md", "paper", lambda of: paper.of_the_paper(of[PAPER])),
+    ("docs/results.md", "others", lambda of: paper.of_experiments(of[PAPER])),
     ("docs/speed.md", "speed", lambda of: tables.speed_table(of[SPEED])),
     ("docs/searching.md", "search", lambda of: tables.search_table(of[SEARCH])),
 )

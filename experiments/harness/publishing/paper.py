@@ -1,6 +1,9 @@
 """The claims of all published runs: experiments/paper.json, and the tables made of it."""
 
 import json
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ from experiments.harness.pipeline.claims import HEADER, row
 from experiments.harness.runs.markdown import table
 
 FILE = "experiments/paper.json"
-NOT_YET = "No experiment of the paper has been published yet: `surfdiff publish RUN` does so."
+NOT_YET = "No such claim has been published yet: `surfdiff publish RUN` does so."
 
 
 def collected(root: Path) -> list[dict[str, Any]]:
@@ -29,10 +32,20 @@ def text(claims: list[dict[str, Any]]) -> str:
     return json.dumps(claims, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def claims_table(claims: list[dict[str, Any]]) -> str:
-    """Write a row for each claim, and the commands."""
-    if not claims:
-        return NOT_YET
-    rows = [[*row(claim), claim["experiment"]] for claim in claims]
-    commands = dict.fromkeys(f"- `{claim['command']}`" for claim in claims)
-    return "\n".join([table([*HEADER, "experiment"], rows), "", *commands])
+def of_the_paper(claims: list[dict[str, Any]]) -> str:
+    """Write a row for each claim that the paper has a value of, from all experiments."""
+    rows = [[*row(claim), claim["experiment"]] for claim in claims if claim["paper"]]
+    return table([*HEADER, "experiment"], rows) if rows else NOT_YET
+
+
+def of_experiments(claims: list[dict[str, Any]]) -> str:
+    """Write the other claims, a table under the command of each experiment."""
+    parts = []
+    for command, own in groupby(claims, itemgetter("command")):
+        if rows := [_without_paper(row(claim)) for claim in own if not claim["paper"]]:
+            parts.append(f"`{command}`\n\n{table(_without_paper(HEADER), rows)}")
+    return "\n\n".join(parts) or NOT_YET
+
+
+def _without_paper(cells: Sequence[str]) -> list[str]:
+    return [cell for name, cell in zip(HEADER, cells, strict=True) if name != "paper"]

@@ -226,25 +226,35 @@ def test_paper_json_holds_the_claims_of_published_runs(tmp_path):
         "expected": {"below": 0}, "n_beside": None, "seeds": [0], "p": None, "unit": "eV",
         "statistic": "median", "holds": True,
     }  # fmt: skip
+    own = claim | {"claim": "higher", "paper": None}
     home = tmp_path / "experiments/fig3"
     home.mkdir(parents=True)
     runs = {
-        "full": {"command": "surfdiff run fig3", "claims": [claim]},
+        "full": {"command": "surfdiff run fig3", "claims": [claim, own]},
         "small": {"command": "surfdiff run fig3 small=true", "claims": [claim]},
         "old": {"command": "surfdiff run fig3 name=old"},
     }
     (home / "results.json").write_text(json.dumps(runs))
     found = paper.collected(tmp_path)
     assert json.loads(paper.text(found)) == found
-    (one,) = found
-    assert one == claim | {"experiment": "fig3", "run": "full", "command": "surfdiff run fig3"}
-    assert "| lower | yes | -0.2 eV | -0.3 to -0.1 | 960 | 0 | yes | fig3 |" in (
-        paper.claims_table(found)
-    )
+    about = {"experiment": "fig3", "run": "full", "command": "surfdiff run fig3"}
+    assert found == [claim | about, own | about]
+    one = found[0]
+    of_the_paper = paper.of_the_paper(found)
+    assert "| lower | yes | -0.2 eV | -0.3 to -0.1 | 960 | 0 | yes | fig3 |" in of_the_paper
+    assert "higher" not in of_the_paper
+    assert paper.of_experiments(found).splitlines() == [
+        "`surfdiff run fig3`",
+        "",
+        "| claim | here | 95 % interval | n | seeds | holds |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| higher | -0.2 eV | -0.3 to -0.1 | 960 | 0 | yes |",
+    ]
     assert row(one)[-1] == "yes"
     totals = {"here": -145.598, "low": -145.612, "high": -144.5}
     assert row(one | totals)[2:4] == ["-145.60 eV", "-145.61 to -144.50"]
-    assert "published yet" in paper.claims_table([])
+    assert "published yet" in paper.of_the_paper([])
+    assert "published yet" in paper.of_experiments([])
 
 
 def test_the_experiments_of_the_paper_claim_at_least_ten_things():
