@@ -31,8 +31,8 @@ def publish(trials: Trials, runs: Path, results: Path) -> None:
         "environment": json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {},
         "trials": [_row(trials, slot) for slot in trials.trials.index],
     }
-    text = json.dumps(record, indent=1, ensure_ascii=False)
-    write_text(results / f"{trials.name}.json", text + "\n")
+    text = re.sub(r"\n +(?=[-\dn])", " ", json.dumps(record, indent=1, ensure_ascii=False))
+    write_text(results / f"{trials.name}.json", text + "\n")  # the numbers of a list in one line
     figure = energies(trials, trials.questions[0])
     save(figure, results / f"{trials.name}.png").with_suffix(".svg").unlink()
 
