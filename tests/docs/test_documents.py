@@ -173,7 +173,7 @@ def test_the_conclusions_about_the_search_are_those_of_its_record():
     page = " ".join(text("docs/searching.md").split())
     intervals = [
         loose["prerelaxed"]["energy_below"],
-        tight["prerelaxed"]["energy_below_alone"],
+        tight["prerelaxed"]["energy_below"],
         [-x for x in tight["trust_region"]["energy_below"]],
         [-x for x in tight["alone"]["energy_below"]],
         [-x for x in tight["trust_region"]["energy_below_alone"]],

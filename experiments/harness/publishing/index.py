@@ -109,9 +109,11 @@ def _here(name: str, found: Mapping[str, Any]) -> str:
         return "not run in full yet"
     if "record" in found:
         return f"[measured]({name}/{RESULTS})"
-    claims = [claim["holds"] for run in found.values() for claim in run.get("claims", [])]
+    claims = [claim for run in found.values() for claim in run.get("claims", [])]
     if claims:
-        words = ", ".join(f"{claims.count(k)} {word}" for k, word in COUNTED.items())
+        tested = [claim["holds"] for claim in claims if claim["expected"]]
+        words = ", ".join(f"{tested.count(k)} {word}" for k, word in COUNTED.items())
+        words += f", {len(claims) - len(tested)} plain numbers"
         return f"[{len(claims)} claims]({name}/README.md): {words}"
     small = "" if any(not run.endswith("_small") for run in found) else "not in full yet; small: "
     summary = next(iter(found.values()))["summary"]

@@ -219,7 +219,10 @@ def brownian(
     plane: Wrapped | MinimumImage | None = None,
     vertical: Reflected | Truncated | None = None,
 ) -> SDE:
-    """Make Eq. 1 without drift, with exact kernels; sigma(1) = 4.5 Å makes p(4x4) uniform."""
+    """Make Eq. 1 without drift, with exact kernels; sigma(1) = 4.5 Å makes p(4x4) uniform.
+
+    The commands take `Truncated` in z, the paper's, which is not the law of this process.
+    """
     return SDE(LinearBeta(beta_min, beta_max), False, plane or Wrapped(), vertical or Reflected())
 
 
