@@ -121,7 +121,7 @@ def table(
             "valid": [f and is_valid(a, z_range) for a, f in zip(surfaces, finite, strict=True)],
             "energy_before": np.asarray(before, dtype=float),
             "energy": np.nan,
-            "steps": 0,
+            "steps": pd.array([pd.NA] * len(surfaces), dtype="Int64"),
             "converged": False,
             "adsorbed": False,
             "surface": -1,

@@ -38,10 +38,19 @@ def _lacking(stage: Stage, made: Sequence[Path]) -> str | None:
         if config.sample is None:
             return "it needs a stage sample before it, or sample=FOLDER"
         return _lacking_data(config.reference, made, "reference")
+    if stage.kind == "label":
+        return _lacking_file(config.structures, made, "structures")
+    if stage.kind == "rank" and config.labels:
+        if config.reference not in (None, *config.labels):
+            return f"reference={config.reference} is none of labels: {', '.join(config.labels)}"
+        found = (_lacking_file(path, made, f"labels.{k}") for k, path in config.labels.items())
+        return next(filter(None, found), None)
     if stage.kind not in ("sample", "recall"):
         return None
     if config.score is None:
         return "it needs a stage score before it, or models.score"
+    if stage.kind == "recall" and (reason := _lacking_data(config.structures, made, "structures")):
+        return reason
     if stage.kind == "recall" and config.forcefield is None:
         return "it relaxes on a force field: add a stage forcefield, or models.forcefield"
     if config.guide is not None and config.forcefield is None:
@@ -78,6 +87,12 @@ def _lacking_data(path: str | None, made: Sequence[Path], key: str = "data.path"
         return None
     names = ", ".join(shipped.names())
     return f"{key}={path} is no file, and of the shipped sets there are {names}"
+
+
+def _lacking_file(path: str | None, made: Sequence[Path], key: str) -> str | None:
+    if path is None or _is_made(path, made) or Path(path).exists():
+        return None
+    return f"there is no {key}={path}, and no stage before makes it"
 
 
 def _is_made(path: str, made: Sequence[Path]) -> bool:

@@ -210,15 +210,22 @@ def _make_small(content: dict[str, Any]) -> None:
 
 
 def _repeat(content: dict[str, Any]) -> None:
-    """Add the stages of further trainings, `score_a_seed1` to `score_a`, with other seeds."""
+    """Add the stages of further trainings, `score_a_seed1` to `score_a`, with other seeds.
+
+    They count from the seed of the first: the stage's own, or that of the experiment.
+    """
     trainings, seed, stages = content.get("trainings", 1), content.get("seed", 0), _stages(content)
     if not (type(trainings) is type(seed) is int):
         return  # the schema names what is wrong
     for name, own in list(stages.items()):
         if str(name).split("_")[0] not in REPEATED or not isinstance(own, list | None):
             continue
+        given = [str(o).removeprefix("seed=") for o in own or [] if str(o).startswith("seed=")]
+        if trainings > 1 and given and not given[-1].isdecimal():
+            raise ValueError(f"stage {name}: seed={given[-1]} is no whole number from 0 on")
+        first = int(given[-1]) if trainings > 1 and given else seed
         for k in range(trainings):
-            further, more = (f"{REPEAT}{k}", [f"seed={seed + k}"]) if k else ("", [])
+            further, more = (f"{REPEAT}{k}", [f"seed={first + k}"]) if k else ("", [])
             texts = [str(o).replace(TRAINING, further) for o in own or []]
             stages[f"{name}{further}"] = [*texts, *more]
 

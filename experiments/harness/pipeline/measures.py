@@ -1,7 +1,8 @@
 """Measure the claims of an experiment when its stages are done.
 
-A quantity is a column of the table that a stage writes, a row a structure. Where a setting was
-trained several times, the training is the unit of the interval, otherwise the structure.
+A quantity is a column of the table that a stage writes, a row a structure. In differences of two
+settings that were both trained several times the training is the unit of the interval; elsewhere
+the structure is, of all trainings together.
 """
 
 import re
@@ -46,7 +47,7 @@ def _measured(claim: Claim, stages: Sequence[Stage], seed: int) -> dict[str, Any
     others = [] if claim.beside in (None, RANDOM_SEARCH) else repeated(str(claim.beside), stages)
     beside: list[np.ndarray] = []
     if claim.statistic == "value":
-        ones = [np.array([RunFolder(s.folder).summary.get(claim.quantity, np.nan)]) for s in own]
+        ones = [np.array([_number(s, claim.quantity)]) for s in own]
         found = Estimate(float(np.mean(np.concatenate(ones))))
     else:
         _require_one_calculator([*own, *others], claim)
@@ -120,12 +121,17 @@ def absolute_energies(stage: Stage) -> pd.DataFrame:
     return table
 
 
+def _number(stage: Stage, name: str) -> float:
+    """Return a number of a stage's summary; NaN (null in the file) if it has none."""
+    found = RunFolder(stage.folder).summary.get(name)
+    return float("nan") if found is None else float(found)
+
+
 def zero_of(stage: Stage) -> tuple[float, str]:
     """Return the energy (eV) from which an evaluation counts, and what it is in words."""
-    folder = RunFolder(stage.folder)
-    summary = folder.summary
-    zero = summary["gen_relaxed/energy_median_abs"] - summary["gen_relaxed/energy_median"]
-    searched = (folder.path / SEARCH).is_file()
+    absolute, relative = "gen_relaxed/energy_median_abs", "gen_relaxed/energy_median"
+    zero = _number(stage, absolute) - _number(stage, relative)
+    searched = (stage.folder / SEARCH).is_file()
     return zero, "the lowest of random search" if searched else "the lowest generated"
 
 
@@ -138,12 +144,12 @@ def _search(stage: Stage, claim: Claim) -> "pd.Series[float]":
 
 
 def _values(table: pd.DataFrame, claim: Claim) -> "pd.Series[float]":
+    if missing := [name for name in (claim.quantity, *claim.at) if name not in table]:
+        raise ValueError(
+            f"claims: there is no column {missing[0]}, only {', '.join(table)}: {claim.claim}"
+        )
     for column, value in claim.at.items():
         table = table[table[column] == value]
-    if claim.quantity not in table:
-        raise ValueError(
-            f"claims: there is no column {claim.quantity}, only {', '.join(table)}: {claim.claim}"
-        )
     values = table[claim.quantity]
     if claim.statistic == "share":  # a structure that was lost counts, as none
         met = values.astype(float) > 0 if claim.at_most is None else values <= claim.at_most

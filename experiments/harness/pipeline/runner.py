@@ -18,10 +18,7 @@ from experiments.harness.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE = (
-    "output", "threads", "tracking_mode", "trust", "claim", "paper", "reading", "cost",
-    "trainings",
-)  # fmt: skip
+MAY_CHANGE = ("output", "threads", "tracking_mode", "trust", "claim", "paper", "reading", "cost")
 """Keys of the run's config that a continued run may set anew."""
 TABLE, CLAIMS = "table.md", "claims.json"
 

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from ase.build import fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from scipy import stats
 
+from experiments.harness.generation import evaluation
 from experiments.harness.generation.evaluate import SEARCH
 from experiments.harness.pipeline import runner
 from experiments.harness.pipeline.claims import Claim, row
@@ -195,6 +197,38 @@ def test_a_claim_that_cannot_be_measured_is_refused_before_any_stage(tmp_path, c
     claim = COMMON | {"statistic": "median"} | change
     with pytest.raises(ValueError, match=reason):
         finished(tmp_path, {}, claims=[claim])
+
+
+def test_what_failed_to_relax_has_no_steps():
+    done = fcc111("Pt", (2, 2, 2), vacuum=6.0)
+    done.set_constraint(FixAtoms(range(4)))
+    done.info.update(relax_steps=7)
+    done.calc = SinglePointCalculator(done, energy=-1.0)
+    found = evaluation.table([done, done], [0.0, 0.0], [done, None], None, None, 0.6)
+    assert found["steps"].dropna().tolist() == [7]
+    assert found["energy"].dropna().tolist() == [-1.0]
+
+
+def test_a_number_that_a_stage_could_not_give_is_none(tmp_path, tables):
+    prepared = finished(tmp_path, tables)
+    for name in ("evaluate_a", "evaluate_a_seed1"):
+        folder = next(stage.folder for stage in prepared.stages if stage.name == name)
+        RunFolder(folder).update_summary({"gen/failed": float("nan")})  # null in the file
+    claim = Claim(claim="c", stage="evaluate_a", quantity="gen/failed", statistic="value")
+    (found,) = measure([claim], prepared.stages, 0)
+    assert np.isnan(found["here"])
+    assert found["holds"] is None
+    claim = Claim(**COMMON, statistic="median", at={"sigma": 1})
+    with pytest.raises(ValueError, match="there is no column sigma, only energy"):
+        measure([claim], prepared.stages, 0)
+
+
+def test_trainings_count_from_the_seed_of_their_stage(tmp_path):
+    stages = {"score_a": ["seed=1"], "score_b": []}
+    planned = runner.prepare(written(tmp_path / "x", stages=stages, trainings=3)).stages
+    seeds = {stage.name: stage.config.seed for stage in planned}
+    assert [seeds[f"score_a{s}"] for s in ("", "_seed1", "_seed2")] == [1, 2, 3]
+    assert [seeds[f"score_b{s}"] for s in ("", "_seed1", "_seed2")] == [0, 1, 2]
 
 
 def test_trainings_repeat_the_stages_with_other_seeds(tmp_path):

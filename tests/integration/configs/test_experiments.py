@@ -185,6 +185,22 @@ def test_a_search_without_a_label_is_learnt_from():
         ("sample.score=null", "stage sample: it needs a stage score before it, or models.score"),
         ("sample.forcefield=null", "stage sample: it is guided"),
         ("evaluate.sample=null", "stage evaluate: it needs a stage sample before it"),
+        (
+            "stages.label=[structures=no.xyz,calculator=emt]",
+            "stage label: there is no structures=no.xyz, and no stage before makes it",
+        ),
+        (
+            "stages.rank=['labels={a: runs/no}',reference=b]",
+            "stage rank: reference=b is none of labels: a",
+        ),
+        (
+            "stages.rank=['labels={a: runs/no}',reference=a]",
+            "stage rank: there is no labels.a=runs/no",
+        ),
+        (
+            "stages.recall=[structures=no.npz,score=silver_oxide,forcefield=silver_oxide]",
+            "stage recall: structures=no.npz is no file",
+        ),
         ("score.sde=vp", "stage sample: the solver multistep is one of Brownian motion: .*ancestr"),
         (
             "sample.sampler.noise=euler",
