@@ -209,7 +209,8 @@ def _gradients(radial: PPoly, R_gv: np.ndarray, sums_gm: np.ndarray) -> np.ndarr
 def use() -> None:
     """Let GPAW's LCAO calculations make these sums from now on; other versions keep their own.
 
-    So do calculations with real functions (the Gamma point alone) and with a distributed grid.
+    So do calculations with real functions (the Gamma point alone) and with a distributed grid,
+    which find the kept states alone, too, where their matrices are not distributed.
     """
     import gpaw
     from gpaw.kohnsham_layouts import OrbitalLayouts

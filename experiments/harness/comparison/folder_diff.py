@@ -134,6 +134,17 @@ def _json(path: Path) -> Values:
     return dict(_leaves(parse_json(path.read_bytes())))
 
 
+def _csv(path: Path) -> Values:
+    import pandas as pd  # here: it takes half a second
+
+    table = pd.read_csv(path)
+    return {
+        f"{column} in row {row}": value
+        for column in filter(lambda name: not MACHINE.search(name), table)
+        for row, value in enumerate(table[column].tolist())
+    }
+
+
 def _rows(path: Path) -> Values:
     """Return what a training logged at each step, as it was the last time; other rows report what
     files hold."""
@@ -167,5 +178,6 @@ READERS: dict[str, Callable[[Path], Values]] = {
     "summary.json": _json,
     "counts.json": _json,
     "ranking.json": _json,
+    "*.csv": _csv,
 }
 """The results in a run folder, and how they are read."""

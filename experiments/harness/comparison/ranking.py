@@ -12,8 +12,8 @@ import pandas as pd
 from ase import Atoms
 from scipy.stats import bootstrap, spearmanr
 
-from sdedata.composition import formula
 from sdedata.frozen import frozen_mask
+from sdedata.structures import same_atoms
 
 RESAMPLES = 2000
 
@@ -26,7 +26,7 @@ def tabulate(labels: Mapping[str, Sequence[Atoms]]) -> pd.DataFrame:
             `.info["index"]`.
 
     Returns:
-        Columns index, name, atoms (their formula) and, by calculator, energies in eV.
+        Columns index, name, atoms (as `same_atoms` names them) and, by calculator, energies in eV.
 
     Raises:
         ValueError: if no two structures of the same atoms are labelled by all.
@@ -38,10 +38,10 @@ def tabulate(labels: Mapping[str, Sequence[Atoms]]) -> pd.DataFrame:
         {
             "index": index,
             "name": str(first[index].info.get("name", index)),
-            "atoms": formula(first[index].numbers),
+            "atoms": atoms,
             **{key: float(frames[index].get_potential_energy()) for key, frames in found.items()},
         }
-        for index in common
+        for index, atoms in zip(common, same_atoms([first[k] for k in common]), strict=True)
     ]
     if len(rows) == len({row["atoms"] for row in rows}):
         raise ValueError(
@@ -135,14 +135,18 @@ def correlation(true: np.ndarray, energy: np.ndarray) -> float:
 
 
 def interval(true: np.ndarray, energy: np.ndarray, seed: int) -> tuple[float, float]:
-    """The 95 % interval of the rank correlation: percentiles of resampled structures."""
+    """The 95 % interval of the rank correlation: percentiles of resampled structures.
+
+    Resamples that have none, of one structure alone, are left out.
+    """
     if len(true) < 3:
         return float("nan"), float("nan")
     found = bootstrap(
         (true, energy), lambda a, b: correlation(a, b), paired=True, vectorized=False,
         n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
+    ).bootstrap_distribution  # fmt: skip
+    low, high = np.nanpercentile(found, [2.5, 97.5]) if np.isfinite(found).any() else [np.nan] * 2
+    return float(low), float(high)
 
 
 def mean_error(true: np.ndarray, energy: np.ndarray) -> float:

@@ -12,14 +12,14 @@ from experiments.harness.config.settings import Convert
 from experiments.harness.generation.evaluate import RELAXED
 from experiments.harness.generation.given import read_given
 from experiments.harness.generation.inputs import write_inputs
-from experiments.harness.generation.label import LABELLED, above_lowest, digest
+from experiments.harness.generation.label import LABELLED, above_lowest
 from experiments.harness.generation.sample import GENERATED
 from experiments.harness.runs.run_folder import RunFolder
 from sdedata import StructureSet
 from sdedata.adsorption import is_adsorbed
 from sdedata.dataset import distinct
+from sdedata.frames import digest, labels
 from sdedata.frames import energy_of as labelled_energy
-from sdedata.frames import labels
 from sdedata.similarity import unique
 
 log = logging.getLogger(__name__)

@@ -36,6 +36,7 @@ from experiments.harness.runs.metrics import NO_SURFACE, count, target_text
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from experiments.harness.structure_search.target import target_structure
 from sdedata import StructureSet
+from sdedata.frames import digest
 from sdedata.reading import Reading
 from sdedata.similarity import distance
 
@@ -88,7 +89,12 @@ def run(config: Evaluate, observe: Observe | None = None) -> dict[str, Any]:
     name = config.name or source.name
     folder = RunFolder(Path(config.output) / "evaluate" / name)
     made_by = {k: v for k, v in source.config.items() if k not in SAMPLE_MAY_CHANGE}
-    recorded = plain | {"name": name, "sampled": made_by}
+    # What files held: a path may lead to other structures by the time that a run is continued.
+    digests = {
+        "reference": None if known is None else known.digest,
+        "target": None if wanted is None else digest([wanted]),
+    }
+    recorded = plain | {"name": name, "sampled": made_by, "digests": digests}
     about = plain["tracking"] | {"job_type": "evaluate", "name": name}
     with (
         folder.recording(recorded, MAY_CHANGE, config.overrides),
@@ -257,6 +263,8 @@ def _rows(
     folder: RunFolder, found: "pd.DataFrame", relaxed: list[Atoms], seed: int
 ) -> tuple[list[str], list[list[Any]]]:
     """One row for each structure, the lowest first, `PICTURES` of them with a picture."""
+    import pandas as pd
+
     from experiments.harness.figures.plots import save, structures
 
     after = {int(a.info["index"]): a for a in relaxed}
@@ -268,7 +276,8 @@ def _rows(
         if number < PICTURES and index in after:
             drawn = structures([after[index]], [f"index {index}"])
             picture = {"picture": save(drawn, folder / f"figures/structures/{index:06d}.png")}
-        rows.append([picture, index, *(getattr(row, name) for name in SHOWN), seed])
+        shown = (getattr(row, name) for name in SHOWN)
+        rows.append([picture, index, *(None if value is pd.NA else value for value in shown), seed])
     return ["picture", "index", *SHOWN, "seed"], rows
 
 

@@ -1,6 +1,5 @@
 """Energies and forces of structures with a calculator, one structure a task."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -20,8 +19,8 @@ from experiments.harness.generation.relaxation import assess
 from experiments.harness.runs.run_folder import LABELLED, Observe, RunFolder
 from experiments.harness.structure_search.reference import calculator_of, cpu_seconds
 from experiments.harness.training.calculator import identified
-from sdedata.composition import formula
-from sdedata.frames import energy_of, labels
+from sdedata.frames import digest, energy_of, labels
+from sdedata.structures import same_atoms
 
 log = logging.getLogger(__name__)
 
@@ -83,30 +82,22 @@ def numbered(given: dict[int, Atoms], frames: Sequence[int], source: str) -> dic
 
 
 def lowest(given: dict[int, Atoms], count: int, source: str) -> dict[int, Atoms]:
-    """Select the structures of each formula with the lowest energies, in the order of the file.
+    """Select the lowest structures of each formula and cell, in the order of the file.
 
     Raises ValueError if one has no energy.
     """
+    kinds = dict(zip(given, same_atoms(list(given.values())), strict=True))
     energies: dict[str, dict[int, float]] = {}  # those of other atoms do not compare
     for number, atoms in given.items():
         energy = energy_of(labels(atoms), f"{source}, frame {number}")
-        energies.setdefault(formula(atoms.numbers), {})[number] = energy
+        energies.setdefault(kinds[number], {})[number] = energy
     chosen = (sorted(same, key=same.__getitem__)[:count] for same in energies.values())
     return {number: given[number] for number in sorted(chain.from_iterable(chosen))}
 
 
-def digest(frames: list[Atoms]) -> str:
-    """Return a hash of elements and positions (to 1e-4 Å), which files in any format share."""
-    found = hashlib.sha256()
-    for atoms in frames:
-        found.update(atoms.numbers.astype("<i8").tobytes())
-        found.update((atoms.positions / 1e-4).round().astype("<i8").tobytes())
-    return found.hexdigest()[:16]
-
-
 def above_lowest(frames: Sequence[Atoms], energies: Sequence[float]) -> list[float]:
     """Return the structures' energies (eV) above the lowest of the same atoms."""
-    kinds = [formula(atoms.numbers) for atoms in frames]
+    kinds = same_atoms(frames)
     lowest: dict[str, float] = {}
     for kind, energy in zip(kinds, energies, strict=True):
         lowest[kind] = min(energy, lowest.get(kind, energy))

@@ -74,6 +74,7 @@ def run(config: Recall, observe: Observe | None = None) -> dict[str, Any]:
         ) as tracker,
     ):
         _measure(config, process, known, folder, tracker)
+        folder.tidy(RETURNED)
         found = _table(folder, known)
         write_text(folder / TABLE, found.to_csv(index=False))
         shares = _shares(found, config.tolerance)

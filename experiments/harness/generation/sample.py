@@ -22,6 +22,7 @@ from experiments.harness.generation.process import PATH_TIMES, Generation, batch
 from experiments.harness.runs.run_folder import Observe, RunFolder
 from experiments.harness.runs.shipped_models import DEFAULT
 from experiments.harness.training.checkpoint import Model
+from sdedata.frames import digest
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def run(config: Sample, observe: Observe | None = None) -> dict[str, Any]:
     process, plain = generation.process, config.plain()
     folder = RunFolder(Path(config.output) / "sample" / config.name)
     recorded = plain | {
-        "digests": process.digests,
+        "digests": process.digests | {"slab": digest([generation.surface])},
         "window": list(generation.window),
         "trained_on": process.score.card["calculator"],
     }

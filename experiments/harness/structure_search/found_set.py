@@ -66,7 +66,7 @@ def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> 
     minima = [] if base is None else [base.minima]
     frames = [] if base is None else [base.frames]
     failed: list[str] = []
-    steps = 0 if base is None else int(base.minima.info["relax_steps"].sum())
+    steps = 0 if base is None else _steps(base.frames)
     for task in tasks:
         found, rows = read(task.path)
         steps += sum(row.get("relax_steps", 0) for row in rows)
@@ -86,6 +86,12 @@ def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> 
             "no candidate relaxed to a minimum on the surface: raise relaxation.max_steps"
         )
     return Found(concatenate(minima), concatenate(frames), failed, steps)
+
+
+def _steps(frames: StructureSet) -> int:
+    """Sum the steps of relaxations over all candidates, which each of their frames has."""
+    _, first = np.unique(frames.info["index"], return_index=True)
+    return int(frames.info["relax_steps"][first].sum())
 
 
 def marked_surfaces(

@@ -40,6 +40,7 @@ from experiments.harness.training.checkpoint import Model, load_model
 from sdedata import parse_formula
 from sdedata.adsorption import RANGE
 from sdedata.dataset import distinct, inside_window
+from sdedata.frames import digest
 from sdedata.rss import random_surface
 from sdedata.similarity import SAME as SAME_SURFACE
 from sdedata.similarity import distance
@@ -66,10 +67,20 @@ def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
     base = extended(config)
     done = 0 if base is None else 1 + int(base.frames.info["index"].max())
     total = config.n_per_composition * len(config.compositions)
+    if total < done:
+        raise ValueError(
+            f"extend={config.extend} has {done} candidates, more than the {total} asked for: give "
+            f"n_per_composition={-(-done // len(config.compositions))} or more"
+        )
     folder = RunFolder(Path(config.output) / "generate_data" / config.name)
     plain, tasks = config.plain(), list[Task]()
+    digests = {
+        "slab": digest([template.slab]),
+        "surrogate": None if given_model is None else given_model.digest,
+        "extend": None if base is None else base.minima.digest,
+    }
     with (
-        folder.recording(plain, MAY_CHANGE, config.overrides),
+        folder.recording(plain | {"digests": digests}, MAY_CHANGE, config.overrides),
         Tracker(folder, **plain["tracking"], name=config.name, observe=observe) as tracker,
     ):
         for start, stop in rounds(done, total, config.surrogate):
@@ -160,7 +171,7 @@ def rounds(
     while done < total:
         stop = total
         if surrogate is not None and surrogate.model is None:
-            stop = min(total, max(surrogate.first, int(done * surrogate.growth)))
+            stop = min(total, max(done + 1, surrogate.first, int(done * surrogate.growth)))
         yield done, stop
         done = stop
 

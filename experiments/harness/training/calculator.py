@@ -153,7 +153,8 @@ def identified(calculator: Target, usual: str = DEFAULT) -> Target:
     plain = calculator.plain()
     path = plain.get("path")
     is_sum = kind == CORRECTION
-    models = _corrections(path, None) if is_sum else [_of_digest(path or usual, kind, None)]
+    pinned = plain.get("digest")
+    models = _corrections(path, pinned) if is_sum else [_of_digest(path or usual, kind, pinned)]
     known: dict[str, Any] = {
         "path": [model.source for model in models],
         "digest": [model.digest for model in models],

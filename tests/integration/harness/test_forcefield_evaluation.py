@@ -12,6 +12,7 @@ from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import load_model
 from sdedata import Graph, StructureSet, collate
 from sdedata.similarity import distance
+from sdedata.template import Template
 from tests.tiny import GUIDED, SAMPLE, TRAIN, run
 
 FIELD = ["calculator=forcefield", "executor=threads", "tracking.mode=disabled"]
@@ -124,6 +125,35 @@ def test_a_folder_is_of_one_force_field_wherever_it_lies(world, guided, evaluate
     )  # fmt: skip
     with pytest.raises(ValueError, match=r"calculator\.digest was sha256"):
         run("evaluate", *again, f"calculator.path={tmp_path}/train/forcefield")
+
+
+def test_other_structures_in_a_file_of_the_same_name_are_not_mixed_in(world, guided, tmp_path):
+    reference, slab = tmp_path / "minima.npz", tmp_path / "slab.extxyz"
+    known = StructureSet.read(world.reference)
+    known.write(reference)
+    again = [*FIELD, *FEW, f"output={tmp_path}", f"sample={guided}", f"reference={reference}"]
+    run("evaluate", *again)
+    known.select(np.arange(len(known))[::-1]).write(reference)
+    with pytest.raises(ValueError, match=r"digests\.reference was"):
+        run("evaluate", *again)
+    atoms = Template.load("ag111_p3x3").slab
+    write(slab, atoms)
+    sampled = [*GUIDED, *world.networks, f"output={tmp_path}", "name=on", "composition=Ag2O",
+               f"template.slab={slab}"]  # fmt: skip
+    run("sample", *sampled, "n=1")
+    atoms.positions[:, 0] += 0.7
+    write(slab, atoms)
+    with pytest.raises(ValueError, match=r"digests\.slab was"):
+        run("sample", *sampled, "n=2")
+
+
+def test_a_pinned_force_field_is_the_one_or_none(world, guided):
+    pinned = [
+        *FIELD, f"sample={guided}", f"output={world.output}", "name=pinned",
+        f"calculator.path={world.forcefield}", "+calculator.digest='sha256:000000000000'",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="not sha256:000000000000"):
+        run("evaluate", *pinned)
 
 
 def test_a_sample_that_nothing_guided_needs_a_path(world):

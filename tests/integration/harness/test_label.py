@@ -13,7 +13,9 @@ from ase.io import read, write
 from scipy.stats import spearmanr
 
 from experiments.harness.commands.main import main as surfdiff
-from experiments.harness.comparison.ranking import mean_error, rank, tabulate
+from experiments.harness.comparison.ranking import interval, mean_error, rank, tabulate
+from experiments.harness.generation.label import above_lowest, lowest
+from sdedata.structures import same_atoms
 
 COMMON = ["calculator=emt", "executor=threads", "tracking.mode=disabled"]
 
@@ -161,6 +163,27 @@ def test_two_structures_have_a_difference_and_no_rank(tmp_path):
     assert np.isnan([row["spearman"], row["low"], row["high"]]).all()
     with pytest.raises(ValueError, match="no two of them of the same atoms"):
         tabulate({name: [few[0], _with_energy(frames[2], 1, 0.0)] for name, few in labels.items()})
+
+
+def test_structures_of_one_formula_compare_in_one_cell():
+    small, wide = (fcc111("Pt", (2, 2, n), vacuum=6.0) for n in (3, 3))
+    wide.cell[2, 2] += 5.0
+    frames = [small, wide, small, wide]
+    assert same_atoms(frames) == ["Pt12", "Pt12, cell 2"] * 2
+    assert above_lowest(frames, [0.0, -7.0, 1.0, -5.0]) == [0.0, 0.0, 1.0, 2.0]
+    given = {
+        k: _with_energy(a, k, e)
+        for k, (a, e) in enumerate(zip(frames, [0, -7, 1, -5], strict=True))
+    }
+    assert list(lowest(given, 1, "mine")) == [0, 1]
+    table = tabulate({"one": list(given.values()), "two": list(given.values())})
+    assert table["atoms"].tolist() == same_atoms(frames)
+
+
+def test_few_structures_have_an_interval_all_the_same():
+    true, other = np.array([0.0, 0.1, 0.4, 0.9]), np.array([0.0, 0.3, 0.2, 1.0])
+    low, high = interval(true, other, 0)
+    assert -1 <= low < spearmanr(true, other).statistic <= high == 1
 
 
 def _with_energy(atoms, index, energy):

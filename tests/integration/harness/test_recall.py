@@ -106,6 +106,9 @@ def test_an_interrupted_run_goes_on_to_the_same_table(command, tmp_path):
     rows = (cut / "metrics.jsonl").read_text().splitlines(keepends=True)
     (cut / "metrics.jsonl").write_text("".join(rows[:4]))
     surfdiff([*few, f"output={tmp_path}/cut"])
+    for folder in (whole, cut):
+        returned = read(folder / "structures/returned.extxyz", ":")
+        assert [atoms.info["index"] for atoms in returned] == list(range(6))
     a, b = (pd.read_csv(folder / "recall.csv") for folder in (whole, cut))
     assert a["index"].tolist() == b["index"].tolist() == list(range(6))
     np.testing.assert_allclose(a["displacement"], b["displacement"], atol=1e-3)

@@ -55,6 +55,8 @@ def test_rounds():
     assert list(rounds(40, 50, surrogate())) == [(40, 50)]
     assert list(rounds(0, 100, None)) == [(0, 100)]
     assert list(rounds(5, 5, surrogate())) == []
+    slow = surrogate("surrogate.first=2", "surrogate.growth=1.1")
+    assert list(rounds(0, 5, slow)) == [(0, 2), (2, 3), (3, 4), (4, 5)]
     trained_before = surrogate("surrogate.model=runs/train/forcefield")
     assert list(rounds(0, 100, trained_before)) == [(0, 100)]
 
@@ -95,6 +97,11 @@ def test_a_set_is_gone_on_from_and_never_mixed(searched, tmp_path):
         StructureSet.read(path / "minima.npz") for path in (folder, tmp_path / "generate_data/more")
     )
     assert before.digest == after.select(np.arange(12)).digest
+    frames = StructureSet.read(tmp_path / "generate_data/more/frames.npz").info
+    steps = dict(zip(frames["index"].tolist(), frames["relax_steps"].tolist(), strict=True))
+    assert summary["data/relax_steps"] == sum(steps.values())
+    with pytest.raises(ValueError, match="has 12 candidates, .* give n_per_composition=6 or more"):
+        run("generate_data", *SAME, *more, "n_per_composition=5", "name=fewer")
     assert after.meta["extend"] == str(folder / "minima.npz")
     for changed, reported in (
         ("seed=8", "seed=7, this search has seed=8"),

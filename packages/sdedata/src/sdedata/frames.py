@@ -1,6 +1,7 @@
 """Frames of users: their labels, and what makes a frame invalid for training."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,16 @@ def forces_of(found: Mapping[str, Any], n: int, where: str) -> np.ndarray:
     if not np.isfinite(forces).all():
         raise ValueError(f"{where}: forces not finite")
     return forces
+
+
+def digest(frames: Iterable[Atoms]) -> str:
+    """Return a hash of elements, positions and cells (to 1e-4 Å), which all file formats share."""
+    found = hashlib.sha256()
+    for atoms in frames:
+        found.update(atoms.numbers.astype("<i8").tobytes())
+        for lengths in (atoms.positions, atoms.cell.array):
+            found.update((lengths / 1e-4).round().astype("<i8").tobytes())
+    return found.hexdigest()[:16]
 
 
 def bad_frames(frames: Sequence[Atoms]) -> dict[int, str]:

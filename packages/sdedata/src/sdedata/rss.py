@@ -18,7 +18,6 @@ from sdedata.template import Template
 
 CLOSEST = 0.76
 """Closest approach of two atoms, where none is given, per sum of their covalent radii."""
-SILVER_OXIDE_DISTANCES = {"Ag-Ag": 2.2, "Ag-O": 1.6, "O-O": 1.1}
 
 
 @dataclass(frozen=True, eq=False)

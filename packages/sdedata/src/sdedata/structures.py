@@ -103,20 +103,10 @@ class StructureSet:
         Cells are the same if no component differs by more than `SAME_CELL` Å.
         """
         substrate = [formula(self.numbers[s][self.fixed[s]]) for s in self._slices]
-        cells = [f"cell {number}" for number in self._cells]
+        cells = [f"cell {number}" for number in _numbered(self.cell)]
         return np.array(
             [" ".join(x) for x in zip(self.compositions, substrate, cells, strict=True)]
         )
-
-    @property
-    def _cells(self) -> Int[np.ndarray, " s"]:
-        """Number the cells that differ, in the order of their first structures."""
-        numbers = np.full(len(self), -1)
-        while (unknown := numbers < 0).any():
-            first = self.cell[unknown.argmax()]
-            same = np.abs(self.cell - first).max(axis=(1, 2)) <= SAME_CELL
-            numbers[same & unknown] = numbers.max() + 1
-        return numbers
 
     @cached_property
     def known_forces(self) -> Bool[np.ndarray, " N"]:
@@ -340,6 +330,33 @@ class StructureSet:
             raise
         finally:
             partial.unlink(missing_ok=True)
+
+
+def same_atoms(frames: Sequence[Atoms]) -> list[str]:
+    """Name for each structure those whose energies compare with its own: their formula.
+
+    Further cells of one formula are numbered ("Ag22O3, cell 2"), told apart as in
+    `StructureSet.groups`.
+    """
+    cells = _numbered(np.array([atoms.cell.array for atoms in frames]).reshape(-1, 3, 3))
+    seen: dict[str, list[int]] = {}
+    names = []
+    for atoms, cell in zip(frames, cells.tolist(), strict=True):
+        name = formula(atoms.numbers)
+        own = seen.setdefault(name, [])
+        own += [] if cell in own else [cell]
+        number = 1 + own.index(cell)
+        names.append(name if number == 1 else f"{name}, cell {number}")
+    return names
+
+
+def _numbered(cells: Float[np.ndarray, "s 3 3"]) -> Int[np.ndarray, " s"]:
+    """Number the cells that differ, in the order of their first structures."""
+    numbers = np.full(len(cells), -1)
+    while (unknown := numbers < 0).any():
+        same = np.abs(cells - cells[unknown.argmax()]).max(axis=(1, 2)) <= SAME_CELL
+        numbers[same & unknown] = numbers.max() + 1
+    return numbers
 
 
 def _columns(rows: Sequence[Mapping[Any, Any]]) -> tuple[dict[str, np.ndarray], list[str]]:
