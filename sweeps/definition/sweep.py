@@ -80,8 +80,7 @@ class Sweep(ClaimAndStages):
         space: dict[str, Any] = {n: p.choices or [] for n, p in self.space.items()}
         sampler = self._built(self.sampler, search_space=space, seed=self.seed)
         study = optuna.create_study(sampler=sampler)
-        choices: Any = {name: CategoricalDistribution(values) for name, values in space.items()}
-        return [study.ask(choices).params for _ in range(self.points)]
+        return [study.ask(self.distributions).params for _ in range(self.points)]
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """Return the point of the space that the study's sampler chooses for this trial."""
