@@ -1,5 +1,7 @@
 """What is concluded from a study is as certain as its trials make it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -148,6 +150,21 @@ def test_other_noise_makes_no_pairs():
     assert pairs.compare(paired(seeds=()), ETA) == []
     assert len(pairs.compare(paired(seeds=(), sample=["seed=3"]), ETA)) == 2
     assert pairs.compare(paired(parameter=TRAINED), TRAINED) == []
+
+
+@pytest.mark.parametrize("stage", ["score", "score_a", "forcefield", "generate_data"])
+def test_networks_of_each_trial_s_own_make_no_pairs(stage):
+    """By default a stage has the seed of the trial's slot."""
+    for overrides, pairs_made in ([], 0), (["train.steps=9", "seed=3"], 2):
+        trials = paired()
+        stages = {stage: overrides, "sample": []}
+        trials = replace(trials, definition={**trials.definition, "stages": stages})
+        assert len(pairs.compare(trials, ETA)) == pairs_made
+    space = trials.definition["space"] | {f"{stage}.seed": {"choices": [0]}}
+    trials.trials[f"{stage}.seed"] = 0
+    stages = {stage: [], "sample": []}
+    trials = replace(trials, definition={**trials.definition, "stages": stages, "space": space})
+    assert len(pairs.compare(trials, ETA)) == 2
 
 
 def test_a_missing_structure_is_noticed():
