@@ -81,7 +81,7 @@ def _by_noise(trials: Trials, parameter: str, name: str) -> pd.DataFrame:
     about = pd.DataFrame({"value": rows[parameter], "noise": noise}, index=rows.index)
     joined = energies.merge(about, left_on="slot", right_index=True)
     table = joined.pivot_table(index=["noise", "index"], columns="value", values="energy")
-    return table[sorted(table.columns)]
+    return table[trials.ordered(parameter, table.columns)]
 
 
 def sentences(parameter: str, found: list[Paired]) -> list[str]:

@@ -113,12 +113,12 @@ def same_noise(eta, seed):
     return structures + SHIFTS[eta] + own
 
 
-def paired(energies=same_noise, parameter=ETA, seeds=(0, 1), sample=(), **metrics):
+def paired(energies=same_noise, parameter=ETA, seeds=(0, 1), sample=(), values=SHIFTS, **metrics):
     """A grid over a parameter and seeds; `energies(eta, seed)` are those of its structures."""
-    space = {parameter: {"choices": list(SHIFTS)}}
+    space = {parameter: {"choices": list(values)}}
     space |= {SEED: {"choices": list(seeds)}} if seeds else {}
     made, slot = study(space, stages={"sample": list(sample)}), 0
-    for eta in SHIFTS:
+    for eta in values:
         for seed in seeds or (0,):
             params = {parameter: eta} | ({SEED: seed} if seeds else {})
             found = {"gen_relaxed": energies(eta, seed)}
@@ -165,6 +165,15 @@ def test_networks_of_each_trial_s_own_make_no_pairs(stage):
     stages = {stage: [], "sample": []}
     trials = replace(trials, definition={**trials.definition, "stages": stages, "space": space})
     assert len(pairs.compare(trials, ETA)) == 2
+
+
+def test_values_of_mixed_types_are_compared_in_the_order_of_the_sweep():
+    shifts = {10.0: 0.0, "null": 0.2, 3.0: -0.2}
+    trials = paired(lambda value, seed: same_noise(0.0, seed) + shifts[value], values=shifts)
+    found = pairs.compare(trials, ETA)
+    assert [(gap.first, gap.setting) for gap in found] == [("10", "null"), ("10", "3")]
+    assert [gap.difference for gap in found] == pytest.approx([0.2, -0.2])
+    assert list(trials.settings(ETA)) == ["10", "null", "3"]
 
 
 def test_a_missing_structure_is_noticed():
