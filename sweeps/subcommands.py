@@ -1,6 +1,6 @@
 """The subcommands of `surfdiff sweep`, and how their arguments are parsed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,8 @@ def launch(arguments: Sequence[str]) -> list[Any]:
 def trial(arguments: Sequence[str]) -> Any:
     """Run the point that the command line gives; returns its result."""
     file, settings, rest = parse(arguments)
-    values = {a.partition("=")[0]: a.partition("=")[2] for a in rest}
-    overrides = [f"{k}={v}" for k, v in values.items() if k.split(".")[0] in Sweep.model_fields]
-    points = {k: v for k, v in values.items() if f"{k}={v}" not in overrides}
+    overrides = [a for a in rest if a.split("=")[0].split(".")[0] in Sweep.model_fields]
+    points = {k: v for k, _, v in (a.partition("=") for a in rest if a not in overrides)}
     with sigterm_exits():
         return run_point(read(file, overrides, settings.trust), points, settings.place)
 
@@ -70,8 +69,7 @@ def publish(arguments: Sequence[str]) -> None:
     results.refill(ROOT / "README.md", ROOT / "results")
 
 
-LIST: tuple[Callable[[Sequence[str]], Any], ...] = (run, show, launch, trial, publish)
-COMMANDS = {command.__name__: command for command in LIST}
+COMMANDS: dict[str, Any] = {one.__name__: one for one in (run, show, launch, trial, publish)}
 
 
 def run_subcommand(arguments: Sequence[str]) -> bool:

@@ -62,9 +62,8 @@ def optunas(trials: Trials, objective: str) -> dict[str, Figure]:
     if len(varied) > 1 and done >= FEWEST:
         sign = 1 if trials.objectives[objective] else -1
         about["target"] = lambda trial: sign * trial.values[i]  # the evaluator takes the lowest
-        about["evaluator"] = PedAnovaImportanceEvaluator(
-            target_quantile=np.clip(5 / done, 0.1, 0.5)
-        )
+        quantile = np.clip(5 / done, 0.1, 0.5)
+        about["evaluator"] = PedAnovaImportanceEvaluator(target_quantile=quantile)
         found["importances"] = _drawn(plots.plot_param_importances, trials, **about)
         found["importances"].axes[0].set_title(f"Importances, from {done} trials")
     return found

@@ -2,7 +2,7 @@
 
 Structure k of one seed starts from the same place and, in as many steps, draws the same noise,
 whatever the guide is. The differences between two settings then scatter less than the energies.
-The networks are the same for all, so that the structure is the unit of replication here.
+Both have the same networks, so that the structure is the unit of replication here.
 """
 
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import wilcoxon
 from statsmodels.stats.multitest import multipletests
 
+from experiments.harness.pipeline.kinds import NETWORKS, stage_name
 from experiments.harness.runs.metrics import metric_title
 from sweeps.analysis.conclusions import LEVEL, signed
 from sweeps.analysis.table import Trials, parameter_title, value_title
@@ -40,10 +41,13 @@ class Paired:
 def compare(trials: Trials, parameter: str) -> list[Paired]:
     """Compare every setting of `parameter` with the first one, structure by structure.
 
-    Empty unless it is a parameter of sampling whose trials share seeds.
+    Empty unless it is a parameter of sampling whose trials share seeds, of what they train, too.
     """
-    fixed = trials.definition.get("stages", {}).get("sample", [])
-    seeded = "sample.seed" in trials.parameters or any(o.startswith("seed=") for o in fixed)
+    seeded = all(
+        f"{name}.seed" in trials.parameters or any(o.startswith("seed=") for o in overrides)
+        for name, overrides in trials.definition["stages"].items()
+        if name == "sample" or stage_name(name).kind in ("generate_data", *NETWORKS)
+    )
     if not parameter.startswith(PAIRED) or not seeded:
         return []
     found = [one for name in SETS for one in _raw(trials, parameter, name)]
@@ -77,7 +81,7 @@ def _by_noise(trials: Trials, parameter: str, name: str) -> pd.DataFrame:
     about = pd.DataFrame({"value": rows[parameter], "noise": noise}, index=rows.index)
     joined = energies.merge(about, left_on="slot", right_index=True)
     table = joined.pivot_table(index=["noise", "index"], columns="value", values="energy")
-    return table[sorted(table.columns)]
+    return table[trials.ordered(parameter, table.columns)]
 
 
 def sentences(parameter: str, found: list[Paired]) -> list[str]:

@@ -1,5 +1,6 @@
 """What a study shows: as text, and as its own run folder with figures, a page and W&B's run."""
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,13 @@ def as_text(trials: Trials) -> str:
 
 
 def publish(trials: Trials, folder: Path, tracking: Tracking) -> None:
-    """Write and track the study's run folder, unless that was done since its last trial ended.
+    """Write and track the study's run folder, unless that was done of the same ended trials.
 
     Another process that is about to do the same is left to it.
     """
-    counts, run = trials.counts, RunFolder(folder)
-    finished = sum(counts[state] for state in ("complete", "pruned", "failed"))
-    if run.summary.get("study/finished") == finished or not finished:
+    run, ended = RunFolder(folder), trials.trials.query("state not in ['waiting', 'running']")
+    digest = hashlib.sha256(ended.to_csv().encode()).hexdigest()  # a retry keeps their number
+    if run.summary.get("study/digest") == digest or ended.empty:
         return
     about = tracking.model_dump() | {"group": trials.name}
     try:
@@ -62,7 +63,7 @@ def publish(trials: Trials, folder: Path, tracking: Tracking) -> None:
                 tracker.figure(title, figure)
             tracker.table("trials", list(table.columns), table.to_numpy().tolist())
             _write_page(trials, run / "report.html", drawn)
-            tracker.summary({"study/finished": finished} | _results(trials))
+            tracker.summary({"study/digest": digest} | _results(trials))
     except Busy:
         return
     log.info(f"report: {run.path}/report.html")

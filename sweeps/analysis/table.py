@@ -85,20 +85,23 @@ class Trials:
         neighbours.
         """
         done = self.complete[self.complete[parameter].notna()]
-        values, numeric = done[parameter], all(map(is_number, done[parameter]))
-        if numeric and values.nunique() > MOST:
-            groups = values.astype(float).groupby(
-                pd.qcut(values.astype(float), BINS), observed=True
-            )
+        values = done[parameter]
+        if all(map(is_number, values)) and values.nunique() > MOST:
+            numbers = values.astype(float)
+            groups = numbers.groupby(pd.qcut(numbers, BINS), observed=True)
             ends = {key: (float(group.min()), float(group.max())) for key, group in groups}
             titles = {k: " to ".join(value_title(end, 2) for end in v) for k, v in ends.items()}
             found = {titles[key]: done.loc[group.index] for key, group in groups}
         else:
-            choices = self.definition["space"][parameter].get("choices")
-            order = sorted(set(values), key=None if numeric else choices.index)
+            order = self.ordered(parameter, values)
             found = {value_title(value): done[values == value] for value in order}
         feasible = {title: rows["feasible"].astype(bool) for title, rows in found.items()}
         return {t: rows[feasible[t]] if feasible[t].any() else rows for t, rows in found.items()}
+
+    def ordered(self, parameter: str, values: Iterable[Any]) -> list[Any]:
+        """Return the different values: numbers by size, others as the sweep lists them."""
+        found, choices = set(values), self.definition["space"][parameter].get("choices")
+        return sorted(found, key=None if all(map(is_number, found)) else choices.index)
 
     def energies_of(self, slots: Iterable[int], name: str) -> np.ndarray:
         """Return the finite energies of these trials, of the set called `name`."""

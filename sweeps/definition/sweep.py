@@ -1,4 +1,4 @@
-"""A sweep: an experiment (claim, stages, models) with a space and objectives, as a YAML file.
+"""A sweep: a claim and its stages, as of an experiment, with a space and objectives, in YAML.
 
 `sweeps/eta.yaml` is an example; `sweeps/README.md` explains the keys.
 """
@@ -21,7 +21,7 @@ from experiments.harness.config.instantiate import build
 from experiments.harness.config.settings import Tracking
 from experiments.harness.config.trust import require_known
 from experiments.harness.pipeline import stages as pipeline
-from experiments.harness.pipeline.experiment import Experiment, Text
+from experiments.harness.pipeline.experiment import ClaimAndStages, Text
 from experiments.harness.runs.config_keys import flattened
 from sweeps.definition.parameter import Bound, Parameter, Report
 
@@ -32,7 +32,7 @@ COMPARED = ("space", "stages", "models", "objectives", "constraints", "seed")
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker logs its own lines
 
 
-class Sweep(Experiment):
+class Sweep(ClaimAndStages):
     """One question, what a trial runs, what it varies and its objectives."""
 
     question: Text
@@ -80,8 +80,7 @@ class Sweep(Experiment):
         space: dict[str, Any] = {n: p.choices or [] for n, p in self.space.items()}
         sampler = self._built(self.sampler, search_space=space, seed=self.seed)
         study = optuna.create_study(sampler=sampler)
-        choices: Any = {name: CategoricalDistribution(values) for name, values in space.items()}
-        return [study.ask(choices).params for _ in range(self.points)]
+        return [study.ask(self.distributions).params for _ in range(self.points)]
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """Return the point of the space that the study's sampler chooses for this trial."""
@@ -135,9 +134,7 @@ class Sweep(Experiment):
 
     def definition(self) -> dict[str, Any]:
         """Return all of it except where it is tracked, as JSON values."""
-        return self.model_dump(
-            by_alias=True, exclude_none=True, exclude={"tracking", "small", "claims"}
-        )
+        return self.model_dump(by_alias=True, exclude_none=True, exclude={"tracking"})
 
     def comparable(self) -> dict[str, Any]:
         """Return the part of the definition that may not change under one name."""

@@ -6,6 +6,7 @@ its time limit gives its trial back, and submitit submits it again while trials 
 
 import logging
 import os
+from dataclasses import replace
 from typing import Any, Literal
 
 from experiments.harness.config.fields import Count, Section
@@ -35,7 +36,9 @@ class Worker:
 
     def __call__(self) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(self.cpus))
-        run_worker(self.sweep, self.settings)
+        place = self.settings.place  # all cores that the job sees: those of others, too
+        place = replace(place, cores=min(self.cpus, place.cores))
+        run_worker(self.sweep, self.settings, place)
 
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission

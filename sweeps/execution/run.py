@@ -63,16 +63,16 @@ def run(sweep: Sweep, study: optuna.Study, settings: Settings) -> None:
     where = without_password(settings.url)
     log.info(f"{sweep.name}: {study.user_attrs['budget']} trials: {text} ({where})")
     if counts["waiting"] + counts["running"] and settings.workers == 1:
-        run_worker(sweep, settings)
+        run_worker(sweep, settings, settings.place)
     elif counts["waiting"] + counts["running"]:
         _supervise(sweep, settings)
         stop_if_all_fail(study, before)
 
 
-def run_worker(sweep: Sweep, settings: Settings) -> None:
+def run_worker(sweep: Sweep, settings: Settings, place: Place) -> None:
     """Work in this process; SIGTERM gives its trial back."""
     with sigterm_exits():
-        work(sweep, settings.url, settings.place, settings.heartbeat)
+        work(sweep, settings.url, place, settings.heartbeat)
 
 
 def _supervise(sweep: Sweep, settings: Settings) -> None:
@@ -99,7 +99,7 @@ def _worker(sweep: Sweep, settings: Settings) -> None:
     """The process of a worker: its parent reports once that all trials fail."""
     log_to_stderr()
     try:
-        run_worker(sweep, settings)
+        run_worker(sweep, settings, settings.place)
     except AllFail:
         sys.exit(FAILING)
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ that takes such a trial drops it, and it counts nowhere. So the budget cannot be
 """
 
 import copy
-from collections.abc import Callable
+from functools import partial
 from time import sleep, time
 
 import optuna
@@ -29,7 +29,7 @@ STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialSta
 
 def storage_of(sweep: Sweep, url: str, heartbeat: int = HEARTBEAT) -> Storage:
     """Open the storage so that the trials of dead workers are retried as the sweep allows."""
-    return open_storage(url, heartbeat, retry_dead(sweep.retries))
+    return open_storage(url, heartbeat, partial(retry_dead, retries=sweep.retries))
 
 
 def open_study(sweep: Sweep, storage: Storage) -> optuna.Study:
@@ -110,15 +110,11 @@ def retry(study: optuna.Study, trial: FrozenTrial) -> None:
     again(study, copy.deepcopy(trial))  # it extends the trial's history in place
 
 
-def retry_dead(retries: int) -> Callable[[optuna.Study, FrozenTrial], None]:
-    """Return a callback that queues a dead worker's trial again, up to `retries` times."""
-
-    def callback(study: optuna.Study, trial: FrozenTrial) -> None:
-        tries = len(RetryHeartbeatStaleTrialCallback.retry_history(trial)) + 1
-        if tries - trial.user_attrs.get(GIVEN_BACK, 0) <= retries:
-            retry(study, trial)
-
-    return callback
+def retry_dead(study: optuna.Study, trial: FrozenTrial, retries: int) -> None:
+    """Queue a dead worker's trial again, up to `retries` times."""
+    tries = len(RetryHeartbeatStaleTrialCallback.retry_history(trial)) + 1
+    if tries - trial.user_attrs.get(GIVEN_BACK, 0) <= retries:
+        retry(study, trial)
 
 
 def retry_failed(study: optuna.Study) -> int:
@@ -133,7 +129,7 @@ def retry_abandoned(study: optuna.Study, retries: int) -> None:
     """Queue trials again whose worker died, and so did the worker that noticed it."""
     for trial in attempts(study).values():
         if trial.state == TrialState.FAIL and trial.user_attrs.get(FAILURE) is None:
-            retry_dead(retries)(study, trial)
+            retry_dead(study, trial, retries)
 
 
 def states(study: optuna.Study) -> dict[str, int]:

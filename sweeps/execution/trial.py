@@ -59,8 +59,7 @@ def run_trial(
     tracking = sweep.tracking.model_dump(include={"service", "mode", "project", "entity"})
     common = [f"seed={seed}", f"tracking.group={sweep.name}"]
     common += [f"tracking.{k}={'null' if v is None else v}" for k, v in tracking.items()]
-    planned = sweep.plan(params, folder.path, common=common, cores=place.cores)
-    stages = list(planned.values())
+    stages = list(sweep.plan(params, folder.path, common=common, cores=place.cores).values())
     recorded = {
         "study": sweep.name, "trial": label, "seed": seed, "params": dict(params),
         "stages": {stage.name: stage.config.plain() for stage in stages},

@@ -1,7 +1,7 @@
 """Experiment files: a claim and the stages that test it.
 
-`experiments/NAME/experiment.yaml` is one. The file of a sweep is an experiment with more keys, and
-is read here too (`sweeps.definition.sweep.Sweep`).
+`experiments/NAME/experiment.yaml` is one. The file of a sweep is a claim and its stages too, with
+other keys beside them, and is read here as well (`sweeps.definition.sweep.Sweep`).
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ Stage = Annotated[str, AfterValidator(_stage)]
 Network = Annotated[str, AfterValidator(_network)]
 
 
-class Experiment(Section):
+class ClaimAndStages(Section):
     """A claim, the stages that test it, and how to read what they find."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
@@ -59,12 +59,17 @@ class Experiment(Section):
     reading: Text
     cost: Text
     seed: Natural = 0
-    trainings: Count = 1
-    """How often each score is trained, sampled and evaluated, with a seed of its own each time."""
     models: dict[Network, str] = {}
     """Networks that no stage trains: the stage each stands for, and its folder or file."""
     stages: Annotated[dict[Stage, list[str]], Field(min_length=1)]
     """The overrides of each stage's command; {folder} in them is the folder of the file."""
+
+
+class Experiment(ClaimAndStages):
+    """A claim and its stages, with repeated trainings and what is measured and drawn in the end."""
+
+    trainings: Count = 1
+    """How often each score is trained, sampled and evaluated, with a seed of its own each time."""
     small: dict[Stage, list[str]] = {}
     """Further overrides of stages for a run that takes minutes, of one training each."""
     claims: list[Claim] = []
@@ -79,7 +84,7 @@ class Experiment(Section):
         return self
 
 
-E = TypeVar("E", bound=Experiment)
+E = TypeVar("E", bound=ClaimAndStages)
 S = TypeVar("S", bound=Section)
 
 
@@ -230,7 +235,7 @@ def _repeat(content: dict[str, Any]) -> None:
             stages[f"{name}{further}"] = [*texts, *more]
 
 
-def _change(content: dict[str, Any], override: str, form: type[Experiment]) -> None:
+def _change(content: dict[str, Any], override: str, form: type[ClaimAndStages]) -> None:
     """Apply one override of the command line."""
     key, equals, value = override.partition("=")
     if not equals:

@@ -1,5 +1,7 @@
 """What is concluded from a study is as certain as its trials make it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -111,12 +113,12 @@ def same_noise(eta, seed):
     return structures + SHIFTS[eta] + own
 
 
-def paired(energies=same_noise, parameter=ETA, seeds=(0, 1), sample=(), **metrics):
+def paired(energies=same_noise, parameter=ETA, seeds=(0, 1), sample=(), values=SHIFTS, **metrics):
     """A grid over a parameter and seeds; `energies(eta, seed)` are those of its structures."""
-    space = {parameter: {"choices": list(SHIFTS)}}
+    space = {parameter: {"choices": list(values)}}
     space |= {SEED: {"choices": list(seeds)}} if seeds else {}
     made, slot = study(space, stages={"sample": list(sample)}), 0
-    for eta in SHIFTS:
+    for eta in values:
         for seed in seeds or (0,):
             params = {parameter: eta} | ({SEED: seed} if seeds else {})
             found = {"gen_relaxed": energies(eta, seed)}
@@ -148,6 +150,30 @@ def test_other_noise_makes_no_pairs():
     assert pairs.compare(paired(seeds=()), ETA) == []
     assert len(pairs.compare(paired(seeds=(), sample=["seed=3"]), ETA)) == 2
     assert pairs.compare(paired(parameter=TRAINED), TRAINED) == []
+
+
+@pytest.mark.parametrize("stage", ["score", "score_a", "forcefield", "generate_data"])
+def test_networks_of_each_trial_s_own_make_no_pairs(stage):
+    """By default a stage has the seed of the trial's slot."""
+    for overrides, pairs_made in ([], 0), (["train.steps=9", "seed=3"], 2):
+        trials = paired()
+        stages = {stage: overrides, "sample": []}
+        trials = replace(trials, definition={**trials.definition, "stages": stages})
+        assert len(pairs.compare(trials, ETA)) == pairs_made
+    space = trials.definition["space"] | {f"{stage}.seed": {"choices": [0]}}
+    trials.trials[f"{stage}.seed"] = 0
+    stages = {stage: [], "sample": []}
+    trials = replace(trials, definition={**trials.definition, "stages": stages, "space": space})
+    assert len(pairs.compare(trials, ETA)) == 2
+
+
+def test_values_of_mixed_types_are_compared_in_the_order_of_the_sweep():
+    shifts = {10.0: 0.0, "null": 0.2, 3.0: -0.2}
+    trials = paired(lambda value, seed: same_noise(0.0, seed) + shifts[value], values=shifts)
+    found = pairs.compare(trials, ETA)
+    assert [(gap.first, gap.setting) for gap in found] == [("10", "null"), ("10", "3")]
+    assert [gap.difference for gap in found] == pytest.approx([0.2, -0.2])
+    assert list(trials.settings(ETA)) == ["10", "null", "3"]
 
 
 def test_a_missing_structure_is_noticed():

@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 
 from sweeps import subcommands
+from sweeps.execution import run
+from sweeps.execution.launch import Worker
 from sweeps.execution.study import states
-from tests.integration.sweeps.tiny_sweep import sampled, study_at, summaries, trained, write
+from sweeps.execution.trial import Place
+from tests.integration.sweeps.tiny_sweep import (
+    sampled,
+    study_at,
+    summaries,
+    sweep_of,
+    trained,
+    write,
+)
 from tests.tiny import until
 
 LOCAL = ["cluster=local", "jobs=2", "cpus=1", "wait=true"]
@@ -24,6 +34,17 @@ def test_jobs_share_the_study(world, tmp_path, postgresql):
     assert len(summaries(tmp_path / "sweeps/jobs")) == 2
     logs = {path.name.split("_")[0] for path in (tmp_path / "sweeps/jobs/jobs").glob("*.out")}
     assert len(logs) == 2  # a job each
+
+
+@pytest.mark.parametrize(("cpus", "cores"), [(2, 2), (16, 8)])
+def test_a_job_s_stages_have_its_cpus(cpus, cores, tmp_path, monkeypatch):
+    """Jobs on one machine see all of its cores."""
+    places = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(run, "work", lambda sweep, url, place, heartbeat: places.append(place))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    Worker(sweep_of(), run.Settings(runs=str(tmp_path)), cpus)()
+    assert places == [Place(tmp_path, cores)]
 
 
 def test_a_job_at_its_time_limit_goes_on_when_its_turn_comes_again(tmp_path, sqlite):

@@ -35,6 +35,10 @@ BAD = {
         r"there is no config key space\.score\.train\.learning_rate\.hihg",
     ),
     "unknown key": ({"objektives": {}}, "there is no config key objektives"),
+    "trainings of an experiment": ({"trainings": 2}, "there is no config key trainings"),
+    "claims of an experiment": ({"claims": []}, "there is no config key claims"),
+    "figures of an experiment": ({"figures": []}, "there is no config key figures"),
+    "an experiment's small form": ({"small": {"score": []}}, "there is no config key small"),
     "no question": ({"question": None}, "question"),
     "empty space": ({"space": {}}, "space: .*at least 1"),
     "no objective": ({"objectives": {}}, "objectives: .*at least 1"),
@@ -205,6 +209,7 @@ def test_a_file_that_is_not_there(tmp_path):
     ("override", "said"),
     [
         ("bugdet=3", "there is no key bugdet"),
+        ("trainings=2", "there is no key trainings"),
         ("tracking.mood=offline", "there is no config key tracking.mood"),
         ("budget=many", "budget: .*valid integer"),
         ("budget", "cannot read 'budget' as KEY=VALUE"),

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from matplotlib.image import imread
+from optuna.trial import TrialState
 
 from experiments.harness.config.settings import Tracking
 from experiments.harness.runs.run_folder import RunFolder
@@ -12,7 +13,7 @@ from sweeps.analysis import report, results
 from sweeps.analysis.table import load
 from sweeps.execution.trial import run_point
 from tests.integration.harness.mirror import history, logs, updates
-from tests.integration.sweeps.studies import ETA, grid, study
+from tests.integration.sweeps.studies import ETA, add, grid, study
 from tests.integration.sweeps.tiny_sweep import MEDIAN, make, sampled, sweep_of, write
 
 pytestmark = pytest.mark.slow
@@ -67,6 +68,22 @@ def test_what_was_published_is_not_published_again(finished):
     report.publish(load(made), home / "sweeps/tiny/study", Tracking())
     subcommands.run([str(file), f"runs={home}"])
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_failed_trial_that_is_retried_is_published_anew(tmp_path):
+    published = []
+    for state, about in ((TrialState.FAIL, {}), (TrialState.COMPLETE, {"metrics": {MEDIAN: 0.1}})):
+        made = study({ETA: {"choices": [0.0, 0.001]}})
+        add(made, 0, {ETA: 0.0}, metrics={MEDIAN: 0.3})
+        add(made, 1, {ETA: 0.001}, state, **about)
+        for _ in range(2):  # the second time there is nothing new
+            report.publish(load(made), tmp_path, Tracking(mode="disabled"))
+        published.append(RunFolder(tmp_path).summary)
+    assert [summary["study/failed"] for summary in published] == [1, 0]
+    assert [summary[f"study/best/{MEDIAN}"] for summary in published] == [0.3, 0.1]
+    assert "2 complete" in (tmp_path / "report.html").read_text()
+    tables = [row for row in RunFolder(tmp_path).rows() if row.get("event") == "table"]
+    assert len(tables) == 2
 
 
 def test_a_record_holds_what_its_statements_rest_on(tmp_path):
