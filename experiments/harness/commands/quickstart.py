@@ -13,9 +13,8 @@ score.train.steps=8000; `surfdiff run --help` explains the other keys.
 
 from collections.abc import Sequence
 
+from experiments.harness.commands.command_line import TRACEBACK, refusing
 from experiments.harness.commands.run import run_experiment
-from experiments.harness.pipeline.experiment import split_off
-from experiments.harness.pipeline.runner import Options
 
 EXPERIMENT = "quickstart_ag6o3"
 NAME = "ag6o3"
@@ -25,6 +24,10 @@ def main(arguments: Sequence[str]) -> None:
     if {"--help", "-h"} & set(arguments):
         print((__doc__ or "").strip())
         return
-    options, _ = split_off(Options, arguments)
+    with refusing("quickstart", TRACEBACK in arguments):
+        from experiments.harness.pipeline.experiment import split_off
+        from experiments.harness.pipeline.runner import Options
+
+        options, _ = split_off(Options, arguments)
     name = f"name={NAME}{'_small' if options.small else ''}"
     run_experiment("quickstart", [EXPERIMENT, name, *arguments], parent="quickstart")

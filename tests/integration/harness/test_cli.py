@@ -125,6 +125,16 @@ def test_cfg_of_an_experiment_is_the_command_of_each_stage(command, option, caps
     assert "train.steps=7" in lines[1].split()
 
 
+def test_the_small_quickstart_has_a_folder_of_its_own(capsys):
+    for small in ("small=true", "small=True", "small=yes"):
+        surfdiff(["quickstart", small, "--cfg"])
+        assert "output=runs/quickstart/ag6o3_small " in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        surfdiff(["quickstart", "small=maybe", "--cfg"])
+    assert ended.value.code == 2
+    assert "small: Input should be a valid boolean" in capsys.readouterr().err
+
+
 def test_a_grid_is_every_combination_each_in_a_folder_of_its_own(capsys):
     surfdiff(["train", "-m", "train.steps=1,2", "sde=vp,brownian", "seed=3", "--cfg", "job"])
     runs = list(yaml.safe_load_all(capsys.readouterr().out))
