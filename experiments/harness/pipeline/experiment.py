@@ -225,14 +225,17 @@ def _repeat(content: dict[str, Any]) -> None:
     for name, own in list(stages.items()):
         if str(name).split("_")[0] not in REPEATED or not isinstance(own, list | None):
             continue
-        given = [str(o).removeprefix("seed=") for o in own or [] if str(o).startswith("seed=")]
-        if trainings > 1 and given and not given[-1].isdecimal():
-            raise ValueError(f"stage {name}: seed={given[-1]} is no whole number from 0 on")
-        first = int(given[-1]) if trainings > 1 and given else seed
-        for k in range(trainings):
-            further, more = (f"{REPEAT}{k}", [f"seed={first + k}"]) if k else ("", [])
-            texts = [str(o).replace(TRAINING, further) for o in own or []]
-            stages[f"{name}{further}"] = [*texts, *more]
+        texts = [str(o) for o in own or []]
+        stages[name] = [text.replace(TRAINING, "") for text in texts]
+        if trainings == 1:
+            continue
+        given = [text.removeprefix("seed=") for text in texts if text.startswith("seed=")]
+        first = (given or [str(seed)])[-1]
+        if not first.isdecimal():
+            raise ValueError(f"stage {name}: seed={first} is no whole number from 0 on")
+        for k in range(1, trainings):
+            repeated = [text.replace(TRAINING, f"{REPEAT}{k}") for text in texts]
+            stages[f"{name}{REPEAT}{k}"] = [*repeated, f"seed={int(first) + k}"]
 
 
 def _change(content: dict[str, Any], override: str, form: type[ClaimAndStages]) -> None:
