@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
+from experiments.harness.config.instantiate import CORRECTED
 from experiments.harness.figures.histogram import energy_histogram
 from experiments.harness.figures.page import (
     Figures,
@@ -26,6 +27,7 @@ from experiments.harness.figures.viewer import overlayer_formula
 from experiments.harness.runs.config_keys import flattened
 from experiments.harness.runs.energies import finite
 from experiments.harness.runs.metrics import NO_SURFACE, SHARE, count, metric, target_text
+from experiments.harness.runs.shipped_models import CORRECTIONS, file_of
 from sdedata.similarity import same
 
 BEST = 4
@@ -159,8 +161,13 @@ def eV(energy: float | None) -> str:  # noqa: N802
 
 
 def calculator_name(settings: Mapping[str, Any]) -> str:
-    """Return the last part of the calculator's target, and its model where that has a name."""
+    """Return what readers know a calculator by: its name and its model or networks."""
     calculator = settings.get("calculator") or {}
+    if calculator.get("_target_") == CORRECTED:
+        paths = calculator.get("path") or CORRECTIONS
+        sources = [paths] if isinstance(paths, str) else paths
+        known = [p.partition("/")[0] if file_of(p, None) else p for p in sources]
+        return f"corrected {', '.join(dict.fromkeys(known))}"
     if "digest" in calculator:
         return f"the force field {calculator['digest']}"
     name = str(calculator.get("_target_", "the calculator")).rpartition(".")[2]

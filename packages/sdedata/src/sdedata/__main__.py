@@ -162,9 +162,11 @@ def datasheet(name: str) -> str:
 
 
 def _calculator(data: StructureSet) -> str:
-    """As `sevennet model=7net-0`."""
+    """As `sevennet model=7net-0`; of networks, whose digests stand beside them, their folder."""
     facts = dict(data.meta["calculator"])
     name = facts.pop("_target_").split(".")[-1]
+    if "digest" in facts:
+        facts = {"path": _cell(list(dict.fromkeys(str(Path(p).parent) for p in facts["path"])))}
     return " ".join([name, *(f"{key}={value}" for key, value in facts.items())])
 
 
