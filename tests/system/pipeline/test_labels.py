@@ -5,17 +5,18 @@ import pytest
 
 from experiments.harness.config import compose
 from experiments.harness.config.instantiate import build
+from experiments.harness.training.calculator import identified
 from sdedata import shipped
 
 
 @pytest.mark.parametrize("name", [*shipped.searches(), "ag6_p4x4"])
-def test_a_shipped_label_is_the_default_calculator_s(name):
+def test_a_shipped_label_is_the_corrected_calculator_s(name):
     data = shipped.load(name)
-    node = compose.load("generate_data").calculator
-    assert data.meta["calculator"] == node.plain()
+    usual = identified(compose.load("label", ["calculator=corrected", "structures=x"]).calculator)
+    assert data.meta["calculator"] == usual.plain()
     atoms = data.atoms(0)
     energy, forces = data.energy[0], atoms.get_forces(apply_constraint=False)
-    atoms.calc = build(node)
+    atoms.calc = build(data.meta["calculator"])
     assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-3)
     # positions are kept to 1e-5 Å
     np.testing.assert_allclose(atoms.get_forces(apply_constraint=False), forces, atol=2e-3)

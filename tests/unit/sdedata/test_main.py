@@ -23,7 +23,7 @@ def test_list_as_json_is_true(capsys):
         assert (one["minima"], one["digest"]) == (len(data), data.digest)
         assert one["compositions"] == sorted(set(data.compositions))
         assert one["cell"] == data.meta["template"]["slab"]
-        assert one["calculator"] == "sevennet model=7net-0"
+        assert one["calculator"] == "corrected path=silver_oxide_pbe"
         assert set(one) == {
             "name", "minima", "frames", "compositions", "cell", "calculator", "digest"
         }  # fmt: skip
