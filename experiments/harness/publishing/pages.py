@@ -17,7 +17,7 @@ BLOCKS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     (
         "README.md",
         "claims",
-        lambda of: tables.claims(of[RESULTS], of[SPEED], of[SEARCH], of[PAPER]),
+        lambda of: tables.claims(of[SPEED], of[SEARCH], of[PAPER]),
     ),
     ("docs/results.md", "quickstart", lambda of: tables.results_table(of[RESULTS])),
     ("docs/results.md", "paper", lambda of: paper.of_the_paper(of[PAPER])),

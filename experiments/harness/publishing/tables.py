@@ -41,21 +41,13 @@ def headline(results: Record) -> str:
     )
 
 
-def claims(results: Record, speed: Record, search: Record, paper: list[Record]) -> str:
+def claims(speed: Record, search: Record, paper: list[Record]) -> str:
     """Write the README's table: claim, paper, here; `paper` are the claims of experiments."""
-    first = next(iter(results.values()))
-    s = first["summary"]
     reached = {(one["task"], one["beside"]): one for one in speed["record"]["reached"]}
     agedi, rounds = f"AGeDi {_peer(speed, 'AGeDi')}", len(speed["record"]["machine"])
     loose = search["record"]["results"][0]
     saved = loose["prerelaxed"]["calls_saved"]
     rows = [
-        (
-            "generates low-energy Ag6O3 in p(3x3), a cell not in the training data (Fig. 3)",
-            "yes, PBE, 22,090 structures",
-            f"yes, {first['calculator']}: relaxed median {s['gen_relaxed/energy_median']:.2f} eV "
-            f"(n = {s['gen/n']}), random search {s['rss/energy_median']:.2f} eV (n = {s['rss/n']})",
-        ),
         *_of_the_paper(paper),
         (
             f"samples p(3x3) with guidance faster than {agedi}, on one core",
