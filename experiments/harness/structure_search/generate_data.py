@@ -8,8 +8,10 @@ and the counts per stoichiometry (Fig. 2b).
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,8 @@ from sdedata.template import Template
 
 log = logging.getLogger(__name__)
 
+HOPS = 10
+"""Of a walk in one task: a kill loses no more, and progress is seen."""
 MAY_CHANGE = ("n_per_composition", "target", "executor", "tracking", "output", "calculator.path")
 
 
@@ -186,27 +190,30 @@ def plan(
     """The search for these candidates; an index decides composition and all that is random."""
     compositions = list(config.compositions)
     hopping = None if config.basin_hopping is None else Hopping(**config.basin_hopping.plain())
-    at_once = size = config.task_size
+    at_once = size = part = config.task_size
     if hopping is not None:  # walkers keep their composition
         at_once = max(1, size // len(compositions)) * len(compositions)
-        size = at_once * (1 + hopping.hops)
-    return [
-        Task(
-            candidates=tuple(
-                (index, compositions[index % len(compositions)]) for index in indices[k : k + size]
-            ),
-            seed=config.seed,
-            template=template,
-            calculator=frozen_key(config.calculator),
-            min_distances=config.min_distances,
-            relaxation=config.relaxation.plain(),
-            surrogate=surrogate,
-            folder=str(folder / "candidates"),
-            hopping=hopping,
-            side_by_side=at_once,
-        )
-        for k in range(0, len(indices), size)
-    ]
+        size, part = at_once * (1 + hopping.hops), at_once * HOPS
+    task = partial(
+        Task,
+        seed=config.seed,
+        template=template,
+        calculator=frozen_key(config.calculator),
+        min_distances=config.min_distances,
+        relaxation=config.relaxation.plain(),
+        surrogate=surrogate,
+        folder=str(folder / "candidates"),
+        hopping=hopping,
+        side_by_side=at_once,
+    )
+    tasks: list[Task] = []
+    for first in range(0, len(indices), size):
+        walk, parts = indices[first : first + size], []
+        for k in range(0, len(walk), part):
+            own = tuple((i, compositions[i % len(compositions)]) for i in walk[k : k + part])
+            parts.append(task(candidates=own, before=tuple(one.path for one in parts)))
+        tasks += parts
+    return tasks
 
 
 def trained(
@@ -241,10 +248,23 @@ def _search_all(
     if not missing:
         return
     done = start + sum(len(task.candidates) for task in tasks if task not in missing)
-    calls = [partial(search, task) for task in missing]
     with workers(config.executor) as executor:
-        for row in progress(outcomes(executor, calls, dict), "search", total, done):
+        for row in progress(_in_turn(executor, missing), "search", total, done):
             tracker.log({"event": "candidate", **row})
+
+
+def _in_turn(executor: Executor, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
+    """Carry out tasks, those that go on with others after them; yields the rows of candidates."""
+    succeeded = 0
+    for _, some in groupby(sorted(tasks, key=_turn), key=_turn):
+        calls = [partial(search, task) for task in some]
+        for row in outcomes(executor, calls, dict, succeeded):
+            succeeded += "failed" not in row
+            yield row
+
+
+def _turn(task: Task) -> int:
+    return len(task.before)
 
 
 def _meta(config: GenerateData, given_model: Model | None) -> dict[str, Any]:

@@ -47,6 +47,8 @@ class Task:
     """
     side_by_side: int | None = None
     """So many candidates are relaxed at once; None: all of them."""
+    before: tuple[Path, ...] = ()
+    """Files of the tasks whose walks this one goes on with; they are done before it."""
 
     @property
     def path(self) -> Path:
@@ -66,12 +68,27 @@ def search(task: Task) -> list[dict[str, Any]]:
     sets: list[StructureSet] = []
     at_once = task.side_by_side or len(rows)
     walkers = [None if task.hopping is None else Walker(task.hopping) for _ in range(at_once)]
+    _return_to_minima(walkers, task.before)
     for first in range(0, len(rows), at_once):
         sets += _search_at_once(task, rows[first : first + at_once], walkers)
     for row in rows:
         row["cpu_seconds"] = (cpu_seconds() - started) / len(rows)
     write(task.path, sets, rows)
     return rows
+
+
+def _return_to_minima(walkers: Sequence[Walker | None], done: Sequence[Path]) -> None:
+    """Put walkers at the last minima that they went to in the files of the tasks before."""
+    for path in reversed(done):
+        frames, rows = read(path)
+        for k, row in reversed(list(enumerate(rows))):
+            walker = walkers[k % len(walkers)]
+            if walker and walker.minimum is None and row.get("accepted"):
+                relaxation = frames.select(frames.info["index"] == row["index"])
+                walker.minimum = relaxation.atoms(len(relaxation) - 1)
+                walker.energy = row["energy"]
+        if all(walker is None or walker.minimum is not None for walker in walkers):
+            return
 
 
 def _search_at_once(

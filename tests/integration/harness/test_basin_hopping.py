@@ -1,5 +1,7 @@
 """Basin hopping: who hops where, by which rule, and that it finds what random starts do not."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase.build import add_adsorbate, fcc111
@@ -60,30 +62,35 @@ def test_mobile_atoms_alone_are_displaced_and_no_farther_than_said():
     assert np.abs(moves[:, 8].mean(axis=0)).max() < 4 * 0.4 / np.sqrt(3 * 400)
 
 
-@pytest.mark.parametrize("compositions", [["Ag2"], ["Ag", "Ag2O"]])
-def test_a_walker_goes_on_from_its_last_accepted_minimum(tmp_path, compositions):
+@pytest.mark.parametrize(
+    ("compositions", "hops", "each", "sizes"),
+    [
+        (["Ag2"], 3, 8, [8]),
+        (["Ag", "Ag2O"], 3, 8, [8, 8]),
+        (["Ag2"], 12, 45, [30, 9, 6]),  # the second goes on with the first, in a task of its own
+    ],
+)
+def test_a_walker_goes_on_from_its_last_accepted_minimum(tmp_path, compositions, hops, each, sizes):
     """The rule, recomputed from what a task has written."""
     config = compose.load("generate_data", [
-        *SAME, f"compositions={compositions}", "task_size=3", "n_per_composition=8",
-        "basin_hopping={hops: 3, temperature: 0.1, displacement: 0.8}",
+        *SAME, f"compositions={compositions}", "task_size=3", f"n_per_composition={each}",
+        f"basin_hopping={{hops: {hops}, temperature: 0.1, displacement: 0.8}}",
     ])  # fmt: skip
     template = Template.load("ag111_p3x3", (1.0, 4.5))
-    total = 8 * len(compositions)
-    tasks = plan(config, template, tmp_path, range(total), None)
+    tasks = plan(config, template, tmp_path, range(each * len(compositions)), None)
     walkers = 3 if len(compositions) == 1 else 2
-    assert [len(task.candidates) for task in tasks] == [4 * walkers] * (total // (4 * walkers)) + (
-        [total % (4 * walkers)] if total % (4 * walkers) else []
-    )
+    assert [len(task.candidates) for task in tasks] == sizes
+    here: dict = {}
     for task in tasks:
         search(task)
         frames, rows = read(task.path)
-        here = {}
+        here = here if task.before else {}
         for k, row in enumerate(rows):
             walker = k % walkers
             assert row["composition"] == compositions[row["index"] % len(compositions)]
             path = frames.select(frames.info["index"] == row["index"])
             first, last = path.atoms(0), path.atoms(len(path) - 1)
-            if k >= walkers and walker in here:
+            if walker in here:
                 move = first.positions - here[walker].positions
                 assert 0.1 < np.abs(move).max() <= 0.8
                 assert first.get_chemical_formula() == here[walker].get_chemical_formula()
@@ -92,19 +99,27 @@ def test_a_walker_goes_on_from_its_last_accepted_minimum(tmp_path, compositions)
         assert sum(row.get("accepted", False) for row in rows) >= len(rows) // 2
 
 
+def found(path: Path) -> tuple:
+    """What a task has written, but for the time that it took."""
+    frames, rows = read(path)
+    return frames.digest, [{k: v for k, v in row.items() if k != "cpu_seconds"} for row in rows]
+
+
 def test_a_search_by_basin_hopping_is_a_set_and_continues(tmp_path):
-    hopping = "basin_hopping={hops: 3, temperature: 0.1, displacement: 0.5}"
+    hopping = "basin_hopping={hops: 11, temperature: 0.1, displacement: 0.5}"
     given = [*SAME, hopping, "composition=Ag2", "task_size=2", f"output={tmp_path}", "name=walk"]
-    run("generate_data", *given, "n_per_composition=8")
+    run("generate_data", *given, "n_per_composition=24")
     folder = tmp_path / "generate_data/walk"
-    before = {path.name: path.read_bytes() for path in (folder / "candidates").iterdir()}
-    summary = run("generate_data", *given, "n_per_composition=16")
-    assert summary["data/candidates"] == 16
+    before = {path.name: found(path) for path in (folder / "candidates").iterdir()}
+    assert len(before) == 2
+    (folder / "candidates" / max(before)).unlink()  # as if killed in the middle of the walk
+    summary = run("generate_data", *given, "n_per_composition=36")
+    assert summary["data/candidates"] == 36
     minima = StructureSet.read(folder / "minima.npz")
-    assert minima.meta["basin_hopping"]["hops"] == 3
-    assert len(minima) + summary["data/failed"] == 16
+    assert minima.meta["basin_hopping"]["hops"] == 11
+    assert len(minima) + summary["data/failed"] == 36
     for name, content in before.items():
-        assert (folder / "candidates" / name).read_bytes() == content
+        assert found(folder / "candidates" / name) == content
 
 
 def test_hits_of_a_target_are_counted_by_structure(tmp_path, capsys):
