@@ -21,8 +21,7 @@ def ag6_model(template: Template) -> Atoms:
     """Build the model of Schmid et al. and Schnadt et al. (PRL 96, 146101 and 146102, 2006).
 
     Unrelaxed. Positions are relative to the top-layer atom nearest to the cell's corner; at hollow
-    sites the model would be 0.75 eV higher (SevenNet-0). Raises ValueError unless the cell is
-    p(4x4).
+    sites the model would be 0.9 eV higher. Raises ValueError unless the cell is p(4x4).
     """
     cell = np.asarray(template.slab.cell)[:2, :2]
     sites = template.slab.positions[template.slab.positions[:, 2] > template.top - 0.5, :2]
