@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.harness.config import CONF
 from experiments.harness.config.fields import Target
+from experiments.harness.runs.shipped_models import CORRECTIONS, file_of
 
 FORCE_FIELD = "experiments.harness.training.calculator.forcefield"
 """The `_target_` of a trained force field of this project."""
@@ -46,6 +47,21 @@ def identity(calculator: Any) -> Any:
     if not isinstance(calculator, Mapping) or "digest" not in calculator:
         return calculator
     return {key: value for key, value in calculator.items() if key != "path"}
+
+
+def calculator_name(calculator: Mapping[str, Any] | None) -> str:
+    """Return what readers know a calculator by: its name, and its model or networks."""
+    config = calculator or {}
+    if config.get("_target_") == CORRECTED:
+        paths = config.get("path") or CORRECTIONS
+        sources = [paths] if isinstance(paths, str) else paths
+        known = [path.partition("/")[0] if file_of(path, None) else path for path in sources]
+        return f"corrected {', '.join(dict.fromkeys(known))}"
+    if "digest" in config:
+        return f"the force field {config['digest']}"
+    name = str(config.get("_target_", "the calculator")).rpartition(".")[2]
+    model = config.get("model")
+    return f"{name} {model}" if isinstance(model, str) else name
 
 
 def calculator_for(node: Target | Mapping[str, Any], numbers: Iterable[int]) -> Any:

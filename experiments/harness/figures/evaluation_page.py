@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
-from experiments.harness.config.instantiate import CORRECTED
+from experiments.harness.config.instantiate import calculator_name
 from experiments.harness.figures.histogram import energy_histogram
 from experiments.harness.figures.page import (
     Figures,
@@ -27,7 +27,6 @@ from experiments.harness.figures.viewer import overlayer_formula
 from experiments.harness.runs.config_keys import flattened
 from experiments.harness.runs.energies import finite
 from experiments.harness.runs.metrics import NO_SURFACE, SHARE, count, metric, target_text
-from experiments.harness.runs.shipped_models import CORRECTIONS, file_of
 from sdedata.similarity import same
 
 BEST = 4
@@ -109,7 +108,7 @@ def sentence(run: Evaluated) -> str:
     what = f"{n} surfaces of {_formula(run)}{_substrate(run)} were generated"
     if not run.relaxed:
         return f"{what}; none could be relaxed."
-    what += f" and relaxed with {calculator_name(run.settings)}"
+    what += f" and relaxed with {calculator_name(run.settings.get('calculator'))}"
     failed = n - len(run.relaxed)
     what += f" ({failed} of them failed)" if failed else ""
     lost = len(run.relaxed) - sum(run.adsorbed)
@@ -158,21 +157,6 @@ def eV(energy: float | None) -> str:  # noqa: N802
         return "\N{EN DASH}"
     digits = 0 if abs(energy) >= 1000 else 2
     return f"{energy:.{digits}f} eV".replace("-", "\N{MINUS SIGN}")
-
-
-def calculator_name(settings: Mapping[str, Any]) -> str:
-    """Return what readers know a calculator by: its name and its model or networks."""
-    calculator = settings.get("calculator") or {}
-    if calculator.get("_target_") == CORRECTED:
-        paths = calculator.get("path") or CORRECTIONS
-        sources = [paths] if isinstance(paths, str) else paths
-        known = [p.partition("/")[0] if file_of(p, None) else p for p in sources]
-        return f"corrected {', '.join(dict.fromkeys(known))}"
-    if "digest" in calculator:
-        return f"the force field {calculator['digest']}"
-    name = str(calculator.get("_target_", "the calculator")).rpartition(".")[2]
-    model = calculator.get("model")
-    return f"{name} {model}" if isinstance(model, str) else name
 
 
 def _formula(run: Evaluated) -> str:

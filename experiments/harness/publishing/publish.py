@@ -189,11 +189,11 @@ def _claims(run: Any) -> dict[str, Any]:
 
 def _calculator(run: Any) -> str | None:
     """The name of the calculator that relaxed what was generated; None if nothing was."""
-    from experiments.harness.figures.evaluation_page import calculator_name
+    from experiments.harness.config.instantiate import calculator_name
     from experiments.harness.runs.run_folder import RunFolder
 
     for file in sorted(run.path.glob("evaluate/*/config.yaml")):
-        return calculator_name(RunFolder.existing(file.parent).config)
+        return calculator_name(RunFolder.existing(file.parent).config.get("calculator"))
     return None
 
 

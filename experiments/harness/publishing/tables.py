@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness.figures.evaluation_page import calculator_name
+from experiments.harness.config.instantiate import calculator_name
 from experiments.harness.pipeline.claims import row
 from experiments.harness.pipeline.table import results as summary_table
 from experiments.harness.runs.markdown import table
@@ -124,7 +124,7 @@ def search_table(search: Record) -> str:
     environment, record = search["environment"], search["record"]
     source = (
         f"- `{search['command']}`: {record['candidates']} starts, from candidate {record['first']} "
-        f"on; torch {environment['torch']}, {calculator_name(search['search'])}; "
+        f"on; torch {environment['torch']}, {calculator_name(search['search']['calculator'])}; "
         f"{_commit(environment)}; the force field of {search['training']['train']['steps']} steps"
     )
     return f"{search_cost_table(record)}\n\n{source}"

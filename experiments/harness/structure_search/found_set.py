@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from experiments.harness.config.instantiate import identity
+from experiments.harness.config.instantiate import calculator_name, identity
 from experiments.harness.config.settings import GenerateData
 from experiments.harness.structure_search.search import Task, is_minimum, lacking, read
 from experiments.harness.training.data import load_set
@@ -42,6 +43,8 @@ def extended(config: GenerateData) -> Found | None:
     for key in SAME:
         theirs, ours = identity(minima.meta.get(key)), identity(plain[key])
         if theirs != ours:
+            if key == "calculator":
+                theirs, ours = _told_apart(minima.meta.get(key), plain[key])
             raise ValueError(
                 f"extend={name} was made with {key}={theirs}, this search has {key}={ours}: "
                 "such minima are not put together"
@@ -51,6 +54,14 @@ def extended(config: GenerateData) -> Found | None:
     else:
         frames = shipped.frames_of(name)  # none of a reference, from which nothing learns
     return Found(minima, minima if frames is None else _searched(frames), [])
+
+
+def _told_apart(*calculators: Any) -> list[str]:
+    """Name calculators, with the digests of their networks where the names alone are the same."""
+    names = [calculator_name(one) for one in calculators]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name} {identity(one)}" for name, one in zip(names, calculators, strict=True)]
 
 
 def _searched(name: str) -> StructureSet:

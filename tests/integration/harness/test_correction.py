@@ -12,7 +12,7 @@ from ase.io import read, write
 
 from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.config.fields import Target
-from experiments.harness.config.instantiate import build
+from experiments.harness.config.instantiate import CORRECTED, build, calculator_name
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.calculator import identified
 from experiments.harness.training.checkpoint import load_model
@@ -254,3 +254,13 @@ def test_the_shipped_correction_is_refused_for_other_elements(home, capsys):
 
 def test_yaml_of_the_run_holds_it(home):
     assert yaml.safe_load((home / "train/corrected/config.yaml").read_text())["data"]["minus"]
+
+
+def test_calculators_are_named():
+    name = {"_target_": "experiments.calculators.chgnet", "model": "0.3.0"}
+    assert calculator_name(name) == "chgnet 0.3.0"
+    assert calculator_name({"_target_": "a.EMT", "model": {"x": 1}}) == "EMT"
+    sums = identified(Target.of({"_target_": CORRECTED}))
+    assert calculator_name(sums.plain()) == "corrected silver_oxide_pbe"
+    own = {"_target_": CORRECTED, "path": ["runs/a", "runs/b"], "digest": ["sha256:1", "sha256:2"]}
+    assert calculator_name(own) == "corrected runs/a, runs/b"

@@ -8,13 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.harness.config.fields import Target
-from experiments.harness.config.instantiate import CORRECTED
-from experiments.harness.figures.evaluation_page import Evaluated, calculator_name, write_evaluation
+from experiments.harness.figures.evaluation_page import Evaluated, write_evaluation
 from experiments.harness.generation.summary import relative_energies
 from experiments.harness.runs.energies import energy_statistics
 from experiments.harness.runs.metrics import metric_title
-from experiments.harness.training.calculator import identified
 from sdedata.adsorption import is_adsorbed
 from sdedata.frozen import frozen_mask
 from tests.integration.harness.test_page import NASTY, READY, Reader, surface
@@ -171,16 +168,6 @@ def test_names_cannot_break_out(tmp_path):
     page = Reader(write_evaluation(tmp_path / "r.html", run).read_text(encoding="utf-8"))
     assert len(page.scripts) == 2
     assert all(image["src"].startswith("data:") for image in page.named("img"))
-
-
-def test_calculators_are_named():
-    name = {"_target_": "experiments.calculators.chgnet", "model": "0.3.0"}
-    assert calculator_name({"calculator": name}) == "chgnet 0.3.0"
-    assert calculator_name({"calculator": {"_target_": "a.EMT", "model": {"x": 1}}}) == "EMT"
-    sums = identified(Target.of({"_target_": CORRECTED}))
-    assert calculator_name({"calculator": sums.plain()}) == "corrected silver_oxide_pbe"
-    own = {"_target_": CORRECTED, "path": ["runs/a", "runs/b"], "digest": ["sha256:1", "sha256:2"]}
-    assert calculator_name({"calculator": own}) == "corrected runs/a, runs/b"
 
 
 @pytest.mark.parametrize("width", [375, 1280])

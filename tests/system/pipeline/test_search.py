@@ -106,7 +106,7 @@ def test_a_set_is_gone_on_from_and_never_mixed(searched, tmp_path):
     for changed, reported in (
         ("seed=8", "seed=7, this search has seed=8"),
         ("template.slab=ag111_c2x8", "template="),
-        ("calculator._target_=tests.tiny.NoOxygen", "calculator="),
+        ("calculator._target_=tests.tiny.NoOxygen", "calculator=EMT, .* calculator=NoOxygen"),
     ):
         with pytest.raises(ValueError, match=f"was made with {reported}.* are not put together"):
             run("generate_data", *SAME, *more, "n_per_composition=7", "name=other", changed)
