@@ -84,7 +84,7 @@ def test_table_json_and_picture_come_from_the_run(site):
     assert results["ag6o3"]["summary"] == SUMMARY
     assert results["ag6o3"]["command"] == "make quickstart"
     assert results["ag6o3"]["seed"] == 0
-    assert results["ag6o3"]["calculator"] == "sevennet 7net-0"
+    assert results["ag6o3"]["calculator"] == "corrected silver_oxide_pbe"
     readme = (site / "README.md").read_text()
     assert readme.startswith("# Title\n<!-- headline -->\nIn 321 seconds")
     assert readme.endswith("<!-- /claims -->\nend\n")

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.harness.config import CONF
 from experiments.harness.config.fields import Target
-from experiments.harness.runs.shipped_models import CORRECTIONS, file_of
+from experiments.harness.runs.shipped_models import CORRECTIONS, networks
 
 FORCE_FIELD = "experiments.harness.training.calculator.forcefield"
 """The `_target_` of a trained force field of this project."""
@@ -49,14 +49,19 @@ def identity(calculator: Any) -> Any:
     return {key: value for key, value in calculator.items() if key != "path"}
 
 
-def calculator_name(calculator: Mapping[str, Any] | None) -> str:
-    """Return what readers know a calculator by: its name, and its model or networks."""
-    config = calculator or {}
+def calculator_name(calculator: Any) -> str:
+    """Return what readers know a calculator by: its name, and its model or networks.
+
+    `calculator` is a plain config; anything else is returned as text.
+    """
+    config = {} if calculator is None else calculator
+    if not isinstance(config, Mapping):
+        return str(config)
     if config.get("_target_") == CORRECTED:
         paths = config.get("path") or CORRECTIONS
-        sources = [paths] if isinstance(paths, str) else paths
-        known = [path.partition("/")[0] if file_of(path, None) else path for path in sources]
-        return f"corrected {', '.join(dict.fromkeys(known))}"
+        sources = [paths] if isinstance(paths, str) else list(paths)
+        model = sources[0].partition("/")[0]
+        return f"corrected {model if sources == networks(model) else ', '.join(sources)}"
     if "digest" in config:
         return f"the force field {config['digest']}"
     name = str(config.get("_target_", "the calculator")).rpartition(".")[2]

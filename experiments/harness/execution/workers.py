@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -181,23 +181,26 @@ def _portable(error: Exception) -> Exception:
 
 def outcomes(
     executor: Executor,
-    calls: Sequence[Callable[[], Sequence[T]]],
+    turns: Iterable[Sequence[Callable[[], Sequence[T]]]],
     row: Callable[[T], Mapping[str, Any]],
     succeeded: int = 0,
 ) -> Iterator[T]:
-    """Yield what the calls return for each of their structures, call by call as they end.
+    """Yield what calls return for each of their structures, call by call as they end.
 
     Args:
         executor: what carries out the calls (see `workers`).
-        calls: each computes some structures and returns something for each of them.
+        turns: calls, each of which computes some structures and returns something for each of
+            them; those of a turn begin when all of the turn before have ended.
         row: the row of such a thing; a structure that failed has the reason there, as `failed`.
         succeeded: number of structures that succeeded before.
 
     Raises:
         ValueError: if most structures have failed, as soon as that is clear.
     """
-    futures = [executor.submit(call) for call in calls]
-    results = (one for future in as_completed(futures) for one in future.result())
+    ended = (
+        future for turn in turns for future in as_completed([executor.submit(c) for c in turn])
+    )
+    results = (one for future in ended for one in future.result())
     failed, attempted, reason = 0, succeeded, ""
     for one in results:
         attempted += 1

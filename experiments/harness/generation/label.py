@@ -126,7 +126,7 @@ def _label_all(config: Label, frames: list[Atoms], folder: RunFolder, tracker: A
     calculator, relaxation = frozen_key(config.calculator), config.relaxation.plain()
     calls = [partial(label_one, atoms, calculator, relaxation) for atoms in missing]
     with workers(config.executor) as executor:
-        results = outcomes(executor, calls, itemgetter(0), succeeded=len(done))
+        results = outcomes(executor, [calls], itemgetter(0), succeeded=len(done))
         for row, found in progress(results, "label", len(frames), len(done)):
             folder.append_structures(LABELLED, found)
             tracker.log({"event": "labelled", **row})

@@ -74,7 +74,7 @@ def _relax(
     ]
     bar = f"relax ({files[-1]})"
     with workers(config.executor) as executor:
-        results = outcomes(executor, calls, itemgetter(0), succeeded=n_done)
+        results = outcomes(executor, [calls], itemgetter(0), succeeded=n_done)
         for row, frames in progress(results, bar, n_done + len(missing), n_done):
             for name, frame in zip(files, frames[-len(files) :], strict=False):
                 folder.append_structures(name, [frame])

@@ -8,7 +8,6 @@ and the counts per stoichiometry (Fig. 2b).
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -35,7 +34,7 @@ from experiments.harness.structure_search.found_set import (
     marked_surfaces,
     pack,
 )
-from experiments.harness.structure_search.search import Task, search
+from experiments.harness.structure_search.search import Task, read, search
 from experiments.harness.structure_search.target import target_structure
 from experiments.harness.training.calculator import identified
 from experiments.harness.training.checkpoint import Model, load_model
@@ -208,7 +207,8 @@ def plan(
     )
     tasks: list[Task] = []
     for first in range(0, len(indices), size):
-        walk, parts = indices[first : first + size], []
+        walk = indices[first : first + size]
+        parts: list[Task] = []
         for k in range(0, len(walk), part):
             own = tuple((i, compositions[i % len(compositions)]) for i in walk[k : k + part])
             parts.append(task(candidates=own, before=tuple(one.path for one in parts)))
@@ -244,23 +244,28 @@ def _search_all(
     config: GenerateData, tasks: Sequence[Task], start: int, total: int, tracker: Any
 ) -> None:
     """Carry out what is not done yet; too many failures stop the search."""
-    missing = [task for task in tasks if not task.path.is_file()]
+    missing = _missing(tasks)
     if not missing:
         return
-    done = start + sum(len(task.candidates) for task in tasks if task not in missing)
+    done = [row for task in tasks if task not in missing for row in read(task.path)[1]]
+    succeeded = sum("failed" not in row for row in done)
+    turns = [
+        [partial(search, task) for task in some]
+        for _, some in groupby(sorted(missing, key=_turn), key=_turn)
+    ]
     with workers(config.executor) as executor:
-        for row in progress(_in_turn(executor, missing), "search", total, done):
+        rows = outcomes(executor, turns, dict, succeeded)
+        for row in progress(rows, "search", total, start + len(done)):
             tracker.log({"event": "candidate", **row})
 
 
-def _in_turn(executor: Executor, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
-    """Carry out tasks, those that go on with others after them; yields the rows of candidates."""
-    succeeded = 0
-    for _, some in groupby(sorted(tasks, key=_turn), key=_turn):
-        calls = [partial(search, task) for task in some]
-        for row in outcomes(executor, calls, dict, succeeded):
-            succeeded += "failed" not in row
-            yield row
+def _missing(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks that are not done, and those that went on with what is searched anew."""
+    missing: dict[Path, Task] = {}
+    for task in tasks:
+        if not task.path.is_file() or missing.keys() & set(task.before):
+            missing[task.path] = task
+    return list(missing.values())
 
 
 def _turn(task: Task) -> int:

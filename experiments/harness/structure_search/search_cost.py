@@ -140,7 +140,7 @@ def _relax_all(config: SearchCost, tasks: dict[str, list[Task]], label: str) -> 
     total = len(WAYS) * config.candidates
     done = total - sum(len(task.candidates) for _, task in missing)
     with workers(config.executor) as executor:
-        for _ in progress(outcomes(executor, calls, dict), label, total, done):
+        for _ in progress(outcomes(executor, [calls], dict), label, total, done):
             pass
 
 

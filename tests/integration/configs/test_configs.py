@@ -90,7 +90,7 @@ def test_the_paper_s_subsets_come_from_two_keys(within, oxygen):
     assert len(everything) == 12
     assert found == {"all": everything, "poor": everything - rich, "rich": rich}[oxygen]
     assert facts["elements"] == [8, 47]
-    assert facts["calculator"]["_target_"] == "experiments.calculators.sevennet"
+    assert facts["calculator"] == shipped.load("rss_c2x8").meta["calculator"]
 
 
 @pytest.mark.parametrize("key", RENAMED)

@@ -1,5 +1,6 @@
 """Basin hopping: who hops where, by which rule, and that it finds what random starts do not."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from ase.units import kB
 
 from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.config import compose
+from experiments.harness.execution.workers import outcomes
 from experiments.harness.structure_search.basin_hopping import Hopping, Walker
 from experiments.harness.structure_search.generate_data import plan
 from experiments.harness.structure_search.search import read, search
@@ -112,9 +114,14 @@ def test_a_search_by_basin_hopping_is_a_set_and_continues(tmp_path):
     folder = tmp_path / "generate_data/walk"
     before = {path.name: found(path) for path in (folder / "candidates").iterdir()}
     assert len(before) == 2
-    (folder / "candidates" / max(before)).unlink()  # as if killed in the middle of the walk
-    summary = run("generate_data", *given, "n_per_composition=36")
-    assert summary["data/candidates"] == 36
+    for lost in (max, min):  # as if killed in the middle of the walk; a part that is damaged
+        (folder / "candidates" / lost(before)).unlink()
+        kept = (folder / "candidates" / min(before)).stat().st_mtime_ns if lost is max else None
+        summary = run("generate_data", *given, "n_per_composition=36")
+        assert summary["data/candidates"] == 36
+        times = [(folder / "candidates" / name).stat().st_mtime_ns for name in sorted(before)]
+        assert times[0] < times[1], "what went on with a part that is searched anew is, too"
+        assert kept in (None, times[0])
     minima = StructureSet.read(folder / "minima.npz")
     assert minima.meta["basin_hopping"]["hops"] == 11
     assert len(minima) + summary["data/failed"] == 36
@@ -155,3 +162,22 @@ def test_what_cannot_hop_is_refused(more, said):
     given = ["basin_hopping={hops: 3, temperature: 0.1, displacement: 0.5}", "calculator=emt"]
     with pytest.raises(ValueError, match=said):
         compose.load("generate_data", [*given, *more])
+
+
+def test_failures_are_counted_over_all_turns_and_what_was_done():
+    """more than half stop a search, once there are enough to judge (10)."""
+
+    def turns(*counts: tuple[int, int]) -> list:
+        made = [[{"index": 0}] * good + [{"failed": "why"}] * bad for good, bad in counts]
+        return [[lambda rows=rows: rows] for rows in made]
+
+    def ended(counts: list[tuple[int, int]], succeeded: int = 0) -> int:
+        with ThreadPoolExecutor(1) as executor:
+            return len(list(outcomes(executor, turns(*counts), dict, succeeded)))
+
+    assert ended([(30, 0), (0, 20)]) == 50
+    assert ended([(0, 8)], succeeded=100) == 8
+    with pytest.raises(ValueError, match="3 of 5 structures failed, the last with why"):
+        ended([(2, 0), (0, 3)])
+    with pytest.raises(ValueError, match="31 of 61 structures failed"):
+        ended([(30, 0), (0, 20), (0, 20)])

@@ -264,3 +264,6 @@ def test_calculators_are_named():
     assert calculator_name(sums.plain()) == "corrected silver_oxide_pbe"
     own = {"_target_": CORRECTED, "path": ["runs/a", "runs/b"], "digest": ["sha256:1", "sha256:2"]}
     assert calculator_name(own) == "corrected runs/a, runs/b"
+    one = {"_target_": CORRECTED, "path": ["silver_oxide_pbe/correction_0"], "digest": ["sha256:1"]}
+    assert calculator_name(one) == "corrected silver_oxide_pbe/correction_0"
+    assert calculator_name("DFT") == "DFT"

@@ -1,4 +1,4 @@
-"""The data sets of the package: silver oxide on Ag(111), relaxed with a potential near PBE."""
+"""The data sets of the package: silver oxide on Ag(111), relaxed with SevenNet-0 corrected towards PBE."""
 
 from pathlib import Path
 
