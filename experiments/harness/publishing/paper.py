@@ -23,6 +23,7 @@ def collected(root: Path) -> list[dict[str, Any]]:
             if not isinstance(one, dict) or "small=true" in str(one.get("command")).split():
                 continue
             about = {"experiment": name, "run": run, "command": one.get("command")}
+            about |= {"calculator": one.get("calculator")}
             found += [claim | about for claim in one.get("claims", [])]
     return found
 
@@ -34,16 +35,21 @@ def text(claims: list[dict[str, Any]]) -> str:
 
 def of_the_paper(claims: list[dict[str, Any]]) -> str:
     """Write a row for each claim that the paper has a value of, from all experiments."""
-    rows = [[*row(claim), claim["experiment"]] for claim in claims if claim["paper"]]
-    return table([*HEADER, "experiment"], rows) if rows else NOT_YET
+    rows = [
+        [*row(claim), claim["experiment"], claim["calculator"] or "–"]
+        for claim in claims
+        if claim["paper"]
+    ]
+    return table([*HEADER, "experiment", "energies by"], rows) if rows else NOT_YET
 
 
 def of_experiments(claims: list[dict[str, Any]]) -> str:
     """Write the other claims, a table under the command of each experiment."""
     parts = []
-    for command, own in groupby(claims, itemgetter("command")):
+    for (command, calculator), own in groupby(claims, itemgetter("command", "calculator")):
         if rows := [_without_paper(row(claim)) for claim in own if not claim["paper"]]:
-            parts.append(f"`{command}`\n\n{table(_without_paper(HEADER), rows)}")
+            energies = f" (energies by {calculator})" if calculator else ""
+            parts.append(f"`{command}`{energies}\n\n{table(_without_paper(HEADER), rows)}")
     return "\n\n".join(parts) or NOT_YET
 
 

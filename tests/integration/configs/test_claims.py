@@ -264,7 +264,7 @@ def test_paper_json_holds_the_claims_of_published_runs(tmp_path):
     home = tmp_path / "experiments/fig3"
     home.mkdir(parents=True)
     runs = {
-        "full": {"command": "surfdiff run fig3", "claims": [claim, own]},
+        "full": {"command": "surfdiff run fig3", "claims": [claim, own], "calculator": "emt"},
         "small": {"command": "surfdiff run fig3 small=true", "claims": [claim]},
         "old": {"command": "surfdiff run fig3 name=old"},
     }
@@ -272,13 +272,14 @@ def test_paper_json_holds_the_claims_of_published_runs(tmp_path):
     found = paper.collected(tmp_path)
     assert json.loads(paper.text(found)) == found
     about = {"experiment": "fig3", "run": "full", "command": "surfdiff run fig3"}
+    about |= {"calculator": "emt"}
     assert found == [claim | about, own | about]
     one = found[0]
     of_the_paper = paper.of_the_paper(found)
-    assert "| lower | yes | -0.2 eV | -0.3 to -0.1 | 960 | 0 | yes | fig3 |" in of_the_paper
+    assert "| lower | yes | -0.2 eV | -0.3 to -0.1 | 960 | 0 | yes | fig3 | emt |" in of_the_paper
     assert "higher" not in of_the_paper
     assert paper.of_experiments(found).splitlines() == [
-        "`surfdiff run fig3`",
+        "`surfdiff run fig3` (energies by emt)",
         "",
         "| claim | here | 95 % interval | n | seeds | holds |",
         "| --- | --- | --- | --- | --- | --- |",
