@@ -335,8 +335,8 @@ def test_energies_of_two_calculators_are_not_compared(world, guided):
     ours, own = shipped.load("rss_ag6o3_p3x3"), StructureSet.read(world.reference)
     oxide, example = own.atoms(0), ours.atoms(0)
     assert len(reference_set(str(world.reference), oxide, emt, relaxation)) == len(own)
+    other = {"_target_": "experiments.calculators.sevennet", "model": "7net-0"}
     with pytest.raises(ValueError, match="was made with another calculator"):
-        other = {"_target_": "experiments.calculators.sevennet", "model": "7net-0"}
         reference_set(str(world.reference), oxide, other, relaxation)
     assert reference_set(None, example, other, relaxation) is None
     with pytest.raises(ValueError, match="was made with another relaxation"):

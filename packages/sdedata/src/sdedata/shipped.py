@@ -1,4 +1,4 @@
-"""The data sets of the package: silver oxide on Ag(111), relaxed with SevenNet-0 corrected towards PBE."""
+"""The data sets of the package: silver oxide on Ag(111), relaxed with a corrected SevenNet-0."""
 
 from pathlib import Path
 
