@@ -22,8 +22,8 @@ def collected(root: Path) -> list[dict[str, Any]]:
         for run, one in json.loads(file.read_text(encoding="utf-8")).items():
             if not isinstance(one, dict) or "small=true" in str(one.get("command")).split():
                 continue
-            about = {"experiment": name, "run": run, "command": one.get("command")}
-            about |= {"calculator": one.get("calculator")}
+            about = {"experiment": name, "run": run}
+            about |= {key: one.get(key) for key in ("command", "calculator")}
             found += [claim | about for claim in one.get("claims", [])]
     return found
 
