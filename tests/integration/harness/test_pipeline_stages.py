@@ -326,6 +326,7 @@ def small_quickstart(world):
     both = on(world, dict.fromkeys(pipeline.NETWORKS, [*network, "train.steps=600"]))
     return [
         *(f"{name}.{override}" for name, own in both.items() for override in own),
+        "score.data.max_energy=2.0",  # as other trainings, instead of the quickstart's own
         "sample.composition=Ag2O",
         "sample.n=2",
         "sample.sampler.steps=3",
