@@ -1,11 +1,12 @@
 """DFT for slabs: open along z, k-points by their density, smeared occupations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes, kptdensity2monkhorstpack
+from ase.data import chemical_symbols
 
 NEAR = 0.5
 """Å: if no atom moved further, a computation starts from the density of the one before."""
@@ -15,15 +16,18 @@ class SlabDFT(Calculator):
     """Computes each structure in a cell that is open along z, with a vacuum of its own.
 
     The next step of a relaxation stays in the cell of the first and starts from its density.
+    ValueError for a magnetic moment of what is no element.
 
     make           builds GPAW, given `parameters`, k-points and occupations
     elements       atomic numbers that it has data for
     kpt_density    k-points per 1/Å along each vector of the surface cell, Gamma among them
     width          eV, of the Fermi-Dirac smearing; energies are extrapolated to zero
     vacuum         Å above and below the atoms, whatever cell a structure has
+    magmoms        Bohr magnetons of each atom at the start, by element; without, those of the
+                   structure: if any is not zero, the computation has spin
     """
 
-    implemented_properties: Any = ("energy", "forces", "free_energy")
+    implemented_properties: Any = ("energy", "forces", "free_energy", "magmom")
 
     def __init__(
         self,
@@ -33,11 +37,15 @@ class SlabDFT(Calculator):
         kpt_density: float = 5.0,
         width: float = 0.1,
         vacuum: float = 5.5,
+        magmoms: Mapping[str, float] | None = None,
         **parameters: Any,
     ) -> None:
         super().__init__()
+        if unknown := sorted(set(magmoms or {}) - set(chemical_symbols[1:])):
+            raise ValueError(f"magmoms: {unknown[0]} is no element")
         self.make, self.elements, self.given = make, elements, parameters
         self.kpt_density, self.width, self.vacuum = kpt_density, width, vacuum
+        self.magmoms = dict(magmoms or {})
         self.last: Atoms | None = None
 
     def prepared(self, atoms: Atoms) -> Atoms:
@@ -46,6 +54,8 @@ class SlabDFT(Calculator):
         slab.set_constraint()
         slab.pbc = (True, True, False)
         slab.center(self.vacuum, axis=2)
+        if self.magmoms:
+            slab.set_initial_magnetic_moments([self.magmoms.get(s, 0.0) for s in slab.symbols])
         return slab
 
     def k_points(self, slab: Atoms) -> tuple[int, ...]:
@@ -80,6 +90,8 @@ class SlabDFT(Calculator):
             "free_energy": slab.get_potential_energy(force_consistent=True),
             "forces": slab.get_forces(),
         }
+        if slab.get_initial_magnetic_moments().any():
+            self.results["magmom"] = slab.get_magnetic_moment()
         self.last = slab
 
 

@@ -250,6 +250,17 @@ def test_a_slab_for_dft_is_open_along_z_with_its_own_vacuum_and_k_points():
     assert len(heard) == 2, "energy and forces come from one calculation"
 
 
+def test_magnetic_moments_begin_as_given_by_element():
+    from experiments.calculators.slab_dft import SlabDFT
+
+    atoms = shipped.load("rss_ag6o3_p3x3").atoms(0)
+    slab = SlabDFT(lambda: None, frozenset({8, 47}), magmoms={"O": 1.0}).prepared(atoms)
+    assert slab.get_initial_magnetic_moments().tolist() == [float(s == "O") for s in atoms.symbols]
+    assert not SlabDFT(lambda: None, frozenset({8, 47})).prepared(atoms).has("initial_magmoms")
+    with pytest.raises(ValueError, match="magmoms: Oxygen is no element"):
+        SlabDFT(lambda: None, frozenset({8, 47}), magmoms={"Oxygen": 1.0})
+
+
 def test_a_step_of_a_relaxation_by_dft_starts_from_the_density_of_the_one_before():
     """EMT in the place of GPAW; as an ASE calculator it computes what has moved since."""
     from ase.calculators.emt import EMT

@@ -42,3 +42,21 @@ def test_energies_and_forces_are_gpaws(monkeypatch, magnetic, kpts):
     assert energy == pytest.approx(expected, abs=1e-8)
     assert np.abs(forces - right).max() < 1e-8
     assert np.abs(right).max() > 0.5
+
+
+def test_oxygen_with_spin_is_a_triplet_below_the_closed_shell():
+    """A flat molecule in a cell of a slab; Hund: two unpaired electrons."""
+    from ase.build import molecule
+
+    from experiments.calculators import gpaw as slab_dft
+
+    options = {"mode": "lcao", "basis": "dzp", "h": 0.25, "kpt_density": 0.1, "vacuum": 3.0}
+    energies = {}
+    for spin, magmoms in ((False, None), (True, {"O": 1.0})):
+        oxygen = molecule("O2", cell=(6, 6, 8))
+        oxygen.rotate(90, "x")
+        oxygen.set_initial_magnetic_moments(None)  # ASE's molecule brings its own
+        oxygen.calc = slab_dft(**options, txt=None, magmoms=magmoms)
+        energies[spin] = oxygen.get_potential_energy()
+    assert oxygen.get_magnetic_moment() == pytest.approx(2.0, abs=0.01)
+    assert energies[True] < energies[False] - 0.5
