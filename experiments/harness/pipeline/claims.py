@@ -16,8 +16,15 @@ RANDOM_SEARCH = "random_search"
 """What stands for the random search beside an evaluation."""
 REPEAT = "_seed"
 """Between the name of a stage and the number of its repeated training."""
-MEASURED = ("evaluate", "recall")
-"""Kinds of stages that write a table of structures."""
+COLUMNS = {
+    "evaluate": (
+        "formula", "finite", "valid", "energy_before", "energy", "steps", "converged", "adsorbed",
+        "surface", "hit", "target_distance",
+    ),
+    "recall": ("structure", "composition", "sigma", "draw", "displacement", "energy"),
+    RANDOM_SEARCH: ("energy", "steps", "target_distance"),
+}  # fmt: skip
+"""What the tables of structures hold, by the kind of stage that writes one, beside the index."""
 Alone = Literal["value", "share", "median", "mean"]
 Beside = Literal[
     "difference of medians", "difference of means", "ratio of means", "energy distance"
@@ -65,15 +72,28 @@ class Claim(Section):
 
 
 def require_stages(claims: Sequence[Claim], names: Sequence[str]) -> None:
-    """Raise ValueError for a claim of a stage that is not there, or that writes no table."""
+    """Raise ValueError for a claim of what no stage writes: a stage, a table or a column of it."""
     for claim in claims:
         for name in filter(None, (claim.stage, claim.beside)):
             if name == RANDOM_SEARCH and name != claim.stage:
+                _require_columns(claim, "random search", COLUMNS[name])
                 continue
             if name not in names:
                 raise ValueError(f"claims: there is no stage {name}: {claim.claim}")
-            if claim.statistic != "value" and stage_name(name).kind not in MEASURED:
+            if claim.statistic == "value":
+                continue
+            kind = stage_name(name).kind
+            if kind not in COLUMNS:
                 raise ValueError(f"claims: stage {name} has no table of structures: {claim.claim}")
+            _require_columns(claim, name, COLUMNS[kind])
+
+
+def _require_columns(claim: Claim, stage: str, columns: Sequence[str]) -> None:
+    for name in (claim.quantity, *claim.at):
+        if name not in columns:
+            raise ValueError(
+                f"claims: {stage} has no column {name}, only {', '.join(columns)}: {claim.claim}"
+            )
 
 
 HEADER = ("claim", "paper", "here", "95 % interval", "n", "seeds", "holds")

@@ -187,6 +187,8 @@ def test_energies_of_two_calculators_are_not_compared(tmp_path, tables):
     ("change", "reason"),
     [
         ({"stage": "evaluate_x"}, "there is no stage evaluate_x"),
+        ({"quantity": "enegry"}, "evaluate_a has no column enegry, only formula, finite, valid"),
+        ({"at": {"sigma": 1}}, "evaluate_a has no column sigma"),
         ({"stage": "score_a"}, "stage score_a has no table"),
         ({"beside": "evaluate_b"}, "median has no beside"),
         ({"statistic": "energy distance"}, "energy distance needs beside"),

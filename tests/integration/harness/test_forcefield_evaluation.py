@@ -8,6 +8,7 @@ from ase.io import write
 from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.comparison.run_reader import read
 from experiments.harness.generation.relaxation import relax
+from experiments.harness.pipeline.claims import COLUMNS
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.checkpoint import load_model
 from sdedata import Graph, StructureSet, collate
@@ -92,6 +93,10 @@ def test_random_search_is_relaxed_once_for_all_evaluations_of_a_folder(world, gu
 
 def test_the_target_is_found_by_its_structure(evaluated):
     summary, table = evaluated.summary, pd.read_csv(evaluated.path / "structures.csv")
+    assert list(table) == ["index", *COLUMNS["evaluate"]]
+    assert list(pd.read_csv(evaluated.path / "random_search.csv")) == [
+        "index", *COLUMNS["random_search"]
+    ]  # fmt: skip
     target = evaluated.structures("target")[0]
     frames = {a.info["index"]: a for a in evaluated.structures("relaxed")}
     away = [distance(frames[k], target) for k in range(4)]

@@ -13,6 +13,7 @@ from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.generation import recall
 from experiments.harness.generation.generator import Generator
 from experiments.harness.generation.relaxation import relax
+from experiments.harness.pipeline.claims import COLUMNS
 from experiments.harness.runs.run_folder import RunFolder
 from sdedata import StructureSet, collate
 from sdedata.similarity import distance
@@ -73,6 +74,7 @@ def test_without_noise_all_come_back(world, command, tmp_path):
     surfdiff([*command, "sigmas=[0.001,0.9]", f"output={tmp_path}"])
     folder = RunFolder.existing(tmp_path / "recall/recall")
     table = pd.read_csv(folder.path / "recall.csv")
+    assert list(table) == ["index", *COLUMNS["recall"]]
     assert len(table) == 2 * 2 * 2 * 3  # sigmas, compositions, structures, draws
     summary = folder.summary
     assert (summary["recall/0.001/back"], summary["recall/0.001/n"]) == (12, 12)
