@@ -1,16 +1,19 @@
 """Follow the tutorial and the README in an empty folder, at small sizes: platinum on Pt(111)."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import ase.io
+import numpy as np
 import pandas
 import pytest
 
 from experiments.harness.commands.main import main
 from sdedata import StructureSet
-from tests.docs.documents import blocks, text, words
+from tests.docs.documents import blocks, commands, text, words
 from tests.tiny import NETWORK, platinum
 
 SEARCH = ["n_per_composition=3", "executor=threads", "tracking.mode=disabled"]
@@ -117,3 +120,27 @@ def test_the_readme_can_be_followed(own_folder):
     assert [str(atoms.symbols) for atoms in generated["relaxed"]] == ["Pt25", "Pt25"]
     assert (own_folder / "runs/evaluate/Pt7/report.html").is_file()
     assert blocks(section, "python")
+
+
+@pytest.mark.slow
+def test_the_readme_s_surfaces_without_training(tmp_path, monkeypatch):
+    """By the shipped networks, in an empty folder, by the command and from Python."""
+    monkeypatch.chdir(tmp_path)
+    (section,) = re.findall(r"## Run it\n(.*?)^## ", text("README.md"), re.S | re.M)
+    sample, evaluate = (
+        shlex.split(line.partition("surfdiff ")[2])
+        for line in commands(section)
+        if line.startswith(".venv/bin/surfdiff ")
+    )
+    main([*sample, "n=2", "tracking.mode=disabled"])
+    main([*evaluate, "tracking.mode=disabled"])
+    found = pandas.read_csv("runs/evaluate/Ag6O3/structures.csv")
+    assert found["valid"].all()
+    assert (found["energy"] < 1.0).all(), "eV above the lowest of random search; its median is 0.8"
+    (block,) = blocks(section, "python")
+    names: dict[str, Any] = {}
+    exec(block.replace("n=8", "n=2"), names)
+    sampled = ase.io.read("runs/sample/Ag6O3/structures/generated.extxyz", ":")
+    for one, other in zip(names["surfaces"], sampled, strict=True):
+        assert np.allclose(one.positions, other.positions, atol=1e-3)
+        assert np.abs(one.get_forces()[18:]).max() < 0.05

@@ -42,11 +42,15 @@ def from_key(key: str) -> Any:
 def identity(calculator: Any) -> Any:
     """Return what a calculator's energies are known by: of a force field not where its file lies.
 
+    A key that is null counts as one that is not there: data from before it was there are the same.
     `calculator` is a plain config; anything else is returned as it is.
     """
-    if not isinstance(calculator, Mapping) or "digest" not in calculator:
+    if not isinstance(calculator, Mapping):
         return calculator
-    return {key: value for key, value in calculator.items() if key != "path"}
+    left_out = ("path",) if "digest" in calculator else ()
+    return {
+        key: value for key, value in calculator.items() if value is not None and key not in left_out
+    }
 
 
 def calculator_name(calculator: Any) -> str:

@@ -85,8 +85,8 @@ def _force_field(calculator: Target, source: RunFolder) -> Target:
 
 def unlike(data: StructureSet, calculator: Any, relaxation: Any) -> list[str]:
     """Name what a set records to have been made with, of these, but was not."""
-    wanted = {"calculator": identity(calculator), "relaxation": relaxation}
-    return [key for key, v in wanted.items() if identity(data.meta.get(key, v)) != v]
+    wanted = {"calculator": calculator, "relaxation": relaxation}
+    return [key for key, v in wanted.items() if identity(data.meta.get(key, v)) != identity(v)]
 
 
 def must_relax(data: StructureSet, calculator: Any, relaxation: Any) -> bool:

@@ -1,6 +1,7 @@
 """`python -m sdedata` describes the shipped sets correctly."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -45,6 +46,20 @@ def test_show_prints_counts_and_provenance(capsys, name):
         assert f"- seed: {data.meta['seed']}" in text
     assert "| stoichiometry | D | D_lowE |" in text
     assert "# Datasheet" in text
+
+
+def test_show_counts_the_paper_s_sets_as_the_datasheet_does(capsys):
+    text = printed(capsys, "show", "rss_c2x8")
+    own, sheet = text.split("# Datasheet")
+
+    def rows(part):
+        table = [re.split(r" *\| *", line)[1:-1] for line in part.splitlines() if "|" in line]
+        return {row[0]: row[1:] for row in table}
+
+    counted, stated = rows(own), rows(sheet)
+    assert counted["all"] == stated["all"][-4:] == ["4068", "557", "236", "321"]
+    for name in counted.keys() - {"stoichiometry", "all", "---"}:
+        assert counted[name] == stated[name][-4:]
 
 
 def test_an_unknown_set_is_one_sentence_and_exit_code_2():

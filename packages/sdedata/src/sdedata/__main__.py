@@ -155,7 +155,9 @@ def datasheet(name: str) -> str:
     lines = [f"# {name}", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     low, high = WINDOW
     lines += [f"The paper's sets; surfaces count once, from {low:g} to {high:g} Å on the slab:", ""]
-    rows = [[str(v) for v in row.values()] for row in counts_table(data)]
+    counts = counts_table(data)
+    rows = [[str(v) for v in row.values()] for row in counts]
+    rows.append(["all", *(str(sum(int(row[name]) for row in counts)) for name in SUBSETS)])
     lines.append(_table(["stoichiometry", *SUBSETS], rows))
     sheet = (shipped.FOLDER / "DATASHEET.md").read_text(encoding="utf-8")
     return "\n".join([*lines, "", sheet.strip()])
