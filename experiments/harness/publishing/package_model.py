@@ -26,7 +26,7 @@ CARD = """# {name}
 
 {table}
 
-- **Learned from** {data}, labelled by {calculator}{less}.
+- **Learned from** {data}, labelled by {calculator}{less}. Digests of what was learned: {digests}.
 - **Know** {elements}, in overlayers {low:g} to {high:g} Å above the highest atom of the slab.
 
 {limits}
@@ -99,7 +99,8 @@ def _names(kinds: Sequence[str]) -> list[str]:
 
 def _command(training: Path) -> str:
     """The command of a training, without where and how it was recorded."""
-    own = [o for o in RunFolder(training).overrides if o.split("=")[0].split(".")[0] not in PLACE]
+    given = {o.partition("=")[0]: o for o in RunFolder(training).overrides}  # the last of each
+    own = [o for key, o in given.items() if key.split(".")[0] not in PLACE]
     return f"surfdiff train {shlex.join(own)}"
 
 
@@ -112,7 +113,7 @@ def _card(name: str, models: Mapping[str, Model], commands: list[str]) -> str:
         use=use.format(name=name),
         limits=limits,
         table=markdown(
-            ["network", "parameters", "steps", "structures", "validation", "digest"],
+            ["network", "parameters", "steps", "structures, with those held out", "validation", "digest"],
             [_row(own, model) for own, model in models.items()],
         ),
         elements=", ".join(chemical_symbols[z] for z in card["elements"]),
@@ -121,6 +122,7 @@ def _card(name: str, models: Mapping[str, Model], commands: list[str]) -> str:
         data=card["data"],
         calculator=_name(card["calculator"]),
         less=f", less {_name(card['minus'])}" if card.get("minus") else "",
+        digests=", ".join(dict.fromkeys(f"`{model.card['digest']}`" for model in models.values())),
         commands="\n".join(commands),
     )
 
