@@ -2,7 +2,9 @@
 
 Trains a force field and a score network on the shipped c(2x8) data, generates surfaces in a cell
 that the training never saw, relaxes them with the reference calculator, and draws their energies
-beside random structure search. The same command continues after a kill.
+beside random structure search. The same command continues after a kill. The networks that come with
+the package learned longer and need no training: surfdiff sample composition=Ag6O3
+template.slab=ag111_p3x3 n=32, then surfdiff evaluate sample=runs/sample/Ag6O3.
 
 usage: surfdiff quickstart [STAGE.KEY=VALUE ...] [KEY=VALUE ...] [--cfg] [--traceback] [--help]
 
