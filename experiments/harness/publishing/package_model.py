@@ -19,6 +19,9 @@ PLACE = ("name", "output", "tracking", "threads")
 """Config keys that do not change a network."""
 SAME = ("elements", "cutoff", "calculator", "window", "minus")
 """What networks that belong together share."""
+HEADER = (
+    "network", "parameters", "steps", "structures, with those held out", "validation", "digest",
+)  # fmt: skip
 CARD = """# {name}
 
 {use}
@@ -113,7 +116,7 @@ def _card(name: str, models: Mapping[str, Model], commands: list[str]) -> str:
         use=use.format(name=name),
         limits=limits,
         table=markdown(
-            ["network", "parameters", "steps", "structures, with those held out", "validation", "digest"],
+            HEADER,
             [_row(own, model) for own, model in models.items()],
         ),
         elements=", ".join(chemical_symbols[z] for z in card["elements"]),
