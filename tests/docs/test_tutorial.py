@@ -143,4 +143,4 @@ def test_the_readme_s_surfaces_without_training(tmp_path, monkeypatch):
     sampled = ase.io.read("runs/sample/Ag6O3/structures/generated.extxyz", ":")
     for one, other in zip(names["surfaces"], sampled, strict=True):
         assert np.allclose(one.positions, other.positions, atol=1e-3)
-        assert np.abs(one.get_forces()[18:]).max() < 0.05
+        assert one.get_potential_energy() == pytest.approx(other.get_potential_energy(), abs=1e-2)
