@@ -12,6 +12,7 @@ import pandas
 import pytest
 
 from experiments.harness.commands.main import main
+from experiments.harness.training.calculator import forcefield
 from sdedata import StructureSet
 from tests.docs.documents import blocks, commands, text, words
 from tests.tiny import NETWORK, platinum
@@ -143,4 +144,6 @@ def test_the_readme_s_surfaces_without_training(tmp_path, monkeypatch):
     sampled = ase.io.read("runs/sample/Ag6O3/structures/generated.extxyz", ":")
     for one, other in zip(names["surfaces"], sampled, strict=True):
         assert np.allclose(one.positions, other.positions, atol=1e-3)
-        assert one.get_potential_energy() == pytest.approx(other.get_potential_energy(), abs=1e-2)
+        relaxed = one.copy()
+        relaxed.calc = forcefield()
+        assert np.abs(relaxed.get_forces()).max() < 0.05
