@@ -28,6 +28,8 @@ class Found:
     failed: list[str]
     relax_steps: int = 0
     """Of all candidates, also of those that failed."""
+    cpu_seconds: float = 0.0
+    """Of the candidates that this search drew, not of a set that it extends."""
 
 
 def extended(config: GenerateData) -> Found | None:
@@ -77,10 +79,12 @@ def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> 
     minima = [] if base is None else [base.minima]
     frames = [] if base is None else [base.frames]
     failed: list[str] = []
+    seconds = 0.0
     steps = 0 if base is None else _steps(base.frames)
     for task in tasks:
         found, rows = read(task.path)
         steps += sum(row.get("relax_steps", 0) for row in rows)
+        seconds += sum(row.get("cpu_seconds", 0.0) for row in rows)
         for row in rows:
             if "failed" in row:
                 failed.append(row["failed"])
@@ -96,7 +100,7 @@ def pack(base: Found | None, tasks: Sequence[Task], frames_per_minimum: int) -> 
         raise ValueError(
             "no candidate relaxed to a minimum on the surface: raise relaxation.max_steps"
         )
-    return Found(concatenate(minima), concatenate(frames), failed, steps)
+    return Found(concatenate(minima), concatenate(frames), failed, steps, seconds)
 
 
 def _steps(frames: StructureSet) -> int:

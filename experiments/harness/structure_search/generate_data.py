@@ -118,6 +118,7 @@ def run(config: GenerateData, observe: Observe | None = None) -> dict[str, Any]:
             "data/failed": len(found.failed),
             "data/relax_steps_mean": float(np.mean(minima.info["relax_steps"])),
             "data/relax_steps": found.relax_steps,
+            "data/cpu_seconds": round(found.cpu_seconds, 1),
             "data/digest": minima.digest,
         }
         if len(config.compositions) == 1:  # energies of others do not compare

@@ -100,6 +100,10 @@ def test_a_set_is_gone_on_from_and_never_mixed(searched, tmp_path):
     frames = StructureSet.read(tmp_path / "generate_data/more/frames.npz").info
     steps = dict(zip(frames["index"].tolist(), frames["relax_steps"].tolist(), strict=True))
     assert summary["data/relax_steps"] == sum(steps.values())
+    new = RunFolder(tmp_path / "generate_data/more").rows()
+    seconds = [row["cpu_seconds"] for row in new if row.get("event") == "candidate"]
+    assert len(seconds) == 2, "those of the set that is extended are not counted"
+    assert summary["data/cpu_seconds"] == pytest.approx(sum(seconds), abs=0.1)
     with pytest.raises(ValueError, match="has 12 candidates, .* give n_per_composition=6 or more"):
         run("generate_data", *SAME, *more, "n_per_composition=5", "name=fewer")
     assert after.meta["extend"] == str(folder / "minima.npz")
