@@ -22,6 +22,7 @@ from sdedata.dataset import (
     counts_table,
     distinct,
     inside_window,
+    totals,
 )
 from sdedata.similarity import same
 
@@ -106,8 +107,9 @@ def stoichiometry_table(minima: StructureSet) -> str:
         lowest = minima.energy[mine].min()
         numbers = [str(mine.sum()), str((found == formula).sum()), f"{lowest:.2f}"]
         lines.append([formula, *numbers, *(str(row[key]) for key in SUBSETS)])
-    totals = [str(sum(int(row[key]) for row in counts)) for key in SUBSETS]
-    lines.append(["all", str(len(minima)), str(len(found)), "–", *totals])
+    sums = totals(counts)
+    numbers = [str(len(minima)), str(len(found)), "–"]
+    lines.append([str(sums["stoichiometry"]), *numbers, *(str(sums[key]) for key in SUBSETS)])
     return markdown(header, lines)
 
 

@@ -115,10 +115,7 @@ def _card(name: str, models: Mapping[str, Model], commands: list[str]) -> str:
         name=name,
         use=use.format(name=name),
         limits=limits,
-        table=markdown(
-            HEADER,
-            [_row(own, model) for own, model in models.items()],
-        ),
+        table=markdown(HEADER, [_row(own, model) for own, model in models.items()]),
         elements=", ".join(chemical_symbols[z] for z in card["elements"]),
         low=low,
         high=high,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sdedata import own, shipped
-from sdedata.dataset import SUBSETS, WINDOW, counts_table
+from sdedata.dataset import SUBSETS, WINDOW, counts_table, totals
 from sdedata.options import add_files, add_good, from_options
 from sdedata.reading import Reading
 from sdedata.relaxations import Relaxations, relaxations
@@ -156,8 +156,7 @@ def datasheet(name: str) -> str:
     low, high = WINDOW
     lines += [f"The paper's sets; surfaces count once, from {low:g} to {high:g} Å on the slab:", ""]
     counts = counts_table(data)
-    rows = [[str(v) for v in row.values()] for row in counts]
-    rows.append(["all", *(str(sum(int(row[name]) for row in counts)) for name in SUBSETS)])
+    rows = [[str(v) for v in row.values()] for row in [*counts, totals(counts)]]
     lines.append(_table(["stoichiometry", *SUBSETS], rows))
     sheet = (shipped.FOLDER / "DATASHEET.md").read_text(encoding="utf-8")
     return "\n".join([*lines, "", sheet.strip()])

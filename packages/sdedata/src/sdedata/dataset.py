@@ -1,7 +1,7 @@
 """Subsets of a data set: by energy, oxygen content and window (the paper's), each surface once."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -130,6 +130,12 @@ def counts_table(
         {"stoichiometry": stoichiometry} | {name: counts[name][stoichiometry] for name in SUBSETS}
         for stoichiometry in sorted(counts["D"], key=lambda f: tuple(parse_formula(f).items()))
     ]
+
+
+def totals(counts: Sequence[Mapping[str, int | str]]) -> dict[str, int | str]:
+    """Sum the rows of `counts_table`: one more row, of the stoichiometry "all"."""
+    sums = {name: sum(int(row[name]) for row in counts) for name in SUBSETS}
+    return {"stoichiometry": "all"} | sums
 
 
 def inside_window(data: StructureSet, window: tuple[float, float]) -> np.ndarray:
