@@ -97,8 +97,10 @@ class SlabDFT(Calculator):
 
 def _is_near(slab: Atoms, last: Atoms) -> bool:
     """Whether a slab is another one after a small step, so that both fit the same cell."""
+    moments = [one.get_initial_magnetic_moments() for one in (slab, last)]
     return (
         np.array_equal(slab.numbers, last.numbers)
+        and np.array_equal(*moments)  # one without spin is not continued with it
         and np.allclose(slab.cell[:2], last.cell[:2])
         and abs(slab.cell[2, 2] - last.cell[2, 2]) < NEAR
         and np.abs(slab.positions - last.positions).max() < NEAR

@@ -10,6 +10,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import add_adsorbate, fcc111
+from ase.calculators.calculator import PropertyNotImplementedError
 
 from experiments.calculators.requirements import INSTALL
 from experiments.harness.config import compose
@@ -288,6 +289,11 @@ def test_a_step_of_a_relaxation_by_dft_starts_from_the_density_of_the_one_before
     other.calc = calculator
     other.get_potential_energy()
     assert len(made) == 3
+    magnetic = other.copy()
+    magnetic.set_initial_magnetic_moments([float(s == "O") for s in other.symbols])
+    with pytest.raises(PropertyNotImplementedError, match="magmom"):  # EMT has no spin
+        calculator.get_potential_energy(magnetic)
+    assert len(made) == 4, "a density without spin does not begin one with it"
 
 
 def test_a_batched_relaxation_ends_where_the_loop_does(sevennet):
