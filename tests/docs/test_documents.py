@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib
+import json
 import re
 import tomllib
 
@@ -190,6 +191,23 @@ def test_the_conclusions_about_the_search_are_those_of_its_record():
     assert (
         min(tight["trust_region"][p] for p in tests) > 0.05
     )  # no significant difference, as samples
+
+
+def test_the_contest_s_table_is_its_record():
+    names = {"CHGNet": "chgnet", "SevenNet-0": "sevennet", "SevenNet-l3i5": "l3i5"}
+    names |= {"SevenNet-MF-0": "mf0", "`corrected`": "corrected"}
+    found = {}
+    for experiment in ("dft_correction", "calculator_contest"):
+        file = ROOT / f"experiments/{experiment}/results.json"
+        found |= json.loads(file.read_text(encoding="utf-8"))[experiment]["summary"]
+    header = "| calculator | error, p(3x3) (eV) | error, p(4x4) (eV) |"
+    rows = cells(text("docs/searching.md"), header)
+    assert [name for name, *_ in rows] == [name.strip("`") for name in names]
+    for (_, *stated), name in zip(rows, names.values(), strict=True):
+        cell = {atoms: f"rank/{name}/{atoms}" for atoms in ("Ag24O3", "Ag44O6")}
+        expected = [found[f"{cell[a]}/{key}"] for key in ("mae", "spearman", "truth") for a in cell]
+        numbers = [float(value) for value in (*stated[:4], *stated[5:])]
+        assert numbers == pytest.approx(expected, abs=0.0051)
 
 
 def cells(document: str, header: str) -> list[list[str]]:
