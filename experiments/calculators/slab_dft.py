@@ -7,6 +7,10 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes, kptdensity2monkhorstpack
 from ase.data import chemical_symbols
+from ase.neighborlist import natural_cutoffs, neighbor_list
+from jaxtyping import Bool
+
+from sdedata.adsorption import BOND
 
 NEAR = 0.5
 """Å: if no atom moved further, a computation starts from the density of the one before."""
@@ -23,8 +27,9 @@ class SlabDFT(Calculator):
     kpt_density    k-points per 1/Å along each vector of the surface cell, Gamma among them
     width          eV, of the Fermi-Dirac smearing; energies are extrapolated to zero
     vacuum         Å above and below the atoms, whatever cell a structure has
-    magmoms        Bohr magnetons of each atom at the start, by element; without, those of the
-                   structure: if any is not zero, the computation has spin
+    magmoms        Bohr magnetons of an atom at the start, by element, if a structure has no moments;
+                   O2 stands for oxygen bonded to oxygen. A structure without a moment is computed
+                   without spin, in half the time
     """
 
     implemented_properties: Any = ("energy", "forces", "free_energy", "magmom")
@@ -41,7 +46,8 @@ class SlabDFT(Calculator):
         **parameters: Any,
     ) -> None:
         super().__init__()
-        if unknown := sorted(set(magmoms or {}) - set(chemical_symbols[1:])):
+        named = {symbol.removesuffix("2") for symbol in magmoms or {}}
+        if unknown := sorted(named - set(chemical_symbols[1:])):
             raise ValueError(f"magmoms: {unknown[0]} is no element")
         self.make, self.elements, self.given = make, elements, parameters
         self.kpt_density, self.width, self.vacuum = kpt_density, width, vacuum
@@ -54,8 +60,13 @@ class SlabDFT(Calculator):
         slab.set_constraint()
         slab.pbc = (True, True, False)
         slab.center(self.vacuum, axis=2)
-        if self.magmoms:
-            slab.set_initial_magnetic_moments([self.magmoms.get(s, 0.0) for s in slab.symbols])
+        if self.magmoms and not slab.get_initial_magnetic_moments().any():
+            bonded = _bonded_to_like(slab)
+            given = [
+                self.magmoms.get(f"{symbol}2" if like else symbol, self.magmoms.get(symbol, 0.0))
+                for symbol, like in zip(slab.symbols, bonded, strict=True)
+            ]
+            slab.set_initial_magnetic_moments(given if any(given) else None)
         return slab
 
     def k_points(self, slab: Atoms) -> tuple[int, ...]:
@@ -93,6 +104,14 @@ class SlabDFT(Calculator):
         if slab.get_initial_magnetic_moments().any():
             self.results["magmom"] = slab.get_magnetic_moment()
         self.last = slab
+
+
+def _bonded_to_like(slab: Atoms) -> Bool[np.ndarray, " atoms"]:
+    """Whether each atom has another of its element within bonding distance."""
+    i, j = neighbor_list("ij", slab, natural_cutoffs(slab, mult=BOND))
+    like = np.zeros(len(slab), dtype=bool)
+    like[i[slab.numbers[i] == slab.numbers[j]]] = True
+    return like
 
 
 def _is_near(slab: Atoms, last: Atoms) -> bool:

@@ -258,6 +258,36 @@ def test_magnetic_moments_begin_as_given_by_element():
     slab = SlabDFT(lambda: None, frozenset({8, 47}), magmoms={"O": 1.0}).prepared(atoms)
     assert slab.get_initial_magnetic_moments().tolist() == [float(s == "O") for s in atoms.symbols]
     assert not SlabDFT(lambda: None, frozenset({8, 47})).prepared(atoms).has("initial_magmoms")
+
+
+def test_oxygen_begins_with_a_moment_where_it_is_a_molecule():
+    """In p(3x3) sets O-O distances are 1.3 to 1.5 Å or above 2.5: bonded are the pairs below 2."""
+    from experiments.calculators.slab_dft import SlabDFT
+
+    molecules = SlabDFT(lambda: None, frozenset({8, 47}), magmoms={"O2": 1.0})
+    both = SlabDFT(lambda: None, frozenset({8, 47}), magmoms={"O2": 1.0, "O": 0.5})
+    found = set()
+    for atoms in shipped.load("rss_ag6o3_p3x3").to_atoms()[::7]:
+        oxygen = np.flatnonzero(atoms.numbers == 8)
+        apart = atoms.get_all_distances(mic=True)[np.ix_(oxygen, oxygen)] + 9 * np.eye(3)
+        bonded = oxygen[apart.min(1) < 2]
+        slab = molecules.prepared(atoms)
+        assert np.flatnonzero(slab.get_initial_magnetic_moments()).tolist() == bonded.tolist()
+        assert slab.has("initial_magmoms") == bool(len(bonded)), "closed shell: half the time"
+        atoms.set_initial_magnetic_moments([0.25] * len(atoms))
+        kept = both.prepared(atoms).get_initial_magnetic_moments()
+        assert (kept == 0.25).all(), "its own moments are a structure's to give"
+        atoms.set_initial_magnetic_moments(None)
+        moments = both.prepared(atoms).get_initial_magnetic_moments()
+        assert moments[bonded].tolist() == [1.0] * len(bonded)
+        assert moments.sum() == len(bonded) + 0.5 * (3 - len(bonded))
+        found.add(len(bonded))
+    assert {0, 2} <= found
+
+
+def test_a_magnetic_moment_of_no_element_is_refused():
+    from experiments.calculators.slab_dft import SlabDFT
+
     with pytest.raises(ValueError, match="magmoms: Oxygen is no element"):
         SlabDFT(lambda: None, frozenset({8, 47}), magmoms={"Oxygen": 1.0})
 
