@@ -27,7 +27,7 @@ class SlabDFT(Calculator):
     kpt_density    k-points per 1/Å along each vector of the surface cell, Gamma among them
     width          eV, of the Fermi-Dirac smearing; energies are extrapolated to zero
     vacuum         Å above and below the atoms, whatever cell a structure has
-    magmoms        Bohr magnetons of an atom at the start, by element, if a structure has no moments;
+    magmoms        Bohr magnetons of an atom at the start, by element, unless a structure has some;
                    O2 stands for oxygen bonded to oxygen. A structure without a moment is computed
                    without spin, in half the time
     """
