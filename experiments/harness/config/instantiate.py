@@ -40,14 +40,15 @@ def from_key(key: str) -> Any:
 
 
 def identity(calculator: Any) -> Any:
-    """Return what a calculator's energies are known by: of a force field not where its file lies.
+    """Return what a calculator's energies are known by: of a force field the digest of its file.
 
-    A key that is null counts as one that is not there: data from before it was there are the same.
-    `calculator` is a plain config; anything else is returned as it is.
+    Neither where that lies nor the words about what it learned. A key that is null counts as one
+    that is not there: data from before it was there are the same. `calculator` is a plain config;
+    anything else is returned as it is.
     """
     if not isinstance(calculator, Mapping):
         return calculator
-    left_out = ("path",) if "digest" in calculator else ()
+    left_out = ("path", "learned_from") if "digest" in calculator else ()
     return {
         key: value for key, value in calculator.items() if value is not None and key not in left_out
     }

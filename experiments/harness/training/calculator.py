@@ -175,5 +175,6 @@ def _taught(model: Model) -> str:
 def _name(calculator: Any) -> str:
     if not isinstance(calculator, dict):
         return str(calculator)
-    arguments = [str(v) for k, v in calculator.items() if k != "_target_"]
-    return " ".join([str(calculator["_target_"]).rpartition(".")[2], *arguments])
+    name = str(calculator["_target_"]).rpartition(".")[2]
+    given = [f"{k}={v}" for k, v in calculator.items() if k != "_target_" and v is not None]
+    return f"{name} ({', '.join(given)})" if given else name

@@ -12,7 +12,7 @@ from ase.io import read, write
 
 from experiments.harness.commands.main import main as surfdiff
 from experiments.harness.config.fields import Target
-from experiments.harness.config.instantiate import CORRECTED, build, calculator_name
+from experiments.harness.config.instantiate import CORRECTED, build, calculator_name, identity
 from experiments.harness.runs.run_folder import RunFolder
 from experiments.harness.training.calculator import identified
 from experiments.harness.training.checkpoint import load_model
@@ -171,6 +171,12 @@ def test_it_labels_and_is_recorded_by_its_digest(home, structures):
     expected = sum_of(home).batch(structures)
     for atoms, (energy, _) in zip(folder.structures("labelled"), expected, strict=True):
         assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-5)
+
+
+def test_a_network_is_known_by_its_digest_alone(home):
+    given = RunFolder.existing(home / "label/sum").config["calculator"]
+    assert identity(given) == identity({**given, "path": "elsewhere", "learned_from": "reworded"})
+    assert identity(given) != identity({**given, "digest": "sha256:0"})
 
 
 def test_training_on_labels_knows_their_calculator(home):
