@@ -52,7 +52,7 @@ def test_oxygen_with_spin_is_a_triplet_below_the_closed_shell():
 
     options = {"mode": "lcao", "basis": "dzp", "h": 0.25, "kpt_density": 0.1, "vacuum": 3.0}
     energies = {}
-    for spin, magmoms in ((False, None), (True, {"O": 1.0})):
+    for spin, magmoms in ((False, None), (True, {"O2": 2.0})):
         oxygen = molecule("O2", cell=(6, 6, 8))
         oxygen.rotate(90, "x")
         oxygen.set_initial_magnetic_moments(None)  # ASE's molecule brings its own
