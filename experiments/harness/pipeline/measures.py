@@ -1,8 +1,9 @@
 """Measure the claims of an experiment when its stages are done.
 
 A quantity is a column of the table that a stage writes, a row a structure. In differences of two
-settings that were both trained several times the training is the unit of the interval; elsewhere
-the structure is, of all trainings together.
+settings that were both trained several times the training is the unit of the interval, and two
+settings of the same trainings are compared training by training; elsewhere the structure is the
+unit, of all trainings together.
 """
 
 import re
@@ -52,7 +53,8 @@ def _measured(claim: Claim, stages: Sequence[Stage], seed: int) -> dict[str, Any
     else:
         _require_one_calculator([*own, *others], claim)
         ones, beside = _samples(claim, own, others)
-        found = _estimate(claim, ones, beside, seed)
+        shared = _scores(own, stages) == _scores(others, stages)
+        found = _estimate(claim, ones, beside, seed, shared)
     return {
         "claim": claim.claim,
         "paper": claim.paper,
@@ -71,8 +73,9 @@ def _measured(claim: Claim, stages: Sequence[Stage], seed: int) -> dict[str, Any
 
 
 def _estimate(
-    claim: Claim, ones: list[np.ndarray], others: list[np.ndarray], seed: int
+    claim: Claim, ones: list[np.ndarray], others: list[np.ndarray], seed: int, shared: bool
 ) -> Estimate:
+    """Estimate a claim; `shared`: both sides are of the same trainings, in the same order."""
     one = np.concatenate(ones)
     if not len(one) or (claim.beside and not sum(map(len, others))):
         return Estimate(float("nan"))
@@ -87,8 +90,15 @@ def _estimate(
     if trained_often and not claim.paired:
         middle = np.median if "medians" in claim.statistic else np.mean
         values = ([float(middle(sample)) for sample in some] for some in (ones, others))
-        return statistics.of_trainings(*values)
+        return statistics.of_trainings(*values, paired=shared)
     return statistics.bootstrapped([one, other], BESIDE[claim.statistic], seed, claim.paired)
+
+
+def _scores(measured: Sequence[Stage], stages: Sequence[Stage]) -> list[str | None]:
+    """Return the score behind each of these stages, by the place of its training."""
+    samples = {stage.folder: stage for stage in stages if stage.kind == "sample"}
+    makers = [samples.get(Path(getattr(s.config, "sample", None) or ""), s) for s in measured]
+    return [getattr(maker.config, "score", None) for maker in makers]
 
 
 def _samples(

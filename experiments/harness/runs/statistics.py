@@ -4,7 +4,7 @@ All intervals are of 95 %.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -46,12 +46,19 @@ def bootstrapped(
     return Estimate(value, float(interval.low), float(interval.high))
 
 
-def of_trainings(values: Sequence[float], others: Sequence[float]) -> Estimate:
-    """Estimate the difference of the means of two settings, a value for each training (Welch's t).
+def of_trainings(
+    values: Sequence[float], others: Sequence[float], paired: bool = False
+) -> Estimate:
+    """Estimate the difference of the means of two settings, a value each (a t test).
 
-    The training is the unit: structures of one network are not independent of each other.
+    The training is the unit: structures of one network are not independent of each other. Values
+    at equal places are `paired` if they are of the same training; otherwise the t is Welch's.
     """
-    test = stats.ttest_ind(values, others, equal_var=False)
+    test: Any = (
+        stats.ttest_rel(values, others)
+        if paired
+        else stats.ttest_ind(values, others, equal_var=False)
+    )
     interval = test.confidence_interval(LEVEL)
     difference = float(np.mean(values) - np.mean(others))
     return Estimate(difference, float(interval.low), float(interval.high), float(test.pvalue))

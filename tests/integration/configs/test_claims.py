@@ -53,6 +53,16 @@ def test_trainings_are_compared_by_welch_s_t():
     assert found[:3] == pytest.approx((0.6, 0.6 - half, 0.6 + half))
 
 
+def test_settings_of_the_same_trainings_are_compared_by_their_differences():
+    a, b = np.array([1.0, 1.4, 1.2]), np.array([0.5, 0.95, 0.72])
+    differences = a - b
+    half = stats.t.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
+    found = statistics.of_trainings(a, b, paired=True)
+    middle = differences.mean()
+    assert found[:3] == pytest.approx((middle, middle - half, middle + half))
+    assert found.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+
+
 def test_the_energy_distance_tells_distributions_apart():
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=60), rng.normal(size=60)
@@ -68,12 +78,11 @@ def test_the_energy_distance_tells_distributions_apart():
     assert statistics.energy_distance(a, b, seed=0).p > 0.05
 
 
-def finished(tmp_path, tables, calculators=None, **more):
+def finished(tmp_path, tables, calculators=None, shared=False, **more):
     """An experiment whose evaluations hold these tables, and its planned stages."""
-    stages = {}
+    stages = {"score": []} if shared else {"score_a": [], "score_b": []}
     for label in ("a", "b"):
-        stages |= {f"score_{label}": [], f"sample_{label}": ["guide=none"]}
-        stages |= {f"evaluate_{label}": ["calculator=emt"]}
+        stages |= {f"sample_{label}": ["guide=none"], f"evaluate_{label}": ["calculator=emt"]}
     folder = written(tmp_path / "mine", stages=stages, trainings=2, **more)
     prepared = runner.prepare(folder, [f"output={tmp_path}/runs"])
     for stage in prepared.stages:
@@ -121,6 +130,16 @@ def test_the_training_is_the_unit_and_zeros_may_differ(tmp_path, tables):
     assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
     assert (found["n"], found["n_beside"], found["seeds"]) == (100, 100, [0, 1])
     assert found["holds"] is (False if expected.high <= 2 else None)
+
+
+def test_settings_of_shared_scores_are_paired_by_training(tmp_path, tables):
+    prepared = finished(tmp_path, tables, shared=True)
+    claim = Claim(**COMMON, beside="evaluate_b", statistic="difference of medians")
+    (found,) = measure([claim], prepared.stages, 0)
+    medians = [float(t["energy"].median()) + zero for t, zero in tables.values()]
+    expected = stats.ttest_rel(medians[:2], medians[2:])
+    assert (found["low"], found["high"]) == pytest.approx(tuple(expected.confidence_interval()))
+    assert found["p"] == pytest.approx(expected.pvalue)
 
 
 def test_shares_count_what_was_lost_and_values_are_of_the_summary(tmp_path, tables):
