@@ -1,6 +1,6 @@
 """The numbers of an experiment as a table: one column for each sampling, one for random search."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.harness.pipeline.experiment import Experiment
@@ -29,6 +29,9 @@ ROWS = (
     ("seconds", "{:.0f}", "seconds/all", None),
 )
 
+ENERGIES = ("gen/energy_median", "gen_relaxed/energy_median", "gen_relaxed/energy_min")
+"""Rows that count from the lowest minimum of random search, or from the lowest that was made."""
+
 
 def columns(experiment: Experiment, summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The numbers of each sampling, by its label; networks without one are everybody's.
@@ -41,7 +44,7 @@ def columns(experiment: Experiment, summary: Mapping[str, Any]) -> dict[str, dic
     if [n.label for n in sampled] in ([], [""]):
         return {experiment.name: shared}
     networks = {k: v for k, v in shared.items() if k.split("/")[0] in NETWORKS}
-    return {
+    found = {
         name.label or experiment.name: networks
         | {
             key.removeprefix(f"{name.label}/"): value
@@ -50,6 +53,31 @@ def columns(experiment: Experiment, summary: Mapping[str, Any]) -> dict[str, dic
         }
         for name in sampled
     }
+    kinds: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for stage, column in zip(filter(_samples, experiment.stages), found.values(), strict=True):
+        if "rss/n" not in column:
+            kinds.setdefault(_surface(experiment.stages[stage]), []).append(column)
+    for alike in kinds.values():
+        _count_from_one_zero(alike)
+    return found
+
+
+def _samples(stage: str) -> bool:
+    return stage_name(stage).kind == "sample"
+
+
+def _surface(overrides: Sequence[str]) -> tuple[str, ...]:
+    """What a sampling generates: surfaces of one composition on one template."""
+    return tuple(sorted(o for o in overrides if o.startswith(("composition=", "template."))))
+
+
+def _count_from_one_zero(alike: Sequence[dict[str, Any]]) -> None:
+    """Count energies of columns without a random search, each from its own lowest, from all's."""
+    relative, absolute = "gen_relaxed/energy_median", "gen_relaxed/energy_median_abs"
+    relaxed = [column for column in alike if column.get(absolute) is not None]
+    zeros = [column[absolute] - column[relative] for column in relaxed]
+    for column, zero in zip(relaxed, zeros, strict=True):
+        column |= {key: column[key] + zero - min(zeros) for key in ENERGIES if key in column}
 
 
 def results(columns: Mapping[str, Mapping[str, Any]]) -> str:

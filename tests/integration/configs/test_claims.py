@@ -18,6 +18,7 @@ from experiments.harness.pipeline.drawings import Drawing, require_stages
 from experiments.harness.pipeline.experiment import read, shipped
 from experiments.harness.pipeline.illustrations import illustrate
 from experiments.harness.pipeline.measures import measure
+from experiments.harness.pipeline.table import columns
 from experiments.harness.publishing import paper
 from experiments.harness.runs import statistics
 from experiments.harness.runs.run_folder import RunFolder
@@ -140,6 +141,27 @@ def test_settings_of_shared_scores_are_paired_by_training(tmp_path, tables):
     expected = stats.ttest_rel(medians[:2], medians[2:])
     assert (found["low"], found["high"]) == pytest.approx(tuple(expected.confidence_interval()))
     assert found["p"] == pytest.approx(expected.pvalue)
+
+
+def test_a_table_without_a_search_counts_surfaces_of_a_kind_from_their_lowest(tmp_path):
+    same = ["composition=Ag1", "template.slab=ag111_p3x3"]
+    stages = {
+        "sample_a": same, "sample_b": [*same, "n=3"], "sample_c": ["composition=Ag2"],
+        "sample_d": same,
+    }  # fmt: skip
+    experiment = read(written(tmp_path / "mine", stages=stages))
+    rows = {"a": (-10.0, -9.0), "b": (-12.0, -9.5), "c": (-50.0, -49.0), "d": (-11.0, -8.0)}
+    summary = {
+        f"{label}/gen_relaxed/{key}": value
+        for label, (low, median) in rows.items()
+        for key, value in {
+            "energy_min": 0.0, "energy_median": median - low, "energy_median_abs": median,
+        }.items()
+    } | {"d/rss/n": 4}  # fmt: skip
+    found = columns(experiment, summary)
+    medians = {label: column["gen_relaxed/energy_median"] for label, column in found.items()}
+    assert medians == {"a": 3.0, "b": 2.5, "c": 1.0, "d": 3.0}
+    assert found["a"]["gen_relaxed/energy_min"] == 2.0
 
 
 def test_shares_count_what_was_lost_and_values_are_of_the_summary(tmp_path, tables):
