@@ -29,7 +29,7 @@ def energies_with_structures(
     """Draw Fig. 3: a histogram, and above it structures with arrows to their energies.
 
     energies  of each series, eV above the zero
-    examples  of some series a structure with its energy, eV above the zero
+    examples  of some series, or of one, structures with their energies, eV above the zero
     zero      what the zero is, in words for the axis
     """
     shown = dict(list(examples.items())[:SHOWN])
@@ -38,7 +38,7 @@ def energies_with_structures(
     frames = [atoms for atoms, _ in shown.values()]
     titles = [f"{name}: {energy:+.2f} eV" for name, (_, energy) in shown.items()]
     _draw_structures(figure, above, frames, titles)
-    names = list(energies)
+    names = list(energies) if set(shown) <= set(energies) else list(shown)
     for place, (name, (_, energy)) in zip(above, shown.items(), strict=True):
         colour = COLOURS[names.index(name) % len(COLOURS)]
         place.title.set_color(colour)

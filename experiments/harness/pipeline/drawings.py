@@ -10,9 +10,9 @@ from experiments.harness.pipeline.kinds import stage_name
 
 FIGURES = "figures"
 """Folder of the figures in that of the run, and in that of the experiment."""
-Kind = Literal["counts", "energies", "ranking", "settings", "steps"]
+Kind = Literal["counts", "energies", "lowest", "ranking", "settings", "steps"]
 DRAWN: dict[Kind, str] = {
-    "counts": "generate_data", "energies": "evaluate", "ranking": "rank",
+    "counts": "generate_data", "energies": "evaluate", "lowest": "label", "ranking": "rank",
     "settings": "evaluate", "steps": "evaluate",
 }  # fmt: skip
 """The kind of stages that each kind of figure shows."""
@@ -23,6 +23,7 @@ class Drawing(Section):
 
     counts    minima of each stoichiometry and subset, and the lowest of some
     energies  relaxed energies on common bins beside random search, and a structure at each median
+    lowest    energies of labelled structures, and the lowest different surfaces
     ranking   energies of several calculators against those of one that is right
     settings  medians of the energies before and after relaxation, shares of valid structures and
               of the lowest minimum of random search, of each setting and each of its trainings

@@ -20,9 +20,9 @@ from experiments.harness.pipeline.drawings import FIGURES, Drawing, Kind
 from experiments.harness.pipeline.measures import absolute_energies, repeated, zero_of
 from experiments.harness.pipeline.stages import Stage
 from experiments.harness.runs.atomic_io import write_text
-from experiments.harness.runs.run_folder import RunFolder
+from experiments.harness.runs.run_folder import LABELLED, RunFolder
 from experiments.harness.runs.statistics import Estimate, bootstrapped, proportion
-from sdedata import StructureSet
+from sdedata import StructureSet, similarity
 
 Drawn = tuple[Figure, pd.DataFrame]
 
@@ -61,6 +61,25 @@ def _energies(shown: Shown, seed: int) -> Drawn:
     rows = [(name, energy) for name, values in energies.items() for energy in values]
     figure = of_experiment.energies_with_structures(energies, middle, words)
     return figure, pd.DataFrame(rows, columns=["series", "energy"])
+
+
+def _lowest(shown: Shown, seed: int) -> Drawn:
+    folder = RunFolder(shown[0][0].folder)
+    frames = sorted(folder.iterate(LABELLED), key=lambda atoms: atoms.get_potential_energy())
+    energies = np.array([atoms.get_potential_energy() for atoms in frames])
+    energies -= energies[0]
+    kept: list[int] = []
+    for k, atoms in enumerate(frames):
+        if len(kept) < of_experiment.SHOWN and not any(
+            similarity.same(atoms, frames[j]) for j in kept
+        ):
+            kept.append(k)
+    examples = {f"surface {n}": (frames[k], energies[k]) for n, k in enumerate(kept, start=1)}
+    figure = of_experiment.energies_with_structures(
+        {"generated": energies}, examples, "the lowest of them"
+    )
+    index = [atoms.info.get("index", k) for k, atoms in enumerate(frames)]
+    return figure, pd.DataFrame({"index": index, "energy": energies})
 
 
 def _steps(shown: Shown, seed: int) -> Drawn:
@@ -136,6 +155,7 @@ def _counts(shown: Shown, seed: int) -> Drawn:
 KINDS: dict[Kind, Callable[[Shown, int], Drawn]] = {
     "counts": _counts,
     "energies": _energies,
+    "lowest": _lowest,
     "ranking": _ranking,
     "settings": _settings,
     "steps": _steps,

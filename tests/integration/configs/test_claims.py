@@ -10,6 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from scipy import stats
 
+from experiments.harness.figures import of_experiment
 from experiments.harness.generation import evaluation
 from experiments.harness.generation.evaluate import SEARCH
 from experiments.harness.pipeline import runner
@@ -370,6 +371,33 @@ def test_a_figure_counts_all_its_energies_from_one_zero(tmp_path, tables):
         assert found.median()[label] == pytest.approx(values.median(), abs=2e-3)
     with pytest.raises(ValueError, match="energies are of evaluate stages, not of score_a"):
         require_stages([drawing.changed({"stages": ["score_a"]})], ["score_a"])
+
+
+def test_a_figure_of_the_lowest_draws_each_surface_once(tmp_path, monkeypatch):
+    fcc111("Ag", (1, 1, 1), vacuum=8.0).write(tmp_path / "mine.extxyz")
+    stages = {"label_all": [f"structures={tmp_path}/mine.extxyz", "calculator=emt"]}
+    home = written(tmp_path / "mine", stages=stages)
+    (stage,) = runner.prepare(home, [f"output={tmp_path}/runs"]).stages
+    frames = labelled([-1.0, -3.0, -2.9, -2.0])
+    for atoms, height in zip(frames, [1.0, 2.0, 2.0, 3.0], strict=True):  # two are one surface
+        atoms.set_constraint(FixAtoms([0]))
+        energy, atoms.calc = atoms.get_potential_energy(), None
+        atoms.append("O")
+        atoms.positions[1] = atoms.positions[0] + [0, 0, height]
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
+    RunFolder(stage.folder).append_structures("labelled", frames)
+    drawn = {}
+    draw = of_experiment.energies_with_structures
+    monkeypatch.setattr(
+        of_experiment, "energies_with_structures",
+        lambda energies, examples, zero: drawn.update(examples) or draw(energies, examples, zero),
+    )  # fmt: skip
+    drawing = Drawing(name="lowest", kind="lowest", caption="c", stages=["label_all"])
+    illustrate([drawing], [stage], tmp_path, 0)
+    assert [energy for _, energy in drawn.values()] == pytest.approx([0.0, 1.0, 2.0])
+    table = pd.read_csv(tmp_path / "figures/lowest.csv")
+    assert table["index"].tolist() == [1, 2, 3, 0]
+    assert table["energy"].tolist() == pytest.approx([0.0, 0.1, 1.0, 2.0])
 
 
 def beside_a_search(prepared):
