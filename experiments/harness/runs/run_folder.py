@@ -42,6 +42,8 @@ WRITTEN_ALONE = ("structures", "checkpoints", "figures")
 """Folders in which none but the process that has the lock writes."""
 LABELLED = "labelled"
 """File of a labelling run: structures with their energies and forces."""
+EXPLAINS = "learned_from"
+"""The key that tells a reader in words what a digest beside it stands for; it may be reworded."""
 Observe = Callable[[Mapping[str, Any]], None]
 """Called with every row of a run as it is written; what it raises ends the run."""
 
@@ -157,7 +159,8 @@ class RunFolder:
         differing = [
             line
             for key, line in differences(old, new)
-            if not any(key == name or key.startswith(name + ".") for name in allowed)
+            if key.rpartition(".")[2] != EXPLAINS
+            and not any(key == name or key.startswith(name + ".") for name in allowed)
         ]
         if old and differing:
             raise OtherConfiguration(self.path, "; ".join(differing))

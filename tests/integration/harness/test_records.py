@@ -75,6 +75,15 @@ def test_a_config_that_is_none_is_refused_and_stays(folder, kind):
     assert file.read_bytes() == content
 
 
+def test_words_beside_a_digest_may_change_and_the_digest_may_not(tmp_path):
+    folder = RunFolder(tmp_path)
+    calculator = {"digest": "sha256:1", "learned_from": "a set"}
+    folder.save_config({"calculator": calculator})
+    folder.save_config({"calculator": calculator | {"learned_from": "a set, in other words"}})
+    with pytest.raises(ValueError, match=r"calculator\.digest was sha256:1"):
+        folder.save_config({"calculator": calculator | {"digest": "sha256:2"}})
+
+
 FILES = {
     ("summary.json", '{"gen/n": 3'): "cannot be read: .*; delete it and repeat the command",
     ("summary.json", "[]"): "is wrong: Input should be a valid dictionary",
