@@ -89,8 +89,8 @@ def _estimate(
     trained_often = min(len(ones), len(others)) > 1 and "difference" in claim.statistic
     if trained_often and not claim.paired:
         middle = np.median if "medians" in claim.statistic else np.mean
-        values = ([float(middle(sample)) for sample in some] for some in (ones, others))
-        return statistics.of_trainings(*values, paired=shared)
+        own, beside = ([float(middle(sample)) for sample in some] for some in (ones, others))
+        return statistics.of_trainings(own, beside, paired=shared)
     return statistics.bootstrapped([one, other], BESIDE[claim.statistic], seed, claim.paired)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.harness.config.instantiate import identity
 from experiments.harness.config.renamed import renamed
 from experiments.harness.config.settings import Data, Train
 from experiments.harness.runs.run_folder import LABELLED, RunFolder
@@ -153,7 +154,7 @@ def _difference(
 def _require_one_calculator(frames: StructureSet, minima: StructureSet, source: str) -> None:
     """ValueError if frames and minima record different calculators: their labels do not agree."""
     theirs, ours = (data.meta.get("calculator") for data in (frames, minima))
-    if None not in (theirs, ours) and theirs != ours:
+    if None not in (theirs, ours) and identity(theirs) != identity(ours):
         raise ValueError(
             f"data.frames={source} was made with {theirs}, data.path with {ours}: sets of two "
             "calculators are not put together"
