@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.harness.config import CONF
 from experiments.harness.config.fields import Target
+from experiments.harness.runs.run_folder import EXPLAINS
 from experiments.harness.runs.shipped_models import CORRECTIONS, networks
 
 FORCE_FIELD = "experiments.harness.training.calculator.forcefield"
@@ -48,7 +49,7 @@ def identity(calculator: Any) -> Any:
     """
     if not isinstance(calculator, Mapping):
         return calculator
-    left_out = ("path", "learned_from") if "digest" in calculator else ()
+    left_out = ("path", EXPLAINS) if "digest" in calculator else ()
     return {
         key: value for key, value in calculator.items() if value is not None and key not in left_out
     }

@@ -22,7 +22,8 @@ from experiments.harness.pipeline.stages import Stage
 from experiments.harness.runs.atomic_io import write_text
 from experiments.harness.runs.run_folder import LABELLED, RunFolder
 from experiments.harness.runs.statistics import Estimate, bootstrapped, proportion
-from sdedata import StructureSet, similarity
+from sdedata import StructureSet
+from sdedata.similarity import unique
 
 Drawn = tuple[Figure, pd.DataFrame]
 
@@ -68,12 +69,7 @@ def _lowest(shown: Shown, seed: int) -> Drawn:
     frames = sorted(folder.iterate(LABELLED), key=lambda atoms: atoms.get_potential_energy())
     energies = np.array([atoms.get_potential_energy() for atoms in frames])
     energies -= energies[0]
-    kept: list[int] = []
-    for k, atoms in enumerate(frames):
-        if len(kept) < of_experiment.SHOWN and not any(
-            similarity.same(atoms, frames[j]) for j in kept
-        ):
-            kept.append(k)
+    kept = [k for k, first in enumerate(unique(frames)) if first == k]
     examples = {f"surface {n}": (frames[k], energies[k]) for n, k in enumerate(kept, start=1)}
     figure = of_experiment.energies_with_structures(
         {"generated": energies}, examples, "the lowest of them"
